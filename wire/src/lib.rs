@@ -17,6 +17,7 @@
 pub mod address;
 pub mod beacon;
 pub mod codec;
+pub mod crc32;
 pub mod ipc;
 pub mod packet;
 pub mod registry;

@@ -1,0 +1,220 @@
+//! What a directory can be told: where it listens, where it keeps its facts, whom it spares its limits, and every bound
+//! that keeps its memory finite. Reading flags is left to `main`.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+/// The port daemons expect a directory on.
+pub const DEFAULT_PORT: u16 = 9000;
+
+/// Settings of one directory.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on; port 0 picks a free one. The IPv6 wildcard serves IPv4 too, and stands for the IPv4
+    /// wildcard where the host has no IPv6.
+    pub listen: Vec<SocketAddr>,
+    /// Folder of the database and, for [`Tls::SelfSigned`], of the certificate. Created when missing.
+    pub data_dir: PathBuf,
+    /// Whether TLS is offered.
+    pub tls: Tls,
+    /// Refuse connections that do not open with TLS.
+    pub tls_required: bool,
+    /// What administrators present; without one, requests that need it are refused.
+    pub admin_token: Option<AdminToken>,
+    /// Sources that no rate or per-address limit applies to.
+    pub exempt: Vec<Cidr>,
+    /// Bounds and deadlines.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// The defaults, with facts kept in `data_dir`.
+    #[must_use]
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT))],
+            data_dir: data_dir.into(),
+            tls: Tls::Off,
+            tls_required: false,
+            admin_token: None,
+            exempt: Cidr::loopback(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Whether and how TLS is offered. Plain connections share the port: the first byte tells them apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain TCP only.
+    #[default]
+    Off,
+    /// Certificate chain and key, both PEM.
+    Files {
+        /// The certificate chain, leaf first.
+        cert: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// A certificate of our own making, kept in the data folder so that its fingerprint stays the same.
+    SelfSigned,
+}
+
+/// Bounds and deadlines. The defaults follow section 6.2 where it gives a number.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections in all; one more is closed at once.
+    pub connections_max: usize,
+    /// Connections from one address (one /64 in IPv6).
+    pub connections_per_ip_max: usize,
+    /// Nodes ever registered; each keeps its number for ever.
+    pub nodes_max: usize,
+    /// Requests per second from one address; more are answered with an error.
+    pub requests_per_ip_per_second: u32,
+    /// Requests per second on one connection; above that the connection is slowed.
+    pub requests_per_connection_per_second: u32,
+    /// Requests that a connection may be ahead of its rate; beyond that it is closed.
+    pub requests_ahead_max: u32,
+    /// Registrations of unknown keys per minute from one address.
+    pub registrations_per_ip_per_minute: u32,
+    /// A connection without a request for so long is closed.
+    pub idle_timeout: Duration,
+    /// From the first byte of a frame, or of a TLS handshake, to its last.
+    pub frame_timeout: Duration,
+    /// A client that does not take its answers for so long is disconnected.
+    pub write_timeout: Duration,
+    /// How long an answer waits for its change to reach the disk before it becomes an error.
+    pub commit_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 20_000,
+            connections_per_ip_max: 1024,
+            nodes_max: 2_000_000,
+            requests_per_ip_per_second: 100,
+            requests_per_connection_per_second: 100,
+            requests_ahead_max: 500,
+            registrations_per_ip_per_minute: 10,
+            idle_timeout: Duration::from_secs(300),
+            frame_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            commit_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// An administrator's secret. Only its digest is kept, which also makes the comparison independent of the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken([u8; 32]);
+
+impl AdminToken {
+    /// The token `text`, blanks around it removed; `None` when nothing is left.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        (!text.is_empty()).then(|| Self(Sha256::digest(text).into()))
+    }
+
+    /// Whether `presented` is this token, in constant time.
+    #[must_use]
+    pub fn matches(&self, presented: &str) -> bool {
+        digests_equal(&self.0, &Sha256::digest(presented).into())
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken(…)")
+    }
+}
+
+/// Compares without stopping at the first difference.
+pub(crate) fn digests_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+/// A range of addresses, such as `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    network: IpAddr,
+    prefix_bits: u8,
+}
+
+impl Cidr {
+    /// `127.0.0.0/8` and `::1/128`.
+    #[must_use]
+    pub fn loopback() -> Vec<Self> {
+        vec![
+            Self { network: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix_bits: 8 },
+            Self { network: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_bits: 128 },
+        ]
+    }
+
+    /// Whether `ip` is in the range; an IPv4-mapped address counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.network, ip.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(ip)) => {
+                (u32::from(network) ^ u32::from(ip)).leading_zeros() >= u32::from(self.prefix_bits)
+            }
+            (IpAddr::V6(network), IpAddr::V6(ip)) => {
+                (u128::from(network) ^ u128::from(ip)).leading_zeros() >= u32::from(self.prefix_bits)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Text that is no address range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an address range; expected ADDRESS/BITS, such as 10.0.0.0/8 or 2001:db8::/32, or a single address")]
+pub struct CidrError;
+
+impl FromStr for Cidr {
+    type Err = CidrError;
+
+    fn from_str(text: &str) -> Result<Self, CidrError> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let network: IpAddr = address.parse().map_err(|_| CidrError)?;
+        let width = if network.is_ipv4() { 32 } else { 128 };
+        let prefix_bits = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| CidrError))?;
+        if prefix_bits > width {
+            return Err(CidrError);
+        }
+        Ok(Self { network, prefix_bits })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_its_addresses_and_no_others() {
+        let range: Cidr = "10.1.0.0/16".parse().unwrap();
+        for (ip, inside) in [("10.1.255.9", true), ("10.2.0.0", false), ("::ffff:10.1.0.1", true), ("::1", false)] {
+            assert_eq!(range.contains(ip.parse().unwrap()), inside, "{ip}");
+        }
+        let all: Cidr = "::/0".parse().unwrap();
+        assert!(all.contains("2001:db8::1".parse().unwrap()));
+        for wrong in ["", "10.0.0.0/33", "10.0.0.0/", "x/8", "::/129", "10.0.0.0/-1"] {
+            assert_eq!(wrong.parse::<Cidr>(), Err(CidrError), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_admin_token_matches_itself_alone_and_does_not_print() {
+        let token = AdminToken::new(" secret\n").unwrap();
+        assert!(token.matches("secret"));
+        assert!(!token.matches("secret "));
+        assert!(!format!("{token:?}").contains("secret"));
+        assert_eq!(AdminToken::new(" \n"), None);
+    }
+}

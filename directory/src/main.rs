@@ -1,0 +1,3 @@
+//! `pilot-directory`: the directory as a program of its own.
+
+fn main() {}

@@ -1,0 +1,46 @@
+//! The seam between the directory and a relay: who exists and from where, told to the relay; the relay's addresses,
+//! told to clients. In process now, a link between hosts later.
+
+use std::net::IpAddr;
+
+use wire::NodeId;
+
+/// Proven addresses of one node that a relay has to remember.
+pub const PROVEN_MAX: usize = 4;
+
+/// What a relay offers to the directory that feeds it. Calls come from several threads, never two at once for
+/// `publish` and `withdraw`.
+pub trait RelayLink: Send + Sync + 'static {
+    /// `node` exists and the addresses in `proven` (at most [`PROVEN_MAX`], both families) are its own. Returns once
+    /// every shard can see it. Called before the answer that made it true is written, whenever the set changes, and at
+    /// start for every stored node, before the first connection is accepted.
+    fn publish(&self, node: NodeId, proven: &[IpAddr]);
+
+    /// The node has deregistered.
+    fn withdraw(&self, node: NodeId);
+
+    /// A handshake request or response waits for the node: it should be sent a notify (`0A 01`).
+    fn notify(&self, node: NodeId);
+
+    /// `HOST:PORT` of each relay to hand to a client whose connection arrived at the address `local`.
+    fn advertised(&self, local: IpAddr) -> Vec<String>;
+}
+
+/// The link of a directory that runs alone: nobody to tell, and relays known by configuration only.
+#[derive(Clone, Debug, Default)]
+pub struct NoRelay {
+    /// `HOST:PORT` of each relay to hand to clients.
+    pub advertise: Vec<String>,
+}
+
+impl RelayLink for NoRelay {
+    fn publish(&self, _node: NodeId, _proven: &[IpAddr]) {}
+
+    fn withdraw(&self, _node: NodeId) {}
+
+    fn notify(&self, _node: NodeId) {}
+
+    fn advertised(&self, _local: IpAddr) -> Vec<String> {
+        self.advertise.clone()
+    }
+}

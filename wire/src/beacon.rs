@@ -15,8 +15,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
-use crate::codec::{DecodeError, Reader, Writer};
 use crate::NodeId;
+use crate::codec::{DecodeError, Reader, Writer};
 
 /// Type bytes of the beacon messages.
 pub mod kind {
@@ -131,9 +131,7 @@ impl<'a> Message<'a> {
             kind::DISCOVER_REPLY => Self::DiscoverReply(read_endpoint(&mut reader)?),
             kind::PUNCH_REQUEST => Self::PunchRequest { requester: node(&mut reader)?, target: node(&mut reader)? },
             kind::PUNCH_COMMAND => Self::PunchCommand(read_endpoint(&mut reader)?),
-            kind::RELAY => {
-                Self::Relay { sender: node(&mut reader)?, dest: node(&mut reader)?, inner: reader.rest() }
-            }
+            kind::RELAY => Self::Relay { sender: node(&mut reader)?, dest: node(&mut reader)?, inner: reader.rest() },
             kind::DELIVER => Self::Deliver { sender: node(&mut reader)?, inner: reader.rest() },
             kind::SYNC => {
                 let beacon = reader.u32()?;

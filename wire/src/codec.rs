@@ -51,8 +51,10 @@ impl<'a> Reader<'a> {
 
     /// The next `count` bytes.
     pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) =
-            self.rest.split_at_checked(count).ok_or(DecodeError::Truncated { needed: count, found: self.rest.len() })?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or(DecodeError::Truncated { needed: count, found: self.rest.len() })?;
         self.rest = rest;
         Ok(head)
     }
@@ -143,6 +145,11 @@ impl<'a> Writer<'a> {
 
     /// Appends four bytes, big-endian.
     pub fn u32(&mut self, value: u32) -> &mut Self {
+        self.bytes(&value.to_be_bytes())
+    }
+
+    /// Appends eight bytes, big-endian.
+    pub fn u64(&mut self, value: u64) -> &mut Self {
         self.bytes(&value.to_be_bytes())
     }
 }

@@ -9,6 +9,7 @@
 //! | [`packet`] | the 34-byte packet header and its CRC | 2 |
 //! | [`tunnel`] | daemon to daemon frames: `PILA`, `PILK`, `PILS`, `PILP` | 3 |
 //! | [`beacon`] | discover, punch, relay, deliver, notify | 4 |
+//! | [`framing`] | frames on a byte stream | 6.1, 10 |
 //! | [`registry`] | framed JSON of the directory, its error texts, the texts that get signed | 6 |
 //! | [`ipc`] | frames on the daemon's unix socket | 10 |
 //! | [`stun`] | Binding requests and responses (RFC 8489, 5780, 3489) | – |
@@ -18,6 +19,7 @@ pub mod address;
 pub mod beacon;
 pub mod codec;
 pub mod crc32;
+pub mod framing;
 pub mod ipc;
 pub mod packet;
 pub mod registry;

@@ -1,0 +1,274 @@
+//! An unmodified `pilot-daemon` on a host, and `pilotctl` to command it.
+
+use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::appliance::tail;
+use crate::command;
+use crate::wait::{Stopwatch, wait_until};
+use crate::world::{BEACON_PORT, Host, REGISTRY_PORT, RELAY_V4};
+
+/// The daemon waits ten seconds for a catalogue host that a laboratory does not have, unless the kernel says at once
+/// that there is no route.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// No single `pilotctl` call of a story takes longer.
+const PILOTCTL_DEADLINE: Duration = Duration::from_secs(150);
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub struct DaemonFlags {
+    hostname: String,
+    extra: Vec<String>,
+}
+
+impl DaemonFlags {
+    /// A private daemon with this hostname in the directory.
+    #[must_use]
+    pub fn named(hostname: &str) -> Self {
+        Self { hostname: hostname.to_owned(), extra: Vec::new() }
+    }
+
+    /// Anyone may connect.
+    #[must_use]
+    pub fn public(self) -> Self {
+        self.flag("-public")
+    }
+
+    /// Hides its address: reachable through the relay alone.
+    #[must_use]
+    pub fn relay_only(self) -> Self {
+        self.flag("-relay-only")
+    }
+
+    /// Measures the beacon's round-trip time from sockets of their own.
+    #[must_use]
+    pub fn beacon_rtt_probe(self) -> Self {
+        self.flag("-beacon-rtt-probe")
+    }
+
+    /// Any other flag, as one word.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.extra.push(flag.to_owned());
+        self
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon {
+    host: Host,
+    flags: DaemonFlags,
+    folder: PathBuf,
+    process: Child,
+}
+
+/// What `pilotctl ping` reported.
+#[derive(Clone, Debug)]
+pub struct PingReport {
+    /// Round-trip times of the answered pings, in milliseconds.
+    pub round_trips_ms: Vec<f64>,
+    /// How many were to be sent.
+    pub sent: usize,
+    /// The whole report or error, for a person.
+    pub text: String,
+}
+
+impl PingReport {
+    /// How many pings were answered.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.round_trips_ms.len()
+    }
+}
+
+impl fmt::Display for PingReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} of {} pings", self.answered(), self.sent)
+    }
+}
+
+impl Daemon {
+    /// Starts a daemon; it is not ready yet, so that several can get ready side by side.
+    #[must_use]
+    #[track_caller]
+    pub fn start(host: &Host, flags: DaemonFlags) -> Self {
+        let folder = host.stage.folder(&format!("{}-{}", host.name(), flags.hostname));
+        let process = spawn(host, &flags, &folder);
+        Self { host: host.clone(), flags, folder, process }
+    }
+
+    /// Starts a daemon and waits until it is ready.
+    #[must_use]
+    #[track_caller]
+    pub fn start_ready(host: &Host, flags: DaemonFlags) -> Self {
+        let mut daemon = Self::start(host, flags);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Waits until the daemon is registered and answers `pilotctl info`.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        let socket = self.socket();
+        let what = format!("pilot-daemon {} to be ready; its log ends with\n{}", self.flags.hostname, self.log_tail());
+        wait_until(&what, READY_DEADLINE, || {
+            if let Ok(Some(status)) = self.process.try_wait() {
+                panic!("pilot-daemon {} ended ({status}):\n{}", self.flags.hostname, self.log_tail());
+            }
+            socket.exists().then(|| self.pilotctl(&["info"]).ok()).flatten()
+        });
+    }
+
+    /// Stops the daemon without warning; identity and trust stay in its folder.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.process.kill().expect("the daemon was running");
+        self.process.wait().expect("a killed child ends");
+        // A socket file without a daemon would look ready to the next start.
+        let _ = std::fs::remove_file(self.socket());
+    }
+
+    /// Starts the same daemon again and waits until it is ready.
+    #[track_caller]
+    pub fn restart(&mut self) {
+        self.process = spawn(&self.host, &self.flags, &self.folder);
+        self.wait_ready();
+    }
+
+    /// The hostname it was given.
+    #[must_use]
+    pub fn hostname(&self) -> &str {
+        &self.flags.hostname
+    }
+
+    /// The host it runs on.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Its node id.
+    #[must_use]
+    #[track_caller]
+    pub fn node(&self) -> u32 {
+        let info = self.pilotctl(&["info"]).unwrap_or_else(|error| panic!("pilotctl info: {error}"));
+        let node = info["node_id"].as_u64().and_then(|node| u32::try_from(node).ok());
+        node.unwrap_or_else(|| panic!("pilotctl info shows no node id: {info}"))
+    }
+
+    /// Runs `pilotctl` beside this daemon; the data it prints, or the error it reports.
+    ///
+    /// # Errors
+    /// What `pilotctl` wrote when it failed.
+    pub fn pilotctl(&self, arguments: &[&str]) -> Result<Value, String> {
+        let mut command = self.host.namespace().command("timeout");
+        command
+            .arg(PILOTCTL_DEADLINE.as_secs().to_string())
+            .arg(&self.host.stage.programs.pilotctl)
+            .arg("--json")
+            .args(arguments)
+            .env("HOME", &self.folder)
+            .env("PILOT_SOCKET", self.socket())
+            .env("PILOT_REGISTRY", format!("{RELAY_V4}:{REGISTRY_PORT}"));
+        let output = command::output(&mut command);
+        let printed = serde_json::from_slice::<Value>(&output.stdout);
+        match printed {
+            Ok(mut answer) if output.status.success() => Ok(answer["data"].take()),
+            _ => Err(command::text(&output)),
+        }
+    }
+
+    /// Pings another node by name or address, one ping a second.
+    #[must_use]
+    pub fn ping(&self, target: &str, count: usize) -> PingReport {
+        let result = self.pilotctl(&["ping", target, "--count", &count.to_string()]);
+        let (answer, text) = match result {
+            Ok(answer) => (answer.clone(), answer.to_string()),
+            Err(text) => (Value::Null, text),
+        };
+        let results = answer["results"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let round_trips_ms = results.iter().filter_map(|result| result["rtt_ms"].as_f64()).collect();
+        PingReport { round_trips_ms, sent: count, text }
+    }
+
+    /// Pings until one is answered; how long that took.
+    #[must_use]
+    #[track_caller]
+    pub fn time_to_reach(&self, target: &str, within: Duration) -> Duration {
+        let watch = Stopwatch::start();
+        wait_until(&format!("{} to reach {target}", self.hostname()), within, || {
+            let answer = self.pilotctl(&["ping", target, "--count", "1", "--timeout", "2s"]).ok()?;
+            answer["results"][0]["rtt_ms"].as_f64()
+        });
+        watch.elapsed()
+    }
+
+    /// Sends so many megabytes to another node's echo port and awaits them back.
+    ///
+    /// # Errors
+    /// What `pilotctl` wrote when it failed.
+    pub fn bench(&self, target: &str, megabytes: u32) -> Result<Value, String> {
+        self.pilotctl(&["bench", target, &megabytes.to_string()])
+    }
+
+    /// Whether this daemon uses the relay toward another, or `None` when it has no tunnel to it.
+    #[must_use]
+    pub fn relays_to(&self, node: u32) -> Option<bool> {
+        let answer = self.pilotctl(&["peers"]).ok()?;
+        let peers = answer["peers"].as_array()?;
+        peers.iter().find(|peer| peer["node_id"] == node)?["relay"].as_bool()
+    }
+
+    /// The last lines it logged.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        tail(&self.folder.join("log"))
+    }
+
+    /// Everything it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("pilot.sock")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- pilot-daemon {}, last lines ---\n{}", self.flags.hostname, self.log_tail());
+        }
+    }
+}
+
+#[track_caller]
+fn spawn(host: &Host, flags: &DaemonFlags, folder: &PathBuf) -> Child {
+    let log =
+        File::options().create(true).append(true).open(folder.join("log")).expect("the scratch folder is writable");
+    let errors = log.try_clone().expect("a file can be shared");
+    host.namespace()
+        .command(&host.stage.programs.pilot_daemon)
+        .args(["-motd-feed-url=", "-telemetry-url=", "-no-skillinject", "-log-level", "debug"])
+        .args(["-registry", &format!("{RELAY_V4}:{REGISTRY_PORT}"), "-beacon", &format!("{RELAY_V4}:{BEACON_PORT}")])
+        .args(["-socket".as_ref(), folder.join("pilot.sock").as_os_str()])
+        .args(["-identity".as_ref(), folder.join("identity.json").as_os_str()])
+        .args(["-email", &format!("{}@pilot.test", flags.hostname), "-hostname", &flags.hostname])
+        .args(&flags.extra)
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start pilot-daemon: {error}"))
+}

@@ -1,0 +1,111 @@
+//! What must be present before a laboratory opens, and what to do when it is not.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::wait::evidence;
+
+const PACKAGE: &str = "pilotprotocol==1.18.0";
+
+/// Programs of other people's packages: the command and the Debian package that brings it.
+const COMMANDS: [(&str, &str); 5] = [
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("turnutils_stunclient", "coturn"),
+    ("turnutils_natdiscovery", "coturn"),
+    ("stun", "stun-client"),
+];
+
+/// The programs a laboratory runs.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// The appliance under test.
+    pub pilot_relay: PathBuf,
+    /// The unmodified daemon.
+    pub pilot_daemon: PathBuf,
+    /// The unmodified command-line tool.
+    pub pilotctl: PathBuf,
+}
+
+/// Whether the long run was asked for (`PILOT_LAB_FULL=1`): the whole matrix and all rounds.
+#[must_use]
+pub fn full_run() -> bool {
+    env::var("PILOT_LAB_FULL").is_ok_and(|value| value == "1")
+}
+
+/// Finds everything, or `None` when `PILOT_LAB_SKIP=1` asks to pass the laboratory by.
+///
+/// # Panics
+/// When something is missing: a laboratory that passes without having run would be a lie.
+#[track_caller]
+pub fn programs() -> Option<Programs> {
+    if env::var("PILOT_LAB_SKIP").is_ok_and(|value| value == "1") {
+        evidence("SKIPPED because PILOT_LAB_SKIP=1; this test has shown nothing");
+        return None;
+    }
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "the laboratory makes network namespaces: run it as root, or set PILOT_LAB_SKIP=1 to pass it by"
+    );
+    for (command, package) in COMMANDS {
+        assert!(on_path(command), "the command `{command}` is missing: apt-get install {package}");
+    }
+    Some(Programs { pilot_relay: pilot_relay(), pilot_daemon: pilot("pilot-daemon"), pilotctl: pilot("pilotctl") })
+}
+
+fn on_path(command: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
+        .any(|dir| dir.join(command).is_file())
+}
+
+/// The appliance named by `PILOT_RELAY_BIN`, else the one built last in the target folder of this test program.
+fn pilot_relay() -> PathBuf {
+    if let Some(named) = env::var_os("PILOT_RELAY_BIN") {
+        let path = PathBuf::from(named);
+        assert!(path.is_file(), "PILOT_RELAY_BIN names {}, which does not exist", path.display());
+        return path;
+    }
+    let built = ["release", "debug"].map(|profile| target_folder().join(profile).join("pilot-relay"));
+    let newest = built.into_iter().filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path))).max();
+    newest.expect("no pilot-relay in the target folder: run `cargo build -p relay`, or set PILOT_RELAY_BIN").1
+}
+
+/// The folder that holds `debug` and `release`: test programs live in `<target>/<profile>/deps`.
+fn target_folder() -> PathBuf {
+    let program = env::current_exe().expect("a test program knows its own path");
+    program.ancestors().nth(3).expect("test programs lie three levels below the target folder").to_owned()
+}
+
+/// A program of the Python package. Its entry points are Python wrappers that copy the real program to the user's home
+/// folder and wait for it; signals and process ids are only right when the real program is run.
+fn pilot(program: &str) -> PathBuf {
+    let folder = env::var_os("PILOT_BIN_DIR").map_or_else(|| workspace().join("target/pilot-venv/bin"), PathBuf::from);
+    let wrapped = real_program(&folder, program);
+    wrapped.unwrap_or_else(|| {
+        panic!(
+            "no {program} of {PACKAGE} in {}: run lab/fetch-pilot.sh, or let PILOT_BIN_DIR name the `bin` folder of a \
+             virtual environment that has it",
+            folder.display()
+        )
+    })
+}
+
+fn real_program(folder: &Path, program: &str) -> Option<PathBuf> {
+    let libraries = fs::read_dir(folder.join("../lib")).ok()?;
+    let candidates =
+        libraries.flatten().map(|python| python.path().join("site-packages/pilotprotocol/bin").join(program));
+    candidates.chain([folder.join(program)]).find(|path| is_elf(path)).map(|path| path.canonicalize().unwrap_or(path))
+}
+
+fn is_elf(path: &Path) -> bool {
+    use std::io::Read;
+    let mut magic = [0; 4];
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"\x7fELF"
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the workspace").to_owned()
+}

@@ -19,6 +19,9 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// No single `pilotctl` call of a story takes longer.
 const PILOTCTL_DEADLINE: Duration = Duration::from_secs(150);
 
+/// How much longer than a second a ping a run of pings may take.
+const PING_SLACK_SECONDS: usize = 10;
+
 /// How a daemon is started.
 #[derive(Clone, Debug)]
 pub struct DaemonFlags {
@@ -49,6 +52,13 @@ impl DaemonFlags {
     #[must_use]
     pub fn beacon_rtt_probe(self) -> Self {
         self.flag("-beacon-rtt-probe")
+    }
+
+    /// A fixed tunnel port. With the default, this daemon registers the port of a start-up socket that it then closes,
+    /// so that nobody finds a direct path to it.
+    #[must_use]
+    pub fn fixed_port(self) -> Self {
+        self.flag("-listen=:4000")
     }
 
     /// Any other flag, as one word.
@@ -187,7 +197,9 @@ impl Daemon {
     /// Pings another node by name or address, one ping a second.
     #[must_use]
     pub fn ping(&self, target: &str, count: usize) -> PingReport {
-        let result = self.pilotctl(&["ping", target, "--count", &count.to_string()]);
+        // The time-out is one for the whole run.
+        let timeout = format!("{}s", count + PING_SLACK_SECONDS);
+        let result = self.pilotctl(&["ping", target, "--count", &count.to_string(), "--timeout", &timeout]);
         let (answer, text) = match result {
             Ok(answer) => (answer.clone(), answer.to_string()),
             Err(text) => (Value::Null, text),

@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::directory_client::{CallError, DirectoryClient};
 use crate::wait::{Stopwatch, wait_until};
 use crate::world::Host;
@@ -15,6 +17,10 @@ const RELAY: u8 = 0x05;
 const DELIVER: u8 = 0x06;
 /// What a daemon answers to a punch command, and thereby to a relay that asks whether it is still there.
 const PUNCH_PROBE: &[u8] = b"PILP";
+const KEY_EXCHANGE: &[u8] = b"PILK";
+const AUTHENTICATED_KEY_EXCHANGE: &[u8] = b"PILA";
+/// Daemons take five key exchanges a second from one sender.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(250);
 
 const REPLY_DEADLINE: Duration = Duration::from_secs(5);
 const RESEND_INTERVAL: Duration = Duration::from_millis(250);
@@ -183,6 +189,22 @@ fn decode_endpoint(bytes: &[u8]) -> Option<SocketAddr> {
 }
 
 impl Peer {
+    /// Asks a real daemon for its keys through the relay until it answers; how long that took. A daemon answers an
+    /// unauthenticated key exchange of a registered node with its own authenticated one (SPEC section 3.2).
+    #[track_caller]
+    pub fn time_until_answered_by(&self, daemon: u32, within: Duration) -> Duration {
+        let watch = Stopwatch::start();
+        let mut knock = KEY_EXCHANGE.to_vec();
+        knock.extend(self.node.to_be_bytes());
+        knock.extend(Sha256::digest(b"any point on the curve will do"));
+        wait_until(&format!("node {daemon} to answer node {}", self.node), within, || {
+            self.relay(daemon, &knock);
+            let delivery = self.receive(KNOCK_INTERVAL)?;
+            (delivery.sender == daemon && delivery.inner.starts_with(AUTHENTICATED_KEY_EXCHANGE)).then_some(())
+        });
+        watch.elapsed()
+    }
+
     /// Waits until datagrams of this peer reach the other one: sessions may take a moment to settle.
     #[track_caller]
     pub fn wait_reaching(&self, other: &Self, within: Duration) -> Duration {

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "the counts are what this test shows")]
 
 mod fixtures;
+mod invariants;
 mod vector_checks;
 
 use std::collections::BTreeSet;

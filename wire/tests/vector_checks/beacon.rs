@@ -4,8 +4,8 @@ use wire::beacon::{self, Message};
 use wire::tunnel::Frame;
 use wire::{DecodeError, Format, NodeId};
 
-use super::written;
 use crate::fixtures::{Vector, hex, number};
+use crate::invariants::written;
 
 pub fn check(vector: &Vector) -> Option<()> {
     let bytes = vector.bytes();

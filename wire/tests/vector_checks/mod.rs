@@ -7,15 +7,3 @@ pub mod packets;
 pub mod signatures;
 pub mod stun;
 pub mod tunnel;
-
-use wire::codec::Writer;
-
-/// What `encode` writes.
-pub fn written(room: usize, encode: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-    let mut buffer = vec![0; room];
-    let mut out = Writer::new(&mut buffer);
-    encode(&mut out);
-    let len = out.len();
-    buffer.truncate(len);
-    buffer
-}

@@ -4,8 +4,8 @@ use wire::DecodeError;
 use wire::address::SocketAddress;
 use wire::packet::{Flags, Packet, Protocol};
 
-use super::written;
 use crate::fixtures::{Vector, hex};
+use crate::invariants::written;
 
 pub fn check(vector: &Vector) -> Option<()> {
     let decoded = Packet::decode(vector.bytes());

@@ -9,8 +9,8 @@ use wire::tunnel::{
 };
 use wire::{Format, NodeId};
 
-use super::written;
 use crate::fixtures::{Vector, document, hex, hex_array};
+use crate::invariants::written;
 
 pub fn check_v122(vector: &Vector) -> Option<()> {
     check(vector, &document("tunnel_v122.json")["common"])

@@ -131,6 +131,10 @@ impl DirectoryClient {
         BASE64_STANDARD.encode(self.key.sign(text.as_bytes()).to_bytes())
     }
 
+    pub(crate) fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     /// The node's public key in base64.
     #[must_use]
     pub fn public_key(&self) -> String {

@@ -109,7 +109,14 @@ impl World {
         let (v4, v6) = (wan_v4(number), wan_v6(number));
         namespace.ip(&format!("addr add {v4}/24 dev eth0"));
         namespace.ip(&format!("addr add {v6}/64 dev eth0 nodad"));
-        Host::new(&self.stage, namespace, name, v4, Some(v6))
+        Host {
+            stage: Arc::clone(&self.stage),
+            namespace: Arc::new(namespace),
+            _router: None,
+            name: name.to_owned(),
+            v4,
+            v6: Some(v6),
+        }
     }
 
     /// A site behind an address translator.
@@ -144,7 +151,7 @@ impl World {
         for timeout in ["netfilter/nf_conntrack_udp_timeout", "netfilter/nf_conntrack_udp_timeout_stream"] {
             router.set(timeout, &MAPPING_SECONDS.to_string());
         }
-        Site { stage: Arc::clone(&self.stage), router, number, next_host: AtomicU8::new(FIRST_HOST_NUMBER) }
+        Site { stage: Arc::clone(&self.stage), router: Arc::new(router), number, next_host: AtomicU8::new(FIRST_HOST_NUMBER) }
     }
 
     /// What has passed through the relay's interface so far.
@@ -204,7 +211,7 @@ fn wan_v6(number: u8) -> Ipv6Addr {
 #[derive(Debug)]
 pub struct Site {
     stage: Arc<Stage>,
-    router: Namespace,
+    router: Arc<Namespace>,
     number: u8,
     next_host: AtomicU8,
 }
@@ -221,7 +228,14 @@ impl Site {
         namespace.ip(&format!("addr add {address}/24 dev eth0"));
         // Not a default route: without any, a daemon learns at once that its catalogue host is out of reach.
         namespace.ip(&format!("route add 198.18.0.0/24 via 192.168.{}.1", self.number));
-        Host::new(&self.stage, namespace, name, address, None)
+        Host {
+            stage: Arc::clone(&self.stage),
+            namespace: Arc::new(namespace),
+            _router: Some(Arc::clone(&self.router)),
+            name: name.to_owned(),
+            v4: address,
+            v6: None,
+        }
     }
 
     /// The provider hands the router another public address; every mapping of the old one is gone.
@@ -239,16 +253,14 @@ impl Site {
 pub struct Host {
     pub(crate) stage: Arc<Stage>,
     namespace: Arc<Namespace>,
+    /// Stands as long as anyone behind it.
+    _router: Option<Arc<Namespace>>,
     name: String,
     v4: Ipv4Addr,
     v6: Option<Ipv6Addr>,
 }
 
 impl Host {
-    fn new(stage: &Arc<Stage>, namespace: Namespace, name: &str, v4: Ipv4Addr, v6: Option<Ipv6Addr>) -> Self {
-        Self { stage: Arc::clone(stage), namespace: Arc::new(namespace), name: name.to_owned(), v4, v6 }
-    }
-
     /// The name it was given.
     #[must_use]
     pub fn name(&self) -> &str {

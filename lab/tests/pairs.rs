@@ -101,8 +101,6 @@ enum Path {
 
 struct Pair {
     nats: (Nat, Nat),
-    // Routers must stand as long as the daemons run.
-    _sites: (Site, Site),
     left: Daemon,
     right: Daemon,
 }
@@ -116,10 +114,9 @@ impl Pair {
     fn start_all(world: &World, nats: &[(Nat, Nat)], flags: impl Fn(DaemonFlags) -> DaemonFlags) -> Vec<Self> {
         let start = |name: String, site: &Site| Daemon::start(&site.host(&name), flags(DaemonFlags::named(&name)));
         let started = nats.iter().enumerate().map(|(number, &nats)| {
-            let sites = (world.site(nats.0), world.site(nats.1));
-            let left = start(format!("left-{number}"), &sites.0);
-            let right = start(format!("right-{number}"), &sites.1);
-            Self { nats, _sites: sites, left, right }
+            let left = start(format!("left-{number}"), &world.site(nats.0));
+            let right = start(format!("right-{number}"), &world.site(nats.1));
+            Self { nats, left, right }
         });
         let mut pairs: Vec<_> = started.collect();
         for pair in &mut pairs {

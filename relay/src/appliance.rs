@@ -1,0 +1,95 @@
+//! The appliance around the relay: settings, data folder, the embedded directory, the admin address, signals.
+//!
+//! Nothing here is on the path of a datagram. The order at start matters: the directory publishes every stored node
+//! into the membership before it accepts a connection, and the shards run before that, so that a node is known to the
+//! relay before its register answer is written.
+
+mod admin;
+pub mod cli;
+mod data_dir;
+mod directory_link;
+pub mod logging;
+mod welcome;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal};
+use relay::membership::Membership;
+use relay::runtime::Relay;
+
+use self::admin::{Admin, Sources};
+use self::cli::Arguments;
+use self::data_dir::DataDir;
+use self::directory_link::Link;
+
+/// Connections the embedded directory may hold need a file descriptor each.
+const OPEN_FILES_WANTED: u64 = 1 << 20;
+
+/// Runs until a signal ends it, or a shard fails.
+///
+/// # Errors
+/// What prevented the start, or ended a shard; the text says what to do.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let settings = arguments.resolve()?;
+    let signals = block_signals()?;
+    raise_open_files();
+    let membership = Arc::new(Membership::default());
+    membership.set_authority(settings.registry.is_some());
+    let relay = Arc::new(Relay::start(&settings.relay, membership)?);
+    let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone()));
+    let (directory, data_dir) = match settings.registry {
+        Some(listen) => {
+            let data_dir = DataDir::open(settings.data_dir.clone())?;
+            let config = settings.directory_config(listen, &data_dir)?;
+            (Some(Arc::new(directory::start(config, link)?)), Some(data_dir))
+        }
+        None => (None, None),
+    };
+    let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone() };
+    let admin = settings.http.map(|address| Admin::start(address, sources)).transpose()?;
+    welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
+    wait_for_end(&relay, signals)?;
+    relay.stop();
+    drop(admin);
+    if let Some(directory) = directory.and_then(Arc::into_inner) {
+        directory.shutdown();
+    }
+    Ok(())
+}
+
+/// SIGTERM and SIGINT are waited for by one thread; all threads started later inherit the mask.
+fn block_signals() -> anyhow::Result<SigSet> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    signals.thread_block().context("cannot block signals")?;
+    Ok(signals)
+}
+
+fn wait_for_end(relay: &Arc<Relay>, signals: SigSet) -> anyhow::Result<()> {
+    let (report, end) = std::sync::mpsc::channel();
+    let from_signal = report.clone();
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let _ = from_signal.send(signals.wait().map(drop).context("cannot wait for signals"));
+    })?;
+    let relay = Arc::clone(relay);
+    std::thread::Builder::new().name("shard-watch".to_owned()).spawn(move || {
+        let ended = relay.wait_ended();
+        let _ = report.send(match ended {
+            Some(ended) => ended.result.with_context(|| format!("shard {} failed", ended.shard)),
+            None => Err(anyhow::anyhow!("a shard's thread died")),
+        });
+    })?;
+    end.recv().context("no thread is left to wait for")?
+}
+
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard.min(OPEN_FILES_WANTED).max(soft), hard)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}

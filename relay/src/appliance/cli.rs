@@ -1,0 +1,323 @@
+//! Command line to settings. Everything that can be refused is refused here, in one line that says what to type.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, ValueEnum};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+use relay::admission::{Budget, Prefix};
+use relay::config::{Config, SESSIONS_MAX_DEFAULT};
+use relay::server::{Admission, Rules};
+use wire::stun::SOFTWARE_MAX;
+
+use super::data_dir::DataDir;
+
+/// Where an address flag points: nowhere, or to an address and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// The part is switched off.
+    Off,
+    /// The default: every address, both families where the host has them.
+    Anywhere(u16),
+    /// Given by the user.
+    At(SocketAddr),
+}
+
+/// How datagrams are moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Datapath {
+    /// io_uring.
+    Uring,
+    /// The best this host has; io_uring today.
+    Auto,
+}
+
+/// Relay, hole-punch broker, STUN server and directory for a fleet of Pilot nodes.
+///
+/// Without arguments it serves everything: relay and STUN on UDP 9001, STUN on UDP 3478, the directory on TCP 9000,
+/// health and metrics on 127.0.0.1:3000. Addresses are ADDRESS:PORT, NAME:PORT or `off`; port 0 picks a free one.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "pilot-relay", version, max_term_width = 110)]
+pub struct Arguments {
+    /// Folder for the directory's database and the admin token [default: /var/lib/pilot-relay for root, else
+    /// ~/.local/share/pilot-relay]
+    #[arg(long, value_name = "DIR", env = "PILOT_RELAY_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Relay, hole punching and STUN (UDP) [default: [::]:9001]
+    #[arg(long, value_name = "ADDR", value_parser = listen, default_value = "any:9001", hide_default_value = true)]
+    pub beacon: Listen,
+    /// STUN alone, classic clients included (UDP) [default: [::]:3478]
+    #[arg(long, value_name = "ADDR", value_parser = listen, default_value = "any:3478", hide_default_value = true)]
+    pub stun: Listen,
+    /// The embedded directory (TCP) [default: [::]:9000]
+    #[arg(long, value_name = "ADDR", value_parser = listen, default_value = "any:9000", hide_default_value = true)]
+    pub registry: Listen,
+    /// Health, metrics and counters (HTTP)
+    #[arg(long, value_name = "ADDR", value_parser = listen, default_value = "127.0.0.1:3000")]
+    pub http: Listen,
+    /// How nodes reach this relay, where that differs from its own addresses; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub advertise: Vec<String>,
+    /// Threads that move datagrams, each on a CPU of its own [default: one per CPU]
+    #[arg(long, value_name = "N")]
+    pub shards: Option<usize>,
+    /// CPUs for the shards, such as 0-3,8 [default: those this process may use]
+    #[arg(long, value_name = "LIST", value_parser = cpu_list)]
+    pub cpus: Option<CpuList>,
+    /// Sessions kept at most
+    #[arg(long, value_name = "N", default_value_t = SESSIONS_MAX_DEFAULT)]
+    pub sessions_max: usize,
+    /// How datagrams are moved
+    #[arg(long, value_enum, default_value_t = Datapath::Auto)]
+    pub datapath: Datapath,
+    /// Who is checked: nobody (laboratories), or everyone by the directory's knowledge
+    #[arg(long, value_enum, default_value_t = Admission::Grace)]
+    pub admission: Admission,
+    /// Microseconds a shard looks for news before it sleeps [default: 50 where CPUs are left over, else 0]
+    #[arg(long, value_name = "MICROS")]
+    pub spin: Option<u64>,
+    /// Packets per second one sender may relay; 0 is no limit
+    #[arg(long, value_name = "PPS", default_value_t = 100_000)]
+    pub sender_packets: u64,
+    /// Bytes per second one sender may relay; 0 is no limit
+    #[arg(long, value_name = "BPS", default_value_t = 125_000_000)]
+    pub sender_bytes: u64,
+    /// Discovers, punches and STUN requests per second one source (/32, /56) may send; 0 is no limit
+    #[arg(long, value_name = "PPS", default_value_t = 500)]
+    pub control_packets: u64,
+    /// Sources that no limit applies to, in relay and directory; may be repeated [default: loopback]
+    #[arg(long, value_name = "CIDR")]
+    pub exempt: Vec<String>,
+    /// What STUN answers say of the software; nothing by default
+    #[arg(long, value_name = "TEXT")]
+    pub stun_software: Option<String>,
+    /// Certificate chain for TLS on the directory's port (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Offer TLS with a certificate of our own making, whose fingerprint is printed
+    #[arg(long, conflicts_with = "tls_cert")]
+    pub tls_self_signed: bool,
+    /// File with the administrator's token [default: admin-token in the data folder, made at the first start]
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Log JSON lines
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+/// CPU numbers in ascending order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuList(Vec<usize>);
+
+/// What the arguments mean on this host.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The relay's part.
+    pub relay: Config,
+    /// Where the directory listens.
+    pub registry: Option<SocketAddr>,
+    /// Where health and metrics are served.
+    pub http: Option<SocketAddr>,
+    /// The data folder, if given.
+    pub data_dir: Option<PathBuf>,
+    /// What to hand out as relay addresses, as given.
+    pub advertise_text: Vec<String>,
+    exempt: Vec<directory::Cidr>,
+    tls: directory::Tls,
+    admin_token_file: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Resolves names, looks at the host, and checks what depends on each other.
+    ///
+    /// # Errors
+    /// What does not fit, with the flag to change.
+    pub fn resolve(self) -> anyhow::Result<Settings> {
+        let (Datapath::Uring | Datapath::Auto) = self.datapath;
+        let has_ipv6 = relay::interfaces::has_ipv6();
+        let beacon = self.beacon.resolve(has_ipv6);
+        if beacon.is_none() && self.stun.resolve(has_ipv6).is_none() && self.registry.resolve(has_ipv6).is_none() {
+            bail!("--beacon, --stun and --registry are all off, so there is nothing to serve; leave one of them on");
+        }
+        let cpus = self.cpus()?;
+        let all_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if self.sessions_max == 0 || self.sessions_max > 1 << 28 {
+            bail!("--sessions-max must lie between 1 and {}", 1 << 28);
+        }
+        if self.stun_software.as_ref().is_some_and(|text| text.len() > SOFTWARE_MAX) {
+            bail!("--stun-software takes at most {SOFTWARE_MAX} bytes");
+        }
+        let spin = self.spin.unwrap_or(if cpus.len() < all_cpus { 50 } else { 0 });
+        let beacon_port = beacon.map_or(0, |beacon| beacon.port());
+        let advertise =
+            self.advertise.iter().map(|text| advertised(text, beacon_port)).collect::<Result<Vec<_>, _>>()?;
+        let exempt = if self.exempt.is_empty() {
+            vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()]
+        } else {
+            self.exempt.clone()
+        };
+        let tls = match (self.tls_cert, self.tls_key, self.tls_self_signed) {
+            (Some(cert), Some(key), _) => directory::Tls::Files { cert, key },
+            (_, _, true) => directory::Tls::SelfSigned,
+            _ => directory::Tls::Off,
+        };
+        let second = |per_second: u64| Budget::new(per_second, per_second / 5);
+        let rules = Rules {
+            admission: self.admission,
+            sender_packets: second(self.sender_packets),
+            sender_bytes: Budget::new(self.sender_bytes, self.sender_bytes / 4),
+            prefix_control: Budget::new(self.control_packets, self.control_packets * 4),
+            prefix_packets: second(self.sender_packets),
+            exempt: exempt.iter().map(|text| text.parse::<Prefix>().context("--exempt")).collect::<Result<_, _>>()?,
+            stun_software: self.stun_software,
+            ..Rules::default()
+        };
+        Ok(Settings {
+            relay: Config {
+                beacon,
+                stun: self.stun.resolve(has_ipv6),
+                advertise,
+                cpus,
+                sessions_max: self.sessions_max,
+                spin: Duration::from_micros(spin),
+                rules,
+            },
+            registry: self.registry.resolve(has_ipv6),
+            http: self.http.resolve(has_ipv6),
+            data_dir: self.data_dir,
+            advertise_text: self.advertise,
+            exempt: exempt.iter().map(|text| text.parse().context("--exempt")).collect::<Result<_, _>>()?,
+            tls,
+            admin_token_file: self.admin_token_file,
+        })
+    }
+
+    fn cpus(&self) -> anyhow::Result<Vec<usize>> {
+        let allowed = match &self.cpus {
+            Some(CpuList(cpus)) => cpus.clone(),
+            None => allowed_cpus()?,
+        };
+        let shards = self.shards.unwrap_or(allowed.len());
+        if shards == 0 || shards > allowed.len() {
+            bail!("--shards must lie between 1 and {}, the number of CPUs to use", allowed.len());
+        }
+        Ok(allowed[..shards].to_vec())
+    }
+}
+
+impl Settings {
+    /// The embedded directory's part.
+    ///
+    /// # Errors
+    /// The admin token cannot be read or made.
+    pub fn directory_config(&self, listen: SocketAddr, data_dir: &DataDir) -> anyhow::Result<directory::Config> {
+        let token = match &self.admin_token_file {
+            Some(file) => std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read --admin-token-file {}", file.display()))?,
+            None => data_dir.admin_token()?,
+        };
+        let token = directory::AdminToken::new(&token).context("the admin token is empty; write one into the file")?;
+        Ok(directory::Config {
+            listen: vec![listen],
+            tls: self.tls.clone(),
+            admin_token: Some(token),
+            exempt: self.exempt.clone(),
+            ..directory::Config::new(data_dir.path())
+        })
+    }
+}
+
+impl Listen {
+    fn resolve(self, has_ipv6: bool) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::Anywhere(port) if has_ipv6 => Some((Ipv6Addr::UNSPECIFIED, port).into()),
+            Self::Anywhere(port) => Some((Ipv4Addr::UNSPECIFIED, port).into()),
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    if text == "off" {
+        return Ok(Listen::Off);
+    }
+    if let Some(port) = text.strip_prefix("any:").and_then(|port| port.parse().ok()) {
+        return Ok(Listen::Anywhere(port));
+    }
+    resolve_name(text)
+        .map(Listen::At)
+        .map_err(|error| format!("{error}; write ADDRESS:PORT, such as 0.0.0.0:9001 or [::]:9001, or `off`"))
+}
+
+fn resolve_name(text: &str) -> Result<SocketAddr, String> {
+    let mut addresses = text.to_socket_addrs().map_err(|error| error.to_string())?;
+    addresses.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+/// An `--advertise` value; the port is that of the beacon unless given.
+fn advertised(text: &str, beacon_port: u16) -> anyhow::Result<SocketAddr> {
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, beacon_port));
+    }
+    let with_port = if text.rsplit_once(':').is_some() { text.to_owned() } else { format!("{text}:{beacon_port}") };
+    resolve_name(&with_port)
+        .map_err(|error| anyhow::anyhow!("--advertise {text}: {error}; write HOST or HOST:PORT as nodes reach it"))
+}
+
+fn cpu_list(text: &str) -> Result<CpuList, String> {
+    let wrong = || format!("`{text}` is no list of CPUs; write something like 0-3,8");
+    let mut cpus = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+        if first > last || last >= CpuSet::count() {
+            return Err(wrong());
+        }
+        cpus.extend(first..=last);
+    }
+    cpus.sort_unstable();
+    cpus.dedup();
+    Ok(CpuList(cpus))
+}
+
+fn allowed_cpus() -> anyhow::Result<Vec<usize>> {
+    let set =
+        sched_getaffinity(Pid::from_raw(0)).context("cannot ask which CPUs may be used; name them with --cpus")?;
+    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_are_read_and_refused() {
+        assert_eq!(cpu_list("0-2,5,1"), Ok(CpuList(vec![0, 1, 2, 5])));
+        for wrong in ["", "a", "3-1", "1,", "99999"] {
+            assert!(cpu_list(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_read_and_refused_with_a_hint() {
+        assert_eq!(listen("off"), Ok(Listen::Off));
+        assert_eq!(listen("127.0.0.1:0"), Ok(Listen::At("127.0.0.1:0".parse().unwrap())));
+        assert_eq!(listen("[::1]:9001"), Ok(Listen::At("[::1]:9001".parse().unwrap())));
+        for wrong in ["", "9001", "127.0.0.1", "127.0.0.1:99999"] {
+            assert!(listen(wrong).unwrap_err().contains("ADDRESS:PORT"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+}

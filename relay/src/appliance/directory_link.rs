@@ -1,0 +1,72 @@
+//! The directory's side of the seam: what it knows goes to the shards, what they know comes back.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use directory::RelayLink;
+use relay::runtime::Relay;
+use relay::server::Handoff;
+use wire::NodeId;
+
+/// Connects the embedded directory with the relay in the same process.
+#[derive(Debug)]
+pub struct Link {
+    relay: Arc<Relay>,
+    /// `HOST:PORT` as given, or nothing.
+    advertise: Vec<String>,
+    warned: AtomicBool,
+}
+
+impl Link {
+    /// A link to `relay` that hands out `advertise`, or the address a client has reached.
+    #[must_use]
+    pub fn new(relay: Arc<Relay>, advertise: Vec<String>) -> Self {
+        let port = relay.beacon_port();
+        let advertise = advertise.into_iter().filter_map(|text| with_port(text, port?)).collect();
+        Self { relay, advertise, warned: AtomicBool::new(false) }
+    }
+}
+
+impl RelayLink for Link {
+    fn publish(&self, node: NodeId, proven: &[IpAddr]) {
+        self.relay.membership().publish(node, proven);
+    }
+
+    fn withdraw(&self, node: NodeId) {
+        self.relay.membership().withdraw(node);
+        self.relay.hand(node, Handoff::Withdraw(node));
+    }
+
+    fn notify(&self, node: NodeId) {
+        self.relay.hand(node, Handoff::Notify(node));
+    }
+
+    fn advertised(&self, local: IpAddr) -> Vec<String> {
+        let Some(port) = self.relay.beacon_port() else { return Vec::new() };
+        if !self.advertise.is_empty() {
+            return self.advertise.clone();
+        }
+        let local = local.to_canonical();
+        if is_private(local) && !local.is_loopback() && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%local, "handing out a private relay address; name the public one with --advertise");
+        }
+        vec![SocketAddr::new(local, port).to_string()]
+    }
+}
+
+fn with_port(text: String, port: u16) -> Option<String> {
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, port).to_string());
+    }
+    Some(if text.contains(':') { text } else { format!("{text}:{port}") })
+}
+
+/// Addresses that mean nothing outside the local network.
+#[must_use]
+pub fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,76 @@
+//! What a relay can be told, and the memory that follows from it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::server::{REPLY_MAX, Rules};
+use crate::sessions::{SLOT_BYTES, slots_per_shard};
+use crate::uring::{BUFFER_BYTES, BUFFERS, SENDS_MAX};
+
+/// Sessions a relay holds unless told otherwise.
+pub const SESSIONS_MAX_DEFAULT: usize = 262_144;
+
+/// Settings of a relay.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where beacon messages are served; a wildcard stands for every address of the host.
+    pub beacon: Option<SocketAddr>,
+    /// Where STUN alone is served.
+    pub stun: Option<SocketAddr>,
+    /// How clients see us, where that differs from the local addresses.
+    pub advertise: Vec<SocketAddr>,
+    /// CPUs to pin shards to, one shard each.
+    pub cpus: Vec<usize>,
+    /// Sessions all shards hold together.
+    pub sessions_max: usize,
+    /// How long a shard looks for news before it sleeps.
+    pub spin: Duration,
+    /// The rules.
+    pub rules: Rules,
+}
+
+impl Config {
+    /// One shard a CPU.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// The memory these settings imply.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let shards = self.shards();
+        Memory {
+            sessions: shards * slots_per_shard(shards, self.sessions_max) * SLOT_BYTES,
+            buffers: shards * usize::from(BUFFERS) * BUFFER_BYTES,
+            sends: shards * SENDS_MAX * (REPLY_MAX / 2 + 256),
+        }
+    }
+}
+
+/// Bytes by purpose, all of them allocated at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The session table.
+    pub sessions: usize,
+    /// Receive buffers.
+    pub buffers: usize,
+    /// Send queues and replies.
+    pub sends: usize,
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+        let Self { sessions, buffers, sends } = *self;
+        write!(
+            f,
+            "{:.0} MiB = sessions {:.1} + receive buffers {:.1} + send queues {:.1}",
+            mib(sessions + buffers + sends),
+            mib(sessions),
+            mib(buffers),
+            mib(sends)
+        )
+    }
+}

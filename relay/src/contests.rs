@@ -1,0 +1,195 @@
+//! Contests: two endpoints claim one id, and the holder is asked whether it is still there.
+//!
+//! The holder is sent a punch command that names the relay's own address; an unmodified daemon answers it at once with
+//! a `PILP` probe from its tunnel socket (SPEC 11.2). An answer, or any other datagram from the holder, ends the
+//! contest in its favour; silence over all tries gives the id to the candidate. This settles NAT rebinding, roaming,
+//! neighbours behind one address and the short-lived sockets with which daemons measure round trips.
+//!
+//! `PILP` carries no node id, so it may arrive on any shard. Which endpoints are being asked is therefore posted on a
+//! [`Board`] all shards read; the shard that receives the answer passes it on to the one that asked.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use wire::NodeId;
+
+use crate::endpoint::{Endpoint, Path};
+use crate::sessions::Grade;
+use crate::time::Time;
+
+/// Contests one shard carries on at once.
+pub const CONTESTS_MAX: usize = 1024;
+
+/// How the holder is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Patience {
+    tries: u8,
+    interval: Duration,
+}
+
+/// Among equals: two tries within a second.
+const EQUALS: Patience = Patience { tries: 2, interval: Duration::from_millis(500) };
+/// A candidate of a lower grade has to outwait a holder that misses more than an unlucky loss or two.
+const LOWER: Patience = Patience { tries: 4, interval: Duration::from_millis(400) };
+
+/// A wish to hold an id at an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The id.
+    pub node: NodeId,
+    /// Where it would be.
+    pub path: Path,
+    /// Deliveries may name the destination (type 09).
+    pub extended: bool,
+}
+
+/// One contest under way.
+#[derive(Clone, Copy, Debug)]
+pub struct Contest {
+    /// What the candidate wants.
+    pub claim: Claim,
+    /// How well the candidate is proven.
+    pub grade: Grade,
+    /// Where the holder is.
+    pub holder: Path,
+    tries_left: u8,
+    interval: Duration,
+    due: Time,
+}
+
+/// What a contest asks for when it is due.
+#[derive(Clone, Copy, Debug)]
+pub enum Due {
+    /// Ask the holder again.
+    Probe(Path),
+    /// The holder was silent: the candidate wins.
+    Won(Contest),
+}
+
+/// The contests of one shard.
+#[derive(Debug)]
+pub struct Contests {
+    active: Vec<Contest>,
+    board: Arc<Board>,
+    shard: usize,
+}
+
+impl Contests {
+    /// No contests; `board` is shared by all shards.
+    #[must_use]
+    pub fn new(board: Arc<Board>, shard: usize) -> Self {
+        Self { active: Vec::with_capacity(CONTESTS_MAX), board, shard }
+    }
+
+    /// How many are under way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.active.len()
+    }
+
+    /// Whether none is under way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.active.is_empty()
+    }
+
+    /// Begins a contest for an id that is not contested yet; the caller asks the holder for the first time. `false`
+    /// where there is no room, which leaves the holder in place.
+    pub fn begin(&mut self, now: Time, claim: Claim, grade: Grade, holder: Path, holder_grade: Grade) -> bool {
+        if self.active.len() == CONTESTS_MAX || !self.board.post(self.shard, &holder.remote) {
+            return false;
+        }
+        let Patience { tries, interval } = if grade < holder_grade { LOWER } else { EQUALS };
+        self.active.push(Contest { claim, grade, holder, tries_left: tries - 1, interval, due: now + interval });
+        true
+    }
+
+    /// Ends the contest for `node`; returns whether there was one.
+    pub fn end(&mut self, node: NodeId) -> bool {
+        let found = self.active.iter().position(|contest| contest.claim.node == node);
+        if let Some(index) = found {
+            self.take_down(index);
+        }
+        found.is_some()
+    }
+
+    /// The holder at `endpoint` has answered: ends its contests one by one, returning the nodes.
+    pub fn answered(&mut self, endpoint: &Endpoint) -> Option<NodeId> {
+        let index = self.active.iter().position(|contest| contest.holder.remote == *endpoint)?;
+        Some(self.take_down(index).claim.node)
+    }
+
+    /// The shard, this one or another, that awaits an answer from `endpoint`.
+    #[must_use]
+    pub fn awaited_by(&self, endpoint: &Endpoint) -> Option<usize> {
+        self.board.awaited_by(endpoint)
+    }
+
+    /// The next thing due at `now`; call until it says `None`.
+    pub fn poll_due(&mut self, now: Time) -> Option<Due> {
+        let index = self.active.iter().position(|contest| contest.due <= now)?;
+        let contest = &mut self.active[index];
+        if contest.tries_left == 0 {
+            return Some(Due::Won(self.take_down(index)));
+        }
+        contest.tries_left -= 1;
+        contest.due = now + contest.interval;
+        Some(Due::Probe(contest.holder))
+    }
+
+    /// When [`Self::poll_due`] next has something.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Time> {
+        self.active.iter().map(|contest| contest.due).min()
+    }
+
+    fn take_down(&mut self, index: usize) -> Contest {
+        let contest = self.active.swap_remove(index);
+        self.board.clear(self.shard, &contest.holder.remote);
+        contest
+    }
+}
+
+/// Notices a shard can post, by digest of the endpoint.
+const NOTICES: usize = 4096;
+
+/// Which endpoints are being asked for a sign of life, by shard. A shard writes its own column only.
+#[derive(Debug)]
+pub struct Board {
+    columns: Box<[Box<[AtomicU32]>]>,
+}
+
+impl Board {
+    /// An empty board for `shards` shards.
+    #[must_use]
+    pub fn new(shards: usize) -> Arc<Self> {
+        let column = || (0..NOTICES).map(|_| AtomicU32::new(0)).collect();
+        Arc::new(Self { columns: (0..shards).map(|_| column()).collect() })
+    }
+
+    fn place(endpoint: &Endpoint) -> (usize, u32) {
+        let digest = endpoint.digest();
+        (digest as usize % NOTICES, (digest >> 32) as u32 | 1)
+    }
+
+    /// `false` where the place is taken, by the same endpoint or another.
+    fn post(&self, shard: usize, endpoint: &Endpoint) -> bool {
+        let (place, mark) = Self::place(endpoint);
+        let notice = &self.columns[shard][place];
+        let free = notice.load(Ordering::Relaxed) == 0;
+        if free {
+            notice.store(mark, Ordering::Release);
+        }
+        free
+    }
+
+    fn clear(&self, shard: usize, endpoint: &Endpoint) {
+        self.columns[shard][Self::place(endpoint).0].store(0, Ordering::Release);
+    }
+
+    fn awaited_by(&self, endpoint: &Endpoint) -> Option<usize> {
+        let (place, mark) = Self::place(endpoint);
+        self.columns.iter().position(|column| column[place].load(Ordering::Acquire) == mark)
+    }
+}

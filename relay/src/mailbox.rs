@@ -1,0 +1,75 @@
+//! Messages to a shard: from other shards, the directory and the main thread. Bounded; a full mailbox refuses.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::locals::Locals;
+use crate::server::Handoff;
+use crate::socket::LocalSockets;
+
+/// Messages a mailbox holds.
+pub const MAIL_MAX: usize = 4096;
+
+/// What a shard can be told.
+#[derive(Debug)]
+pub enum Mail {
+    /// For the rules.
+    Handoff(Handoff),
+    /// The host's addresses changed: the new list, and the sockets that came with it.
+    Locals(Arc<Locals>, Vec<LocalSockets>),
+    /// Finish and return.
+    Stop,
+}
+
+/// A shard's mailbox.
+#[derive(Debug)]
+pub struct Mailbox {
+    queue: ArrayQueue<Mail>,
+    /// Whether the shard has been woken since it last looked.
+    woken: AtomicBool,
+    wake: EventFd,
+}
+
+impl Mailbox {
+    /// An empty mailbox.
+    ///
+    /// # Errors
+    /// What the kernel says to another eventfd.
+    pub fn new() -> std::io::Result<Self> {
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
+        Ok(Self { queue: ArrayQueue::new(MAIL_MAX), woken: AtomicBool::new(false), wake })
+    }
+
+    /// Puts `mail` in and wakes the shard.
+    ///
+    /// # Errors
+    /// Gives the mail back when the box is full.
+    pub fn post(&self, mail: Mail) -> Result<(), Mail> {
+        self.queue.push(mail)?;
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            // The counter cannot overflow with one write a wake-up, which is the only way this fails.
+            let _ = self.wake.write(1);
+        }
+        Ok(())
+    }
+
+    /// Takes the next message; the shard calls it until `None` after each wake-up.
+    pub fn take(&self) -> Option<Mail> {
+        self.queue.pop()
+    }
+
+    /// The shard has read the eventfd and will now look.
+    pub fn acknowledge(&self) {
+        self.woken.store(false, Ordering::Release);
+    }
+}
+
+impl AsFd for Mailbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}

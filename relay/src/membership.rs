@@ -1,0 +1,152 @@
+//! Which nodes exist and which addresses are proven theirs: told by the directory, read by every shard.
+//!
+//! A paged array indexed by node id, since the directory hands ids out densely. One record a node, published through a
+//! [`SeqCell`], so that a shard sees an id and its proofs as one set and never waits for the directory. What
+//! [`Membership::publish`] has returned from, every shard sees.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use wire::NodeId;
+
+use crate::endpoint::mapped;
+use crate::seqlock::SeqCell;
+
+/// Proven addresses a node may have.
+pub const PROVEN_MAX: usize = 4;
+const WORDS: usize = PROVEN_MAX * 2;
+const PAGE_LEN: usize = 1 << 10;
+const PAGES_PER_CHAPTER: usize = 1 << 11;
+const CHAPTERS: usize = 1 << 11;
+const KNOWN: u32 = 1;
+
+type Record = SeqCell<WORDS>;
+type Page = OnceLock<Box<[Record]>>;
+
+/// The directory's facts about nodes, as far as the relay needs them.
+#[derive(Debug)]
+pub struct Membership {
+    chapters: Box<[OnceLock<Box<[Page]>>]>,
+    /// Whether a directory feeds this; without one every id is possible.
+    authority: AtomicBool,
+    known: AtomicUsize,
+    writing: Mutex<()>,
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        Self {
+            chapters: lazy_slots(CHAPTERS),
+            authority: AtomicBool::new(false),
+            known: AtomicUsize::new(0),
+            writing: Mutex::new(()),
+        }
+    }
+}
+
+impl Membership {
+    /// Says whether a directory feeds this table: from then on an id that is not here does not exist.
+    pub fn set_authority(&self, present: bool) {
+        self.authority.store(present, Ordering::Release);
+    }
+
+    /// Whether a directory feeds this table.
+    #[must_use]
+    pub fn has_authority(&self) -> bool {
+        self.authority.load(Ordering::Acquire)
+    }
+
+    /// How many nodes are known.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Records that `node` exists and that `proven` are its own addresses; those beyond [`PROVEN_MAX`] are left out.
+    pub fn publish(&self, node: NodeId, proven: &[IpAddr]) {
+        let mut words = [0; WORDS];
+        for (pair, ip) in words.chunks_exact_mut(2).zip(proven) {
+            pair.copy_from_slice(&split(mapped(*ip)));
+        }
+        self.write(node, KNOWN, words);
+    }
+
+    /// Forgets `node`.
+    pub fn withdraw(&self, node: NodeId) {
+        self.write(node, 0, [0; WORDS]);
+    }
+
+    /// Whether the directory knows `node`.
+    #[must_use]
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.record(node).is_some_and(|record| record.tag() == KNOWN)
+    }
+
+    /// Whether `ip` is a proven address of `node`.
+    #[must_use]
+    pub fn proves(&self, node: NodeId, ip: Ipv6Addr) -> bool {
+        let wanted = split(ip);
+        self.record(node)
+            .and_then(|record| record.read(KNOWN))
+            .is_some_and(|words| wanted != [0, 0] && words.chunks_exact(2).any(|pair| pair == wanted))
+    }
+
+    fn write(&self, node: NodeId, tag: u32, words: [u64; WORDS]) {
+        let _one_writer = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (chapter, page, slot) = position(node);
+        let page = &self.chapters[chapter].get_or_init(|| lazy_slots(PAGES_PER_CHAPTER))[page];
+        let record = &page.get_or_init(|| (0..PAGE_LEN).map(|_| Record::default()).collect())[slot];
+        match (record.tag(), tag) {
+            (0, KNOWN) => self.known.fetch_add(1, Ordering::Relaxed),
+            (KNOWN, 0) => self.known.fetch_sub(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        record.write(tag, words);
+    }
+
+    fn record(&self, node: NodeId) -> Option<&Record> {
+        let (chapter, page, slot) = position(node);
+        self.chapters[chapter].get()?[page].get().map(|page| &page[slot])
+    }
+}
+
+fn lazy_slots<T>(count: usize) -> Box<[OnceLock<T>]> {
+    (0..count).map(|_| OnceLock::new()).collect()
+}
+
+const fn position(NodeId(node): NodeId) -> (usize, usize, usize) {
+    let node = node as usize;
+    (node / (PAGE_LEN * PAGES_PER_CHAPTER), node / PAGE_LEN % PAGES_PER_CHAPTER, node % PAGE_LEN)
+}
+
+fn split(ip: Ipv6Addr) -> [u64; 2] {
+    let bits = u128::from(ip);
+    [(bits >> 64) as u64, bits as u64]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_published_node_is_known_with_its_addresses_until_withdrawn() {
+        let membership = Membership::default();
+        let ips: [IpAddr; 2] = ["198.18.0.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
+        for node in [NodeId(1), NodeId(1024), NodeId(3_000_000_000), NodeId(u32::MAX - 1)] {
+            assert!(!membership.knows(node));
+            membership.publish(node, &ips);
+            assert!(membership.knows(node));
+            assert!(ips.iter().all(|ip| membership.proves(node, mapped(*ip))));
+            assert!(!membership.proves(node, mapped("198.18.0.8".parse().unwrap())));
+            assert!(!membership.proves(node, Ipv6Addr::UNSPECIFIED));
+        }
+        assert_eq!(membership.known(), 4);
+        membership.publish(NodeId(1), &ips[..1]);
+        assert!(!membership.proves(NodeId(1), mapped(ips[1])));
+        membership.withdraw(NodeId(1));
+        assert!(!membership.knows(NodeId(1)));
+        assert!(!membership.proves(NodeId(1), mapped(ips[0])));
+        assert_eq!(membership.known(), 3);
+    }
+}

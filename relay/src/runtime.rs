@@ -1,0 +1,374 @@
+//! A running relay: sockets for every local address, a pinned thread a shard, and a thread that follows the host's
+//! addresses. Cold; nothing here is on the path of a datagram.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use wire::NodeId;
+
+use crate::config::Config;
+use crate::contests::Board;
+use crate::interfaces::{self, Changes, HostAddress};
+use crate::locals::{LOCALS_MAX, Local, Locals, Service};
+use crate::mailbox::{Mail, Mailbox};
+use crate::membership::Membership;
+use crate::metrics::{Counters, Published};
+use crate::server::{Handoff, Server, Shared};
+use crate::sessions::{Table, shard_of};
+use crate::shard::{Setup, Shard};
+use crate::socket::{LocalSockets, bind_group};
+use crate::uring::RingError;
+
+/// Why a relay does not start, in words for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The kernel lacks something.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    /// Somebody has the port.
+    #[error("UDP {0} is in use by another program; stop it, or choose another address with {1}")]
+    Busy(SocketAddr, &'static str),
+    /// An address cannot be bound.
+    #[error("cannot listen on UDP {0}: {1}; choose an address of this host with {2}")]
+    Bind(SocketAddr, io::Error, &'static str),
+    /// A shard's thread could not be set up.
+    #[error("cannot start shard {0}: {1}")]
+    Thread(usize, io::Error),
+    /// Something else of the environment.
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+}
+
+/// A relay at work.
+#[derive(Debug)]
+pub struct Relay {
+    mailboxes: Arc<[Mailbox]>,
+    published: Vec<Arc<Published>>,
+    membership: Arc<Membership>,
+    addresses: Arc<Mutex<Addresses>>,
+    ended: Mutex<mpsc::Receiver<Ended>>,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+/// A shard's thread has ended, on request (`Ok`) or not.
+#[derive(Debug)]
+pub struct Ended {
+    /// Which.
+    pub shard: usize,
+    /// Why.
+    pub result: io::Result<()>,
+}
+
+impl Relay {
+    /// Binds, starts one thread a shard, and follows the host's addresses. `membership` may be fed at any time.
+    ///
+    /// # Errors
+    /// [`StartError`], which names what to change.
+    pub fn start(config: &Config, membership: Arc<Membership>) -> Result<Self, StartError> {
+        let shards = config.shards();
+        let mailboxes: Result<Arc<[Mailbox]>, io::Error> = (0..shards).map(|_| Mailbox::new()).collect();
+        let mailboxes = mailboxes.map_err(|error| StartError::Io("cannot make an eventfd", error))?;
+        let mut addresses = Addresses::new(config, Arc::clone(&mailboxes));
+        // Listening for changes first, so that none falls between.
+        let changes = Changes::subscribe().map_err(|error| StartError::Io("cannot open a netlink socket", error))?;
+        let bound = addresses.bind_at_start()?;
+        let shared = Shared {
+            table: Table::new(shards, config.sessions_max),
+            membership: Arc::clone(&membership),
+            board: Board::new(shards),
+        };
+        let (report, ended) = mpsc::channel();
+        let mut published = Vec::new();
+        let mut threads = Vec::new();
+        for (index, cpu) in config.cpus.iter().enumerate() {
+            let counters = Arc::new(Published::default());
+            published.push(Arc::clone(&counters));
+            let setup = Setup { index, spin: config.spin, mailboxes: Arc::clone(&mailboxes), published: counters };
+            let server = Server::new(config.rules.clone(), index, &shared, Arc::new(Locals::default()));
+            threads.push(spawn_shard(setup, server, *cpu, report.clone())?);
+        }
+        addresses.deliver(bound);
+        let follows = addresses.has_wildcard();
+        let addresses = Arc::new(Mutex::new(addresses));
+        if follows {
+            follow(Arc::clone(&addresses), changes).map_err(|error| StartError::Io("cannot start a thread", error))?;
+        }
+        Ok(Self { mailboxes, published, membership, addresses, ended: Mutex::new(ended), threads: Mutex::new(threads) })
+    }
+
+    /// The local addresses served now.
+    #[must_use]
+    pub fn locals(&self) -> Locals {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).locals.clone()
+    }
+
+    /// The port of the beacon, also where it was picked.
+    #[must_use]
+    pub fn beacon_port(&self) -> Option<u16> {
+        let locals = self.locals();
+        locals.iter().find(|(_, local)| local.service == Service::Beacon).map(|(_, local)| local.bound.port())
+    }
+
+    /// Which nodes exist, to be fed by a directory.
+    #[must_use]
+    pub fn membership(&self) -> &Arc<Membership> {
+        &self.membership
+    }
+
+    /// Every shard's counters.
+    #[must_use]
+    pub fn counters(&self) -> Vec<Counters> {
+        self.published.iter().map(|published| published.snapshot()).collect()
+    }
+
+    /// Tells the shard that owns `node`. A full mailbox drops the message: all of them are hints that come again.
+    pub fn hand(&self, node: NodeId, handoff: Handoff) {
+        let _ = self.mailboxes[shard_of(node, self.mailboxes.len())].post(Mail::Handoff(handoff));
+    }
+
+    /// Waits until a shard ends; `None` when all have.
+    #[must_use]
+    pub fn wait_ended(&self) -> Option<Ended> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    }
+
+    /// Stops all shards and waits for them.
+    pub fn stop(&self) {
+        for mailbox in self.mailboxes.iter() {
+            let mut mail = Mail::Stop;
+            while let Err(refused) = mailbox.post(mail) {
+                mail = refused;
+                thread::yield_now();
+            }
+        }
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts a shard and waits until it has its ring.
+fn spawn_shard(
+    setup: Setup,
+    server: Server,
+    cpu: usize,
+    report: mpsc::Sender<Ended>,
+) -> Result<thread::JoinHandle<()>, StartError> {
+    let index = setup.index;
+    let (ready, is_ready) = mpsc::channel();
+    let body = move || {
+        if let Err(error) = pin(cpu) {
+            tracing::warn!(shard = index, cpu, %error, "cannot pin the shard's thread");
+        }
+        match Shard::new(setup, server) {
+            Ok(shard) => {
+                let _ = ready.send(Ok(()));
+                let _ = report.send(Ended { shard: index, result: shard.run() });
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        }
+    };
+    let thread = thread::Builder::new().name(format!("shard-{index}")).spawn(body);
+    let thread = thread.map_err(|error| StartError::Thread(index, error))?;
+    is_ready.recv().map_err(|_| StartError::Thread(index, io::Error::other("the thread ended at once")))??;
+    Ok(thread)
+}
+
+fn pin(cpu: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
+}
+
+/// Follows the host's addresses for as long as the process lives.
+fn follow(addresses: Arc<Mutex<Addresses>>, changes: Changes) -> io::Result<()> {
+    let body = move || {
+        loop {
+            if let Err(error) = changes.wait() {
+                tracing::error!(%error, "address changes are no longer followed; restart after changing addresses");
+                return;
+            }
+            addresses.lock().unwrap_or_else(PoisonError::into_inner).refresh();
+        }
+    };
+    thread::Builder::new().name("addresses".to_owned()).spawn(body).map(drop)
+}
+
+/// What is served where, and the sockets for it.
+#[derive(Debug)]
+struct Addresses {
+    wanted: Vec<(Service, SocketAddr)>,
+    advertise: Vec<SocketAddr>,
+    locals: Locals,
+    mailboxes: Arc<[Mailbox]>,
+}
+
+/// New sockets, by shard.
+type Bound = Vec<Vec<LocalSockets>>;
+
+const fn flag(service: Service) -> &'static str {
+    match service {
+        Service::Beacon => "--beacon",
+        Service::Stun => "--stun",
+    }
+}
+
+impl Addresses {
+    fn new(config: &Config, mailboxes: Arc<[Mailbox]>) -> Self {
+        let wanted = [(Service::Beacon, config.beacon), (Service::Stun, config.stun)];
+        Self {
+            wanted: wanted.into_iter().filter_map(|(service, address)| Some((service, address?))).collect(),
+            advertise: config.advertise.clone(),
+            locals: Locals::default(),
+            mailboxes,
+        }
+    }
+
+    fn has_wildcard(&self) -> bool {
+        self.wanted.iter().any(|(_, address)| address.ip().is_unspecified())
+    }
+
+    /// Binds everything asked for; an address that is not usable yet is left to a later change.
+    fn bind_at_start(&mut self) -> Result<Bound, StartError> {
+        let host = host_addresses().map_err(|error| StartError::Io("cannot list the host's addresses", error))?;
+        let mut bound = self.no_sockets();
+        for (service, wanted) in self.wanted.clone() {
+            let mut port = wanted.port();
+            for address in expand(wanted.ip(), &host) {
+                match self.bind(service, SocketAddr::new(address.ip, port), address.mtu, true, &mut bound) {
+                    Ok(picked) => port = picked,
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        return Err(StartError::Busy(SocketAddr::new(address.ip, port), flag(service)));
+                    }
+                    Err(error) if is_tentative(&error) && wanted.ip().is_unspecified() => {}
+                    Err(error) => {
+                        return Err(StartError::Bind(SocketAddr::new(address.ip, port), error, flag(service)));
+                    }
+                }
+            }
+            if let Some((_, wanted)) = self.wanted.iter_mut().find(|(other, _)| *other == service) {
+                wanted.set_port(port);
+            }
+        }
+        Ok(bound)
+    }
+
+    /// Binds what is new on the host and takes down what is gone.
+    fn refresh(&mut self) {
+        let host = match host_addresses() {
+            Ok(host) => host,
+            Err(error) => {
+                tracing::error!(%error, "cannot list the host's addresses");
+                return;
+            }
+        };
+        let before = self.locals.clone();
+        let mut bound = self.no_sockets();
+        for (service, wanted) in self.wanted.clone() {
+            let addresses = expand(wanted.ip(), &host);
+            self.take_down(service, wanted, &addresses);
+            for address in addresses {
+                let place = SocketAddr::new(address.ip, wanted.port());
+                if self.serves(service, place) {
+                    continue;
+                }
+                if let Err(error) = self.bind(service, place, address.mtu, false, &mut bound) {
+                    tracing::warn!(%place, %error, "a new address cannot be served yet");
+                }
+            }
+        }
+        if self.locals != before {
+            self.deliver(bound);
+        }
+    }
+
+    fn take_down(&mut self, service: Service, wanted: SocketAddr, present: &[HostAddress]) {
+        let gone: Vec<_> = self
+            .locals
+            .iter()
+            .filter(|(_, local)| local.present && local.service == service && wanted.ip().is_unspecified())
+            .filter(|(_, local)| !present.iter().any(|address| address.ip == local.bound.ip()))
+            .map(|(id, local)| (id, local.bound))
+            .collect();
+        for (id, bound) in gone {
+            tracing::info!(%bound, "the address has left the host");
+            self.locals.remove(id);
+        }
+    }
+
+    fn serves(&self, service: Service, place: SocketAddr) -> bool {
+        self.locals.iter().any(|(_, local)| local.present && local.service == service && local.bound == place)
+    }
+
+    fn bind(
+        &mut self,
+        service: Service,
+        place: SocketAddr,
+        mtu: usize,
+        patient: bool,
+        bound: &mut Bound,
+    ) -> io::Result<u16> {
+        let (place, sockets) = bind_group(place, self.mailboxes.len(), patient)?;
+        let payload_max = interfaces::payload_max(place.ip(), mtu);
+        let local = Local { bound: place, seen_as: self.seen_as(place), service, payload_max, present: true };
+        let Some(id) = self.locals.put(local) else {
+            tracing::warn!(%place, "more than {LOCALS_MAX} local addresses; this one is not served");
+            return Ok(place.port());
+        };
+        for (shard, (main, fragmenting)) in bound.iter_mut().zip(sockets) {
+            shard.push(LocalSockets { id, main, fragmenting });
+        }
+        Ok(place.port())
+    }
+
+    /// Behind a one-to-one NAT clients know another address than the one bound.
+    fn seen_as(&self, bound: SocketAddr) -> SocketAddr {
+        let own = |advertised: &SocketAddr| advertised.ip() == bound.ip();
+        let usable = |advertised: &&SocketAddr| {
+            advertised.is_ipv4() == bound.is_ipv4() && !bound.ip().is_loopback() && !advertised.ip().is_unspecified()
+        };
+        if self.advertise.iter().any(own) {
+            return bound;
+        }
+        let advertised = self.advertise.iter().find(usable);
+        advertised.map_or(bound, |advertised| SocketAddr::new(advertised.ip(), bound.port()))
+    }
+
+    fn deliver(&self, bound: Bound) {
+        let locals = Arc::new(self.locals.clone());
+        for (mailbox, sockets) in self.mailboxes.iter().zip(bound) {
+            if mailbox.post(Mail::Locals(Arc::clone(&locals), sockets)).is_err() {
+                tracing::error!("a shard is too busy to take new addresses");
+            }
+        }
+    }
+
+    fn no_sockets(&self) -> Bound {
+        self.mailboxes.iter().map(|_| Vec::new()).collect()
+    }
+}
+
+fn host_addresses() -> io::Result<Vec<HostAddress>> {
+    interfaces::host_addresses()
+}
+
+/// The addresses an address stands for: a wildcard for every one of its families.
+fn expand(ip: IpAddr, host: &[HostAddress]) -> Vec<HostAddress> {
+    if !ip.is_unspecified() {
+        return vec![HostAddress { ip, mtu: interfaces::mtu_towards(ip) }];
+    }
+    let v4_only = ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    host.iter().filter(|address| !v4_only || address.ip.is_ipv4()).copied().collect()
+}
+
+/// An IPv6 address whose uniqueness is still being checked cannot be bound yet.
+fn is_tentative(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+}

@@ -1,0 +1,677 @@
+//! The rules: what happens to a datagram. A plain value; the shard gives it bytes, source and time, and does what the
+//! returned [`Action`] says.
+//!
+//! | message | rule |
+//! |---|---|
+//! | discover, id 0 | answered, never stored |
+//! | discover, unknown id | answered; stored only where no directory can say (then at the lowest grade) |
+//! | discover, known id | stored or contested by grade; the answer always carries the true source |
+//! | relay | the source must be the sender's endpoint; from a proven address of the sender it is also a claim |
+//! | punch | same source rule; never teaches an endpoint |
+//! | `PILP` | evidence in a contest, or nothing |
+//! | STUN | answered by [`crate::stun`] |
+//!
+//! A higher [`Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]). Under
+//! [`Admission::Open`] nothing is checked and the last claim wins: for laboratories.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::beacon::{self, Message};
+use wire::codec::Writer;
+use wire::{Format, NodeId};
+
+use crate::admission::{Budget, Prefix, PrefixBudgets};
+use crate::contests::{Board, Claim, Contests, Due};
+use crate::endpoint::{Endpoint, LocalId, Path};
+use crate::locals::{Locals, Service};
+use crate::membership::Membership;
+use crate::metrics::{Counter, Counters, DropReason, Gauge};
+use crate::sessions::{Activity, Full, Grade, Session, Sessions, Slot, Table};
+use crate::stun;
+use crate::time::Time;
+
+/// Room a reply needs at most.
+pub const REPLY_MAX: usize = stun::REPLY_MAX;
+/// Sends and handoffs kept until the shard fetches them; what exceeds this is dropped and counted.
+const PENDING_MAX: usize = 1024;
+/// Relays to unknown destinations in a row after which each costs the sender [`UNKNOWN_COST`] packets.
+const UNKNOWN_RUN_MAX: u16 = 32;
+const UNKNOWN_COST: u64 = 16;
+/// Activity is noted at this grain, so that a busy session does not keep its cache line dirty.
+const SEEN_GRAIN: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Every slot is looked at once in this time.
+const SWEEP_ROUND: u32 = 60;
+/// A session without proof may be evicted after this silence when the table is full.
+const UNPROVEN_GRACE: Duration = Duration::from_secs(90);
+const EVICTION_SEARCH: usize = 256;
+
+/// Who is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Admission {
+    /// Nobody: any id, any source, no budgets. For benches and laboratories.
+    Open,
+    /// Ids the directory knows, at endpoints that hold their ground (default).
+    #[default]
+    Grace,
+}
+
+/// The limits and times of the rules.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Who is checked.
+    pub admission: Admission,
+    /// Packets a sender may relay.
+    pub sender_packets: Budget,
+    /// Bytes a sender may relay.
+    pub sender_bytes: Budget,
+    /// Discovers, punches, probes and STUN requests a source prefix may send.
+    pub prefix_control: Budget,
+    /// Packets a source prefix may relay for nodes of another shard.
+    pub prefix_packets: Budget,
+    /// Prefixes that are never charged.
+    pub exempt: Vec<Prefix>,
+    /// Silence after which a session ends.
+    pub session_timeout: Duration,
+    /// What STUN answers say of the software; nothing by default.
+    pub stun_software: Option<String>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            admission: Admission::Grace,
+            sender_packets: Budget::new(100_000, 20_000),
+            sender_bytes: Budget::new(125_000_000, 32_000_000),
+            prefix_control: Budget::new(500, 2_000),
+            prefix_packets: Budget::new(100_000, 20_000),
+            exempt: Vec::new(),
+            session_timeout: Duration::from_secs(600),
+            stun_software: None,
+        }
+    }
+}
+
+/// What the shard does with the buffer it has just shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this part of the same buffer.
+    Forward {
+        /// To whom.
+        to: Path,
+        /// Which part.
+        part: Range<usize>,
+    },
+    /// Send the first `len` bytes of the reply buffer back to the source.
+    Reply {
+        /// Bytes written.
+        len: usize,
+        /// The local address to send from; not always the one asked (RFC 5780).
+        via: LocalId,
+    },
+    /// As `Reply` from the address asked, and a second message.
+    ReplyAndSend {
+        /// Bytes written.
+        len: usize,
+        /// The second message.
+        send: Send,
+    },
+    /// Nothing to send: the content went to the shard it concerns, or into a decision.
+    Defer,
+    /// Give the buffer back and count why.
+    Drop(DropReason),
+}
+
+/// A short message the relay sends of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// To whom.
+    pub to: Path,
+    bytes: [u8; beacon::ENDPOINT_MESSAGE_MAX],
+    len: u8,
+}
+
+impl Send {
+    fn new(to: Path, message: &Message<'_>) -> Self {
+        let mut bytes = [0; beacon::ENDPOINT_MESSAGE_MAX];
+        let mut writer = Writer::new(&mut bytes);
+        message.encode(&mut writer);
+        let len = writer.len() as u8;
+        Self { to, bytes, len }
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// What one shard, or the directory, tells the shard that owns a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handoff {
+    /// A discover arrived elsewhere.
+    Claim(Claim),
+    /// A probed endpoint answered elsewhere.
+    Answered(Endpoint),
+    /// Something waits for the node in the directory.
+    Notify(NodeId),
+    /// The directory has forgotten the node.
+    Withdraw(NodeId),
+}
+
+/// The rules of one shard, with the sessions it owns.
+#[derive(Debug)]
+pub struct Server {
+    rules: Rules,
+    shard: usize,
+    sessions: Sessions,
+    contests: Contests,
+    membership: Arc<Membership>,
+    locals: Arc<Locals>,
+    control: PrefixBudgets,
+    foreign: PrefixBudgets,
+    counters: Counters,
+    sends: VecDeque<Send>,
+    handoffs: VecDeque<(usize, Handoff)>,
+    next_sweep: Time,
+}
+
+/// What all shards share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Every shard's sessions.
+    pub table: Arc<Table>,
+    /// Which nodes exist.
+    pub membership: Arc<Membership>,
+    /// Who is being asked for a sign of life.
+    pub board: Arc<Board>,
+}
+
+/// How a claim ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Holds,
+    Contested,
+    Refused,
+}
+
+impl Server {
+    /// The rules of shard number `shard`.
+    #[must_use]
+    pub fn new(rules: Rules, shard: usize, shared: &Shared, locals: Arc<Locals>) -> Self {
+        Self {
+            sessions: Sessions::new(Arc::clone(&shared.table), shard),
+            contests: Contests::new(Arc::clone(&shared.board), shard),
+            membership: Arc::clone(&shared.membership),
+            locals,
+            control: PrefixBudgets::new(rules.exempt.clone()),
+            foreign: PrefixBudgets::new(rules.exempt.clone()),
+            counters: Counters::default(),
+            sends: VecDeque::with_capacity(PENDING_MAX),
+            handoffs: VecDeque::with_capacity(PENDING_MAX),
+            next_sweep: Time::default(),
+            rules,
+            shard,
+        }
+    }
+
+    /// What has been counted; the shard adds what it sees of the kernel.
+    pub const fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// The local addresses have changed.
+    pub fn set_locals(&mut self, locals: Arc<Locals>) {
+        self.locals = locals;
+    }
+
+    /// The local addresses as the rules see them.
+    #[must_use]
+    pub fn locals(&self) -> &Locals {
+        &self.locals
+    }
+
+    /// Decides on one datagram that came over `from`. A reply is written to the start of `reply`.
+    pub fn handle_datagram(
+        &mut self,
+        now: Time,
+        from: Path,
+        datagram: &mut [u8],
+        reply: &mut [u8; REPLY_MAX],
+    ) -> Action {
+        self.counters.count(Counter::Received);
+        self.counters.add(Counter::ReceivedBytes, datagram.len() as u64);
+        let action = self.decide(now, from, datagram, reply);
+        match &action {
+            Action::Forward { part, .. } => {
+                self.counters.count(Counter::Forwarded);
+                self.counters.add(Counter::ForwardedBytes, part.len() as u64);
+            }
+            Action::Reply { .. } | Action::ReplyAndSend { .. } => self.counters.count(Counter::Answered),
+            Action::Defer => self.counters.count(Counter::Deferred),
+            Action::Drop(reason) => self.counters.drop(*reason),
+        }
+        action
+    }
+
+    /// Counts a datagram that cannot be shown to the rules.
+    pub fn refuse(&mut self, reason: DropReason) {
+        self.counters.count(Counter::Received);
+        self.counters.drop(reason);
+    }
+
+    /// Takes in what another shard or the directory has to say of a node owned here.
+    pub fn handle_handoff(&mut self, now: Time, handoff: Handoff) {
+        match handoff {
+            Handoff::Claim(claim) => {
+                self.claim(now, claim);
+            }
+            Handoff::Answered(endpoint) => self.holder_answered(&endpoint),
+            Handoff::Notify(node) => {
+                if let Some(session) = self.sessions.find(node) {
+                    self.push_send(Send::new(session.path, &Message::Notify { kind: 1 }));
+                }
+            }
+            Handoff::Withdraw(node) => {
+                self.contests.end(node);
+                if let Some((slot, _)) = self.sessions.find_own(node) {
+                    self.sessions.remove(slot);
+                }
+            }
+        }
+        self.gauge();
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while let Some(due) = self.contests.poll_due(now) {
+            match due {
+                Due::Probe(holder) => self.probe(holder),
+                Due::Won(contest) => {
+                    self.counters.count(Counter::ContestsWon);
+                    self.displace(now, contest.claim, contest.grade);
+                }
+            }
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_INTERVAL;
+            self.sweep(now);
+        }
+        self.gauge();
+    }
+
+    /// When [`Self::handle_timeout`] is next needed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Time {
+        self.contests.next_due().map_or(self.next_sweep, |due| due.min(self.next_sweep))
+    }
+
+    /// The next message the rules want sent beside the answers.
+    pub fn poll_send(&mut self) -> Option<Send> {
+        self.sends.pop_front()
+    }
+
+    /// The next message for another shard.
+    pub fn poll_handoff(&mut self) -> Option<(usize, Handoff)> {
+        self.handoffs.pop_front()
+    }
+
+    fn decide(&mut self, now: Time, from: Path, datagram: &mut [u8], reply: &mut [u8; REPLY_MAX]) -> Action {
+        if datagram.first() == Some(&beacon::kind::RELAY) && self.speaks(from.local, Service::Beacon) {
+            return self.relay(now, from, datagram);
+        }
+        if !self.charge_control(now, from) {
+            return Action::Drop(DropReason::PrefixBudget);
+        }
+        if self.speaks(from.local, Service::Stun) {
+            return self.stun(from, datagram, reply);
+        }
+        match Format::of(datagram) {
+            Format::Beacon => self.control(now, from, datagram, reply),
+            Format::Stun => self.stun(from, datagram, reply),
+            Format::Tunnel => self.tunnel_frame(from, datagram),
+            Format::Unknown => Action::Drop(DropReason::UnknownType),
+        }
+    }
+
+    fn speaks(&self, local: LocalId, service: Service) -> bool {
+        self.locals.get(local).is_some_and(|local| local.service == service)
+    }
+
+    fn charge_control(&mut self, now: Time, from: Path) -> bool {
+        self.rules.admission == Admission::Open
+            || self.control.charge(&self.rules.prefix_control, from.remote.ip, now, 1)
+    }
+
+    fn control(&mut self, now: Time, from: Path, datagram: &[u8], reply: &mut [u8; REPLY_MAX]) -> Action {
+        match Message::decode(datagram) {
+            Ok(Message::Discover { node, extended }) => self.discover(now, Claim { node, path: from, extended }, reply),
+            Ok(Message::PunchRequest { requester, target }) => self.punch(now, from, requester, target, reply),
+            Ok(_) | Err(wire::DecodeError::UnknownType(_)) => Action::Drop(DropReason::UnknownType),
+            Err(_) => Action::Drop(DropReason::Malformed),
+        }
+    }
+
+    fn discover(&mut self, now: Time, claim: Claim, reply: &mut [u8; REPLY_MAX]) -> Action {
+        if self.may_be_stored(claim.node) {
+            match self.sessions.owner(claim.node) {
+                owner if owner == self.shard => {
+                    self.claim(now, claim);
+                    self.gauge();
+                }
+                owner => self.push_handoff(owner, Handoff::Claim(claim)),
+            }
+        }
+        answer(reply, claim.path.local, &Message::DiscoverReply(claim.path.remote.socket_addr()))
+    }
+
+    fn may_be_stored(&self, node: NodeId) -> bool {
+        node.is_node()
+            && (self.rules.admission == Admission::Open
+                || !self.membership.has_authority()
+                || self.membership.knows(node))
+    }
+
+    fn punch(
+        &mut self,
+        now: Time,
+        from: Path,
+        requester: NodeId,
+        target: NodeId,
+        reply: &mut [u8; REPLY_MAX],
+    ) -> Action {
+        if self.rules.admission != Admission::Open {
+            match self.sessions.find(requester) {
+                Some(session) if session.path.remote == from.remote => self.note_activity(now, requester),
+                _ => return Action::Drop(DropReason::SourceMismatch),
+            }
+        }
+        let Some(session) = self.sessions.find(target) else {
+            return Action::Drop(DropReason::UnknownDestination);
+        };
+        let send = Send::new(session.path, &Message::PunchCommand(from.remote.socket_addr()));
+        let len = encode(reply, &Message::PunchCommand(session.path.remote.socket_addr()));
+        Action::ReplyAndSend { len, send }
+    }
+
+    fn relay(&mut self, now: Time, from: Path, datagram: &mut [u8]) -> Action {
+        let (sender, dest) = match Message::decode(datagram) {
+            Ok(Message::Relay { sender, dest, .. }) => (sender, dest),
+            _ => return Action::Drop(DropReason::Malformed),
+        };
+        let sender_slot = match self.admit_sender(now, from, sender, datagram.len()) {
+            Ok(slot) => slot,
+            Err(reason) => return Action::Drop(reason),
+        };
+        let Some(session) = self.sessions.find(dest).filter(|_| dest.is_node()) else {
+            self.charge_unknown(now, sender_slot);
+            return Action::Drop(DropReason::UnknownDestination);
+        };
+        if let Some(slot) = sender_slot {
+            self.sessions.activity(slot).unknown_run = 0;
+        }
+        if !self.locals.get(session.path.local).is_some_and(|local| local.present) {
+            return Action::Drop(DropReason::NoLocalAddress);
+        }
+        let part = if session.extended {
+            beacon::relay_into_deliver_to(datagram)
+        } else {
+            beacon::relay_into_deliver(datagram)
+        };
+        Action::Forward { to: session.path, part }
+    }
+
+    /// Checks that a relayed packet comes from its sender and that the sender may send. The slot is that of a sender
+    /// owned here.
+    fn admit_sender(&mut self, now: Time, from: Path, sender: NodeId, len: usize) -> Result<Option<Slot>, DropReason> {
+        if self.rules.admission == Admission::Open {
+            let own = self.sessions.owns(sender).then(|| self.sessions.find_own(sender)).flatten();
+            if let Some((slot, session)) = own
+                && session.path.remote == from.remote
+            {
+                self.touch(now, slot, sender);
+            }
+            return Ok(None);
+        }
+        if !self.sessions.owns(sender) {
+            return self.admit_foreign_sender(now, from, sender).map(|()| None);
+        }
+        let slot = match self.sessions.find_own(sender) {
+            Some((slot, session)) if session.path.remote == from.remote => {
+                self.touch(now, slot, sender);
+                slot
+            }
+            found => self.admit_moved_sender(now, from, sender, found.map(|(_, session)| session))?,
+        };
+        let activity = self.sessions.activity(slot);
+        let within = self.rules.sender_packets.charge(&mut activity.packets, now, 1)
+            && self.rules.sender_bytes.charge(&mut activity.bytes, now, len as u64);
+        if within { Ok(Some(slot)) } else { Err(DropReason::SenderBudget) }
+    }
+
+    /// A packet that does not come from the sender's endpoint: from a proven address it claims the id.
+    fn admit_moved_sender(
+        &mut self,
+        now: Time,
+        from: Path,
+        node: NodeId,
+        held: Option<Session>,
+    ) -> Result<Slot, DropReason> {
+        if !node.is_node() || !self.membership.proves(node, from.remote.ip) {
+            return Err(DropReason::SourceMismatch);
+        }
+        let extended = held.is_some_and(|session| session.extended);
+        match self.claim(now, Claim { node, path: from, extended }) {
+            Outcome::Holds => self.sessions.find_own(node).map(|(slot, _)| slot).ok_or(DropReason::SourceMismatch),
+            Outcome::Contested => Err(DropReason::SourceContested),
+            Outcome::Refused => Err(DropReason::SourceMismatch),
+        }
+    }
+
+    /// Several nodes may share a socket, and a merged receive is steered by its first datagram: the sender may belong
+    /// to another shard. Its session is read there; the source address pays.
+    fn admit_foreign_sender(&mut self, now: Time, from: Path, sender: NodeId) -> Result<(), DropReason> {
+        match self.sessions.find(sender) {
+            Some(session) if session.path.remote == from.remote => {
+                let within = self.foreign.charge(&self.rules.prefix_packets, from.remote.ip, now, 1);
+                if within { Ok(()) } else { Err(DropReason::PrefixBudget) }
+            }
+            held => {
+                if sender.is_node() && self.membership.proves(sender, from.remote.ip) {
+                    let extended = held.is_some_and(|session| session.extended);
+                    let claim = Claim { node: sender, path: from, extended };
+                    self.push_handoff(self.sessions.owner(sender), Handoff::Claim(claim));
+                }
+                Err(DropReason::SourceMismatch)
+            }
+        }
+    }
+
+    fn charge_unknown(&mut self, now: Time, sender: Option<Slot>) {
+        let Some(slot) = sender else { return };
+        let activity = self.sessions.activity(slot);
+        activity.unknown_run = activity.unknown_run.saturating_add(1);
+        if activity.unknown_run > UNKNOWN_RUN_MAX {
+            // Refusal is fine: the account is empty already.
+            let _ = self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST);
+        }
+    }
+
+    fn stun(&self, from: Path, datagram: &[u8], reply: &mut [u8; REPLY_MAX]) -> Action {
+        let software = self.rules.stun_software.as_deref();
+        match stun::respond(datagram, from, &self.locals, software, reply) {
+            Ok(stun::Reply { len, via }) => Action::Reply { len, via },
+            Err(reason) => Action::Drop(reason),
+        }
+    }
+
+    fn tunnel_frame(&mut self, from: Path, datagram: &[u8]) -> Action {
+        if !datagram.starts_with(b"PILP") {
+            return Action::Drop(DropReason::UnknownType);
+        }
+        match self.contests.awaited_by(&from.remote) {
+            Some(shard) if shard == self.shard => self.holder_answered(&from.remote),
+            Some(shard) => self.push_handoff(shard, Handoff::Answered(from.remote)),
+            None => return Action::Drop(DropReason::UnsolicitedProbe),
+        }
+        Action::Defer
+    }
+
+    /// Decides who holds an id owned here.
+    fn claim(&mut self, now: Time, claim: Claim) -> Outcome {
+        let Claim { node, path, .. } = claim;
+        let grade = self.grade(node, &path.remote);
+        let Some((slot, held)) = self.sessions.find_own(node) else {
+            return self.begin_session(now, claim, grade);
+        };
+        if held.path.remote == path.remote {
+            let session = Session { path, extended: claim.extended };
+            if session != held {
+                self.sessions.update(slot, session);
+            }
+            self.touch(now, slot, node);
+            self.sessions.activity(slot).grade = grade;
+            return Outcome::Holds;
+        }
+        let held_grade = self.grade(node, &held.path.remote);
+        if self.rules.admission == Admission::Open || grade > held_grade {
+            self.displace(now, claim, grade);
+            return Outcome::Holds;
+        }
+        if self.sessions.activity(slot).contested {
+            return Outcome::Contested;
+        }
+        if !self.contests.begin(now, claim, grade, held.path, held_grade) {
+            self.counters.count(Counter::ClaimsRefused);
+            return Outcome::Refused;
+        }
+        self.counters.count(Counter::ContestsStarted);
+        self.sessions.activity(slot).contested = true;
+        self.probe(held.path);
+        Outcome::Contested
+    }
+
+    fn grade(&self, node: NodeId, endpoint: &Endpoint) -> Grade {
+        if self.membership.proves(node, endpoint.ip) { Grade::ProvenAddress } else { Grade::Unproven }
+    }
+
+    fn begin_session(&mut self, now: Time, claim: Claim, grade: Grade) -> Outcome {
+        let session = Session { path: claim.path, extended: claim.extended };
+        let activity = Activity { seen: now, grade, ..Activity::default() };
+        let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {
+            let stale = |_: NodeId, activity: &Activity| {
+                activity.grade == Grade::Unproven && now.since(activity.seen) > UNPROVEN_GRACE
+            };
+            let evicted = self.sessions.sweep(EVICTION_SEARCH, stale);
+            self.counters.add(Counter::SessionsExpired, evicted as u64);
+            self.sessions.insert(claim.node, session, activity)
+        });
+        match inserted {
+            Ok(_) => {
+                self.counters.count(Counter::SessionsStarted);
+                Outcome::Holds
+            }
+            Err(Full) => {
+                self.counters.count(Counter::ClaimsNoRoom);
+                Outcome::Refused
+            }
+        }
+    }
+
+    /// Gives the id to `claim`, whoever holds it.
+    fn displace(&mut self, now: Time, claim: Claim, grade: Grade) {
+        self.contests.end(claim.node);
+        let Some((slot, _)) = self.sessions.find_own(claim.node) else {
+            self.begin_session(now, claim, grade);
+            return;
+        };
+        self.sessions.update(slot, Session { path: claim.path, extended: claim.extended });
+        let activity = self.sessions.activity(slot);
+        *activity = Activity { seen: now, grade, contested: false, ..*activity };
+        self.counters.count(Counter::SessionsMoved);
+    }
+
+    /// The holder of `slot` was heard: it lives, and a contest for its id is over.
+    fn touch(&mut self, now: Time, slot: Slot, node: NodeId) {
+        let activity = self.sessions.activity(slot);
+        if now.since(activity.seen) >= SEEN_GRAIN {
+            activity.seen = now;
+        }
+        if activity.contested {
+            activity.contested = false;
+            if self.contests.end(node) {
+                self.counters.count(Counter::ContestsHeld);
+            }
+        }
+    }
+
+    fn note_activity(&mut self, now: Time, node: NodeId) {
+        if self.sessions.owns(node)
+            && let Some((slot, _)) = self.sessions.find_own(node)
+        {
+            self.touch(now, slot, node);
+        }
+    }
+
+    fn holder_answered(&mut self, endpoint: &Endpoint) {
+        while let Some(node) = self.contests.answered(endpoint) {
+            self.counters.count(Counter::ContestsHeld);
+            if let Some((slot, _)) = self.sessions.find_own(node) {
+                self.sessions.activity(slot).contested = false;
+            }
+        }
+    }
+
+    /// Asks a holder for a sign of life: a punch command that names our own address.
+    fn probe(&mut self, holder: Path) {
+        if let Some(local) = self.locals.get(holder.local) {
+            self.push_send(Send::new(holder, &Message::PunchCommand(local.seen_as)));
+        }
+    }
+
+    fn sweep(&mut self, now: Time) {
+        let share = self.sessions.slots().div_ceil(SWEEP_ROUND as usize);
+        let timeout = self.rules.session_timeout;
+        let gone = (self.rules.admission != Admission::Open && self.membership.has_authority())
+            .then(|| Arc::clone(&self.membership));
+        let ended = self.sessions.sweep(share, |node, activity| {
+            now.since(activity.seen) > timeout || gone.as_ref().is_some_and(|membership| !membership.knows(node))
+        });
+        self.counters.add(Counter::SessionsExpired, ended as u64);
+    }
+
+    fn gauge(&mut self) {
+        self.counters.set(Gauge::Sessions, self.sessions.live() as u64);
+        self.counters.set(Gauge::Contests, self.contests.len() as u64);
+    }
+
+    fn push_send(&mut self, send: Send) {
+        if self.sends.len() < PENDING_MAX {
+            self.sends.push_back(send);
+        } else {
+            self.counters.count(Counter::MailDropped);
+        }
+    }
+
+    fn push_handoff(&mut self, shard: usize, handoff: Handoff) {
+        if self.handoffs.len() < PENDING_MAX {
+            self.handoffs.push_back((shard, handoff));
+        } else {
+            self.counters.count(Counter::MailDropped);
+        }
+    }
+}
+
+fn encode(reply: &mut [u8; REPLY_MAX], message: &Message<'_>) -> usize {
+    let mut writer = Writer::new(reply);
+    message.encode(&mut writer);
+    writer.len()
+}
+
+fn answer(reply: &mut [u8; REPLY_MAX], via: LocalId, message: &Message<'_>) -> Action {
+    Action::Reply { len: encode(reply, message), via }
+}

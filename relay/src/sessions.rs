@@ -1,0 +1,269 @@
+//! Where each node is: a table of fixed capacity, one part a shard, readable by all shards.
+//!
+//! Open addressing with linear probing, whose home slot is `id / shards`: ids are handed out densely, so in practice
+//! every node sits at home and the table behaves as an array indexed by id, while sparse ids still find a place. Only
+//! the owning shard writes a part. What others read (id, endpoint, local address, flags) is one [`SeqCell`] of 32
+//! bytes; what only the owner needs (grade, activity, budgets) lies beside it, 32 bytes more.
+//!
+//! Live slots never move. A removed slot becomes a tombstone, or empty where nothing lies beyond it, and may be taken
+//! by another node: a reader that looks for the old id finds another tag and goes on, so a packet never follows a
+//! reused slot to somebody else's endpoint.
+
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+use wire::NodeId;
+
+use crate::endpoint::{Endpoint, LocalId, Path};
+use crate::seqlock::SeqCell;
+use crate::time::Time;
+
+/// Slots looked at for one id. Dense ids need one; the bound holds whatever ids an open relay is fed.
+const PROBES_MAX: usize = 128;
+const EMPTY: u32 = NodeId::UNSET.0;
+const TOMBSTONE: u32 = NodeId::BROADCAST.0;
+/// Bytes of one slot, both halves.
+pub const SLOT_BYTES: usize = size_of::<SeqCell<3>>() + size_of::<Activity>();
+const _: () = assert!(SLOT_BYTES <= 96, "design: at most 96 bytes a slot");
+
+/// Which shard a node belongs to; the steering program computes the same.
+#[must_use]
+pub const fn shard_of(node: NodeId, shards: usize) -> usize {
+    node.0 as usize % shards
+}
+
+/// How well a session's holder has shown that the id is its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// Not at all.
+    #[default]
+    Unproven = 0,
+    /// Its address is one the directory holds proof for.
+    ProvenAddress = 1,
+}
+
+/// What every shard may know of a node's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Where the node is, and the local address it talks to.
+    pub path: Path,
+    /// It asked for deliveries that name the destination (type 09).
+    pub extended: bool,
+}
+
+impl Session {
+    fn to_words(self) -> [u64; 3] {
+        let ip = u128::from(self.path.remote.ip);
+        let tail =
+            u64::from(self.path.remote.port) | u64::from(self.path.local.0) << 16 | u64::from(self.extended) << 32;
+        [(ip >> 64) as u64, ip as u64, tail]
+    }
+
+    fn from_words([high, low, tail]: [u64; 3]) -> Self {
+        let ip = Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
+        Self {
+            path: Path { remote: Endpoint { ip, port: tail as u16 }, local: LocalId((tail >> 16) as u16) },
+            extended: tail >> 32 & 1 == 1,
+        }
+    }
+}
+
+/// What the owner alone knows of a session.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Activity {
+    /// When the node was last heard.
+    pub seen: Time,
+    /// Theoretical arrival time of the packet budget.
+    pub packets: Time,
+    /// Theoretical arrival time of the byte budget.
+    pub bytes: Time,
+    /// Relays to unknown destinations since the last known one.
+    pub unknown_run: u16,
+    /// How well the holder is proven.
+    pub grade: Grade,
+    /// Whether another endpoint is contesting the id.
+    pub contested: bool,
+}
+
+/// A slot of the owner's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(usize);
+
+/// All parts of the table, as every shard reads them.
+#[derive(Debug)]
+pub struct Table {
+    parts: Box<[Box<[SeqCell<3>]>]>,
+}
+
+impl Table {
+    /// A table of `shards` parts that hold `sessions_max` sessions together, at a load of at most 3/4.
+    #[must_use]
+    pub fn new(shards: usize, sessions_max: usize) -> Arc<Self> {
+        let slots = slots_per_shard(shards, sessions_max);
+        let part = || (0..slots).map(|_| SeqCell::default()).collect();
+        Arc::new(Self { parts: (0..shards).map(|_| part()).collect() })
+    }
+
+    /// The session of `node`, whichever shard owns it.
+    #[must_use]
+    pub fn find(&self, node: NodeId) -> Option<Session> {
+        let part = &self.parts[shard_of(node, self.parts.len())];
+        let slot = self.probe(node).find_map(|slot| match part[slot].tag() {
+            EMPTY => Some(None),
+            tag if tag == node.0 => Some(Some(slot)),
+            _ => None,
+        })??;
+        part[slot].read(node.0).map(Session::from_words)
+    }
+
+    fn probe(&self, node: NodeId) -> impl Iterator<Item = usize> + use<> {
+        let len = self.parts[0].len();
+        let home = node.0 as usize / self.parts.len() % len;
+        (home..len).chain(0..home).take(PROBES_MAX)
+    }
+}
+
+/// Slots each shard needs so that its share of `sessions_max` fills three quarters.
+#[must_use]
+pub const fn slots_per_shard(shards: usize, sessions_max: usize) -> usize {
+    sessions_max.div_ceil(shards) * 4 / 3 + 1
+}
+
+/// The part one shard owns, and its view of the others.
+#[derive(Debug)]
+pub struct Sessions {
+    table: Arc<Table>,
+    shard: usize,
+    activity: Box<[Activity]>,
+    live: usize,
+    live_max: usize,
+    /// Where the search for silent sessions goes on.
+    hand: usize,
+}
+
+/// The table has no room for another session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+impl Sessions {
+    /// The owner's view of part `shard`. There must be one owner a part.
+    #[must_use]
+    pub fn new(table: Arc<Table>, shard: usize) -> Self {
+        let slots = table.parts[shard].len();
+        Self {
+            activity: vec![Activity::default(); slots].into_boxed_slice(),
+            live_max: slots * 3 / 4,
+            live: 0,
+            hand: 0,
+            table,
+            shard,
+        }
+    }
+
+    /// Whether this shard owns `node`.
+    #[must_use]
+    pub fn owns(&self, node: NodeId) -> bool {
+        shard_of(node, self.table.parts.len()) == self.shard
+    }
+
+    /// Which shard owns `node`.
+    #[must_use]
+    pub fn owner(&self, node: NodeId) -> usize {
+        shard_of(node, self.table.parts.len())
+    }
+
+    /// Live sessions of this part.
+    #[must_use]
+    pub const fn live(&self) -> usize {
+        self.live
+    }
+
+    /// The session of any shard's node.
+    #[must_use]
+    pub fn find(&self, node: NodeId) -> Option<Session> {
+        self.table.find(node)
+    }
+
+    /// The slot and session of a node this shard owns.
+    #[must_use]
+    pub fn find_own(&self, node: NodeId) -> Option<(Slot, Session)> {
+        let part = self.part();
+        for slot in self.table.probe(node) {
+            match part[slot].tag() {
+                EMPTY => return None,
+                tag if tag == node.0 => {
+                    let session = part[slot].read(node.0).map(Session::from_words)?;
+                    return Some((Slot(slot), session));
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// What the owner knows of the session in `slot`.
+    pub fn activity(&mut self, Slot(slot): Slot) -> &mut Activity {
+        &mut self.activity[slot]
+    }
+
+    /// Begins a session for a node that has none.
+    ///
+    /// # Errors
+    /// [`Full`] when three quarters of the slots are live, or none near the node's home is free.
+    pub fn insert(&mut self, node: NodeId, session: Session, activity: Activity) -> Result<Slot, Full> {
+        debug_assert!(node.is_node() && self.owns(node) && self.find_own(node).is_none());
+        if self.live >= self.live_max {
+            return Err(Full);
+        }
+        let free = |slot: &usize| matches!(self.part()[*slot].tag(), EMPTY | TOMBSTONE);
+        let slot = self.table.probe(node).find(free).ok_or(Full)?;
+        self.part()[slot].write(node.0, session.to_words());
+        self.activity[slot] = activity;
+        self.live += 1;
+        Ok(Slot(slot))
+    }
+
+    /// Replaces what is published of the session in `slot`.
+    pub fn update(&mut self, Slot(slot): Slot, session: Session) {
+        let cell = &self.part()[slot];
+        cell.write(cell.tag(), session.to_words());
+    }
+
+    /// Ends the session in `slot`.
+    pub fn remove(&mut self, Slot(slot): Slot) {
+        let part = self.part();
+        let len = part.len();
+        part[slot].write(TOMBSTONE, [0; 3]);
+        // Tombstones with nothing beyond them are no longer needed to bridge a probe.
+        let mut last = slot;
+        while part[(last + 1) % len].tag() == EMPTY && part[last].tag() == TOMBSTONE {
+            part[last].write(EMPTY, [0; 3]);
+            last = (last + len - 1) % len;
+        }
+        self.live -= 1;
+    }
+
+    /// Looks at the next `count` slots and ends the sessions for which `expired` says so; returns how many.
+    pub fn sweep(&mut self, count: usize, mut expired: impl FnMut(NodeId, &Activity) -> bool) -> usize {
+        let mut ended = 0;
+        for _ in 0..count.min(self.activity.len()) {
+            self.hand = (self.hand + 1) % self.activity.len();
+            let tag = self.part()[self.hand].tag();
+            if !matches!(tag, EMPTY | TOMBSTONE) && expired(NodeId(tag), &self.activity[self.hand]) {
+                self.remove(Slot(self.hand));
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// Slots in this part.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.activity.len()
+    }
+
+    fn part(&self) -> &[SeqCell<3>] {
+        &self.table.parts[self.shard]
+    }
+}

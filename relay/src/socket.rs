@@ -1,0 +1,176 @@
+//! UDP sockets of a shard: one per local address in a `SO_REUSEPORT` group steered by the node id, and a send-only
+//! sibling for what has to be fragmented. The file's unsafe code is the `setsockopt` calls no crate offers.
+#![allow(unsafe_code)]
+
+use std::ffi::c_int;
+use std::io;
+use std::mem::size_of;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use wire::beacon;
+
+use crate::endpoint::LocalId;
+
+/// What the kernel holds while a shard is busy or descheduled, per socket.
+const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+const SEND_BUFFER_BYTES: usize = 4 << 20;
+/// After exit a port served by a ring stays bound for a moment, since the ring's teardown is deferred.
+const BIND_RETRIES: u32 = 15;
+const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// One shard's sockets for one local address.
+#[derive(Debug)]
+pub struct LocalSockets {
+    /// The address they are bound to.
+    pub id: LocalId,
+    /// Receives and sends; never fragments.
+    pub main: OwnedFd,
+    /// Only sends, what exceeds the path's MTU; fragments. Steering never chooses it.
+    pub fragmenting: OwnedFd,
+}
+
+/// Binds `address` once for every shard, in the order the steering program counts, and returns the address with its
+/// port and the sockets by shard. With `patient`, waits a little for a port that a relay just left.
+///
+/// # Errors
+/// `AddrInUse` when any other socket holds the port: joining its group would split the traffic with it.
+pub fn bind_group(
+    address: SocketAddr,
+    shards: usize,
+    patient: bool,
+) -> io::Result<(SocketAddr, Vec<(OwnedFd, OwnedFd)>)> {
+    let address = claim_port(address, patient)?;
+    // Receiving members first: the program's result is an index in joining order.
+    let mut members = Vec::with_capacity(shards);
+    for _ in 0..shards {
+        let socket = open(address)?;
+        if members.is_empty() {
+            steer(&socket, shards)?;
+        }
+        enable(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+        enable(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
+        set_path_mtu_discovery(&socket, address, libc::IP_PMTUDISC_PROBE)?;
+        grow(&socket, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES);
+        socket.bind(&address.into())?;
+        members.push(socket);
+    }
+    let siblings = members.iter().map(|_| {
+        let socket = open(address)?;
+        set_path_mtu_discovery(&socket, address, libc::IP_PMTUDISC_OMIT)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    });
+    let siblings: Vec<Socket> = siblings.collect::<io::Result<_>>()?;
+    let pairs = members.into_iter().zip(siblings).map(|(main, sibling)| (main.into(), sibling.into()));
+    Ok((address, pairs.collect()))
+}
+
+/// Makes sure that nobody holds the port, and picks one for port 0.
+fn claim_port(address: SocketAddr, patient: bool) -> io::Result<SocketAddr> {
+    let mut retries = if patient { BIND_RETRIES } else { 0 };
+    loop {
+        let alone = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            alone.set_only_v6(true)?;
+        }
+        match alone.bind(&address.into()) {
+            Ok(()) => {
+                let bound = alone.local_addr()?.as_socket();
+                return bound.ok_or_else(|| io::Error::other("a UDP socket without an IP address"));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && retries > 0 => {
+                retries -= 1;
+                pause(BIND_RETRY_INTERVAL);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The end of another process's ring cannot be awaited as an event.
+fn pause(interval: Duration) {
+    let (_alive, never) = mpsc::channel::<()>();
+    let _ = never.recv_timeout(interval);
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    grow(&socket, libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES);
+    Ok(socket)
+}
+
+/// Both options, since an IPv6 socket may carry either family's packets.
+fn set_path_mtu_discovery(socket: &Socket, address: SocketAddr, mode: c_int) -> io::Result<()> {
+    enable(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, mode)?;
+    if address.is_ipv6() {
+        enable(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, mode)?;
+    }
+    Ok(())
+}
+
+/// Beyond the system's limit where we may, up to it otherwise; `doctor` tells when that is too little.
+fn grow(socket: &Socket, option: c_int, force: c_int, bytes: usize) {
+    let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
+    if enable(socket, libc::SOL_SOCKET, force, bytes).is_err() {
+        let _ = enable(socket, libc::SOL_SOCKET, option, bytes);
+    }
+}
+
+fn enable(socket: &Socket, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+    set_option(socket, level, option, &value)
+}
+
+/// Attaches the steering program: beacon messages go to shard `node id % shards`, whatever else by the receive hash.
+///
+/// The program sees the UDP payload at offset 0. A load beyond the payload would end it with 0, so the length is
+/// looked at first.
+fn steer(socket: &Socket, shards: usize) -> io::Result<()> {
+    const LD_LEN: u16 = 0x80; // BPF_LD | BPF_W | BPF_LEN
+    const LD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const LD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+    const JUMP_GE: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+    const JUMP_GT: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+    const MODULO: u16 = 0x94; // BPF_ALU | BPF_MOD | BPF_K
+    const RETURN: u16 = 0x16; // BPF_RET | BPF_A
+    const RECEIVE_HASH: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RXHASH) as u32;
+    let shards = u32::try_from(shards).map_err(io::Error::other)?;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut program = [
+        step(LD_LEN, 0, 0, 0),
+        step(JUMP_GE, 0, 6, beacon::ROUTING_KEY_END as u32),
+        step(LD_BYTE, 0, 0, 0),
+        step(JUMP_GE, 0, 4, u32::from(beacon::kind::DISCOVER)),
+        step(JUMP_GT, 3, 0, u32::from(beacon::kind::LAST)),
+        step(LD_WORD, 0, 0, beacon::ROUTING_KEY_OFFSET as u32),
+        step(MODULO, 0, 0, shards),
+        step(RETURN, 0, 0, 0),
+        step(LD_WORD, 0, 0, RECEIVE_HASH),
+        step(MODULO, 0, 0, shards),
+        step(RETURN, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, &program)
+}
+
+fn set_option<T>(socket: &Socket, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+    // SAFETY: the pointer and length describe `value`, which outlives the call; the kernel only reads it. For
+    // `sock_fprog` the kernel also reads the program it points to, which the caller keeps on its stack meanwhile.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,161 @@
+//! The report says exactly what the relay did, whatever it did.
+
+use crate::directory::start_directory;
+use crate::relay::{Behaviour, Fault, Relay};
+use clap::Parser;
+use loadgen::config::{Args, Config};
+use loadgen::report::{Report, Verdict};
+use loadgen::run::{Failure, run};
+use loadgen::view::View;
+
+/// A load of 2000 datagrams among `peers` peers in half a second.
+fn try_load(relay: &Relay, arguments: &[&str]) -> Result<Report, Failure> {
+    let address = relay.address.to_string();
+    let fixed = ["loadgen", "--relay", &address, "--rate", "4000", "--seconds", "0.5"];
+    let args = Args::parse_from(fixed.iter().chain(arguments));
+    // Tests run side by side, so each run needs a number of its own.
+    run(&Config::new(&args).unwrap(), relay.address.port().into(), &View::on_stderr())
+}
+
+fn load(relay: &Relay, arguments: &[&str]) -> Report {
+    try_load(relay, arguments).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+fn faulty(fault: Fault, every: u64) -> Relay {
+    Relay::start("127.0.0.1:0", Behaviour { fault: Some((fault, every)), ..Behaviour::default() })
+}
+
+/// Everything that can go wrong, in one line.
+fn wrongs(report: &Report) -> [u64; 7] {
+    let Report { lost, reordered, duplicated, stale, corrupt, misdelivered, foreign, .. } = *report;
+    [lost, reordered, duplicated, stale, corrupt, misdelivered, foreign]
+}
+
+const MADE_UP: [&str; 3] = ["--no-directory", "--peers", "300"];
+
+#[test]
+fn a_faultless_relay_gets_a_clean_report() {
+    let relay = Relay::start("127.0.0.1:0", Behaviour::default());
+    let report = load(&relay, &MADE_UP);
+    assert_eq!((report.enrolment.registered, report.sent, report.delivered), (300, 2000, 2000));
+    assert_eq!(wrongs(&report), [0; 7]);
+    assert!(report.latency_us.p50 > 0.0 && report.latency_us.p50 <= report.latency_us.max);
+    assert!(report.enrolment.directory_seconds.is_none());
+}
+
+#[test]
+fn drops_are_losses() {
+    let relay = faulty(Fault::Drop, 7);
+    let report = load(&relay, &MADE_UP);
+    assert_eq!(relay.faults(), 2000 / 7);
+    assert_eq!(wrongs(&report), [relay.faults(), 0, 0, 0, 0, 0, 0]);
+    assert_eq!(report.delivered, 2000 - relay.faults());
+    assert_eq!(report.verdict, Verdict::Loss);
+    assert!((report.loss_percent - 14.25).abs() < 0.01, "{}", report.loss_percent);
+}
+
+#[test]
+fn drops_are_tolerated_up_to_the_limit() {
+    let relay = faulty(Fault::Drop, 7);
+    let report = load(&relay, &["--no-directory", "--peers", "300", "--max-loss", "15"]);
+    assert_eq!(report.lost, relay.faults());
+    assert_ne!(report.verdict, Verdict::Loss);
+}
+
+#[test]
+fn duplicates_are_not_deliveries() {
+    let relay = faulty(Fault::Duplicate, 5);
+    let report = load(&relay, &MADE_UP);
+    assert_eq!(relay.faults(), 400);
+    assert_eq!(wrongs(&report), [0, 0, 400, 0, 0, 0, 0]);
+    assert_eq!(report.delivered, 2000);
+}
+
+#[test]
+fn reordering_is_told_within_a_pair() {
+    // Runs of ten: the datagram after a held one is of the same pair, except at the end of a run.
+    let relay = faulty(Fault::Reorder, 4);
+    let report = load(&relay, &["--no-directory", "--peers", "2", "--run", "1000000"]);
+    assert_eq!(relay.faults(), 500);
+    // The last datagram is the 500th to be held back, and nothing comes after it.
+    assert_eq!(wrongs(&report), [1, 499, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn damage_is_noticed_and_lost() {
+    let relay = faulty(Fault::Corrupt, 10);
+    assert_eq!(wrongs(&load(&relay, &MADE_UP)), [200, 0, 0, 0, 200, 0, 0]);
+}
+
+#[test]
+fn a_wrong_sender_is_noticed_and_lost() {
+    let relay = faulty(Fault::Rename, 10);
+    assert_eq!(wrongs(&load(&relay, &MADE_UP)), [200, 0, 0, 0, 0, 200, 0]);
+}
+
+#[test]
+fn strangers_datagrams_are_counted_apart() {
+    let relay = faulty(Fault::Babble, 10);
+    assert_eq!(wrongs(&load(&relay, &MADE_UP)), [0, 0, 0, 0, 0, 0, 200]);
+}
+
+#[test]
+fn several_workers_agree() {
+    let relay = faulty(Fault::Drop, 9);
+    let report = load(&relay, &["--no-directory", "--peers", "301", "--workers", "3"]);
+    assert_eq!((report.sent, report.lost), (2000, relay.faults()));
+}
+
+#[test]
+fn peers_share_sockets_over_ipv6() {
+    let relay = Relay::start("[::1]:0", Behaviour { fault: Some((Fault::Drop, 6)), ..Behaviour::default() });
+    let report = load(&relay, &["--no-directory", "--peers", "500", "--sockets", "3"]);
+    assert_eq!((report.enrolment.registered, report.lost), (500, relay.faults()));
+    assert_eq!(report.workload.placement, "on 3 shared sockets at ::1");
+}
+
+#[test]
+fn lost_discovers_are_repeated() {
+    let relay = Relay::start("127.0.0.1:0", Behaviour { deaf_for: 50, ..Behaviour::default() });
+    let report = load(&relay, &MADE_UP);
+    assert_eq!((report.enrolment.registered, report.delivered), (300, 2000));
+}
+
+#[test]
+fn a_relay_that_asks_for_a_sign_of_life_gets_one() {
+    let relay = Relay::start("127.0.0.1:0", Behaviour { suspicious: true, ..Behaviour::default() });
+    let report = load(&relay, &["--no-directory", "--peers", "20"]);
+    assert_eq!((report.enrolment.registered, report.delivered), (20, 2000));
+}
+
+#[test]
+fn the_directory_gives_the_ids() {
+    let relay = Relay::start("127.0.0.1:0", Behaviour::default());
+    let registry = start_directory(None).to_string();
+    let report = load(&relay, &["--registry", &registry, "--peers", "700", "--workers", "2", "--connections", "3"]);
+    assert_eq!((report.enrolment.registered, report.delivered), (700, 2000));
+    assert!(report.enrolment.directory_seconds.is_some());
+}
+
+#[test]
+fn a_directory_that_refuses_is_quoted() {
+    let relay = Relay::start("127.0.0.1:0", Behaviour::default());
+    let registry = start_directory(Some("rate limited: try later")).to_string();
+    let failure = try_load(&relay, &["--registry", &registry, "--peers", "10"]).expect_err("refused").to_string();
+    assert!(failure.contains("rate limited: try later") && failure.contains("loopback"), "{failure}");
+}
+
+#[test]
+fn a_relay_that_knows_nobody_is_told_apart_from_silence() {
+    let relay = Relay::start("127.0.0.1:0", Behaviour { forgetful: true, ..Behaviour::default() });
+    let failure = try_load(&relay, &MADE_UP).expect_err("nothing is forwarded").to_string();
+    assert!(failure.contains("--admission open"), "{failure}");
+}
+
+#[test]
+fn a_prefix_that_is_not_routed_here_is_explained() {
+    let relay = Relay::start("127.0.0.1:0", Behaviour::default());
+    let arguments = ["--no-directory", "--peers", "10", "--source-prefix", "198.51.100.0/24"];
+    let failure = try_load(&relay, &arguments).expect_err("no such addresses").to_string();
+    assert!(failure.contains("ip route add local 198.51.100.0/24 dev lo"), "{failure}");
+}

@@ -1,0 +1,6 @@
+//! Whole runs, against a relay and a directory of our own that do exactly what they are told.
+
+mod accounts;
+mod command;
+mod directory;
+mod relay;

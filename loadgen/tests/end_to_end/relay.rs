@@ -1,0 +1,179 @@
+//! A relay just large enough to be measured, whose every fault is asked for and counted.
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use wire::NodeId;
+use wire::beacon::{Message, relay_into_deliver, relay_into_deliver_to};
+use wire::codec::Writer;
+
+/// What a relay does to every `every`-th datagram of the load. Probes and discovers pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not delivered.
+    Drop,
+    /// It is delivered twice.
+    Duplicate,
+    /// It is delivered after the next one.
+    Reorder,
+    /// Its last byte is changed.
+    Corrupt,
+    /// It is delivered under the receiver's own name.
+    Rename,
+    /// Something else is delivered besides it.
+    Babble,
+}
+
+/// How a relay treats what it gets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Behaviour {
+    /// The fault, and every how manieth datagram has it.
+    pub fault: Option<(Fault, u64)>,
+    /// Discovers ignored at the start.
+    pub deaf_for: u64,
+    /// Answers discovers but keeps no session.
+    pub forgetful: bool,
+    /// Asks each peer for a sign of life before it takes its discover.
+    pub suspicious: bool,
+}
+
+/// A relay on a thread; it ends when this is dropped.
+pub struct Relay {
+    pub address: SocketAddr,
+    pub faults: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    pub fn start(at: &str, behaviour: Behaviour) -> Self {
+        let socket = UdpSocket::bind(at).unwrap();
+        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        let address = socket.local_addr().unwrap();
+        let (faults, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let state = RelayState {
+            socket,
+            address,
+            behaviour,
+            sessions: HashMap::new(),
+            alive: Vec::new(),
+            discovers: 0,
+            relayed: 0,
+            held: None,
+            faults: faults.clone(),
+        };
+        let is_stopped = stop.clone();
+        let thread = std::thread::spawn(move || state.serve(&is_stopped));
+        Self { address, faults, stop, thread: Some(thread) }
+    }
+
+    pub fn faults(&self) -> u64 {
+        self.faults.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let result = self.thread.take().map(JoinHandle::join);
+        assert!(matches!(result, Some(Ok(()))) || std::thread::panicking(), "the relay's thread panicked");
+    }
+}
+
+struct RelayState {
+    socket: UdpSocket,
+    address: SocketAddr,
+    behaviour: Behaviour,
+    /// Endpoint, and whether it understands deliveries that name the receiver.
+    sessions: HashMap<NodeId, (SocketAddr, bool)>,
+    alive: Vec<SocketAddr>,
+    discovers: u64,
+    relayed: u64,
+    held: Option<(Vec<u8>, SocketAddr)>,
+    faults: Arc<AtomicU64>,
+}
+
+impl RelayState {
+    fn serve(mut self, stop: &AtomicBool) {
+        let mut buffer = [0; 65_536];
+        while !stop.load(Ordering::Relaxed) {
+            let Ok((len, source)) = self.socket.recv_from(&mut buffer) else { continue };
+            let datagram = &mut buffer[..len];
+            match Message::decode(datagram) {
+                Ok(Message::Discover { node, extended }) => self.discover(node, extended, source),
+                Ok(Message::Relay { sender, dest, .. }) => self.relay(datagram, sender, dest),
+                _ if datagram == b"PILP" => self.alive.push(source),
+                other => panic!("{source} sent {other:?}"),
+            }
+        }
+    }
+
+    fn discover(&mut self, node: NodeId, extended: bool, source: SocketAddr) {
+        self.discovers += 1;
+        if self.discovers <= self.behaviour.deaf_for {
+            return;
+        }
+        if self.behaviour.suspicious && !self.alive.contains(&source) {
+            self.send(&Message::PunchCommand(self.address), source);
+            return;
+        }
+        if !self.behaviour.forgetful {
+            self.sessions.insert(node, (source, extended));
+        }
+        self.send(&Message::DiscoverReply(source), source);
+    }
+
+    fn relay(&mut self, datagram: &mut [u8], sender: NodeId, dest: NodeId) {
+        let Some(&(to, extended)) = self.sessions.get(&dest) else { return };
+        let part = if extended { relay_into_deliver_to(datagram) } else { relay_into_deliver(datagram) };
+        let delivery = &mut datagram[part];
+        if sender == dest {
+            self.socket.send_to(delivery, to).unwrap();
+            return;
+        }
+        self.relayed += 1;
+        match self.behaviour.fault {
+            Some((fault, every)) if self.relayed.is_multiple_of(every) => {
+                self.faults.fetch_add(1, Ordering::Relaxed);
+                self.spoil(fault, delivery, dest, to);
+            }
+            _ => {
+                self.socket.send_to(delivery, to).unwrap();
+                if let Some((held, to)) = self.held.take() {
+                    self.socket.send_to(&held, to).unwrap();
+                }
+            }
+        }
+    }
+
+    fn spoil(&mut self, fault: Fault, delivery: &mut [u8], dest: NodeId, to: SocketAddr) {
+        match fault {
+            Fault::Drop => return,
+            Fault::Reorder => {
+                self.held = Some((delivery.to_vec(), to));
+                return;
+            }
+            Fault::Corrupt => *delivery.last_mut().unwrap() ^= 1,
+            Fault::Rename => delivery[1..5].copy_from_slice(&dest.0.to_be_bytes()),
+            Fault::Duplicate => {
+                self.socket.send_to(delivery, to).unwrap();
+            }
+            Fault::Babble => {
+                self.socket.send_to(b"\x06babble babble babble babble", to).unwrap();
+            }
+        }
+        self.socket.send_to(delivery, to).unwrap();
+    }
+
+    fn send(&self, message: &Message<'_>, to: SocketAddr) {
+        let mut buffer = [0; 64];
+        let mut writer = Writer::new(&mut buffer);
+        message.encode(&mut writer);
+        self.socket.send_to(writer.written(), to).unwrap();
+    }
+}

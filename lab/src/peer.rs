@@ -197,6 +197,7 @@ impl Peer {
     pub fn time_until_answered_by(&self, daemon: u32, within: Duration) -> Duration {
         let watch = Stopwatch::start();
         wait_until(&format!("node {daemon} to answer node {}", self.node), within, || {
+            self.discard_received();
             self.relay(daemon, &self.next_key_exchange());
             let delivery = self.receive(KNOCK_INTERVAL)?;
             (delivery.sender == daemon && delivery.inner.starts_with(AUTHENTICATED_KEY_EXCHANGE)).then_some(())
@@ -213,6 +214,13 @@ impl Peer {
         let body = [self.node.to_be_bytes().as_slice(), &exchanged].concat();
         let signature = identity.sign(&[b"auth".as_slice(), &body].concat()).to_bytes();
         [AUTHENTICATED_KEY_EXCHANGE, &body, identity.verifying_key().as_bytes(), &signature].concat()
+    }
+
+    /// Forgets what came unasked, such as a daemon's own announcements: they prove nothing about the way to it.
+    fn discard_received(&self) {
+        self.socket.set_nonblocking(true).expect("a socket can be non-blocking");
+        while self.socket.recv(&mut [0; 1]).is_ok() {}
+        self.socket.set_nonblocking(false).expect("a socket can be blocking");
     }
 
     /// Waits until datagrams of this peer reach the other one: sessions may take a moment to settle.

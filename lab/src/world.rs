@@ -151,7 +151,12 @@ impl World {
         for timeout in ["netfilter/nf_conntrack_udp_timeout", "netfilter/nf_conntrack_udp_timeout_stream"] {
             router.set(timeout, &MAPPING_SECONDS.to_string());
         }
-        Site { stage: Arc::clone(&self.stage), router: Arc::new(router), number, next_host: AtomicU8::new(FIRST_HOST_NUMBER) }
+        Site {
+            stage: Arc::clone(&self.stage),
+            router: Arc::new(router),
+            number,
+            next_host: AtomicU8::new(FIRST_HOST_NUMBER),
+        }
     }
 
     /// What has passed through the relay's interface so far.
@@ -273,6 +278,16 @@ impl Host {
         self.v4
     }
 
+    /// Its IPv6 address.
+    ///
+    /// # Panics
+    /// Behind a site's router, where there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn v6(&self) -> Ipv6Addr {
+        self.v6.unwrap_or_else(|| panic!("{} has no IPv6 address", self.name))
+    }
+
     /// Its namespace, to run commands or open sockets in.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
@@ -283,7 +298,6 @@ impl Host {
     #[must_use]
     #[track_caller]
     pub fn beacon(&self, over_v6: bool) -> SocketAddr {
-        assert!(!over_v6 || self.v6.is_some(), "{} has no IPv6 address", self.name);
         let address = if over_v6 { IpAddr::V6(RELAY_V6) } else { IpAddr::V4(RELAY_V4) };
         SocketAddr::new(address, BEACON_PORT)
     }

@@ -147,11 +147,10 @@ fn a_machine_changes_its_own_address() {
     let owner = Daemon::start_ready(&machine, public("owner"));
     friend.time_until_answered_by(owner.node(), SERVED_WITHIN);
 
+    // A daemon that has introduced itself twice has settled and watches its address.
+    wait_for_log(&owner, Duration::from_secs(10), |log| log.matches("registered with beacon").count() >= 2);
     let address = machine.change_address();
-    let noticed = wait_until("the daemon to notice its new address", Duration::from_secs(60), || {
-        owner.log().contains(&address.to_string()).then_some(())
-    });
-    let () = noticed;
+    wait_for_log(&owner, Duration::from_secs(30), |log| log.contains("own address changed"));
     let took = friend.time_until_answered_by(owner.node(), SERVED_WITHIN);
     evidence(format!("moved to {address}: answered {took:?} after the daemon noticed"));
 }
@@ -166,8 +165,15 @@ fn assert_served(friend: &Peer, owner: &Daemon, squatter: &Squatter) {
     squatter.forget_loot();
     let slowest = (0..KNOCKS).map(|_| friend.time_until_answered_by(owner.node(), SERVED_WITHIN)).max();
     let stolen = squatter.loot();
-    evidence(format!("answered after {first:?}, then within {:?}; {stolen} datagrams stolen", slowest.unwrap_or(first)));
+    evidence(format!(
+        "answered after {first:?}, then within {:?}; {stolen} datagrams stolen",
+        slowest.unwrap_or(first)
+    ));
     assert_eq!(stolen, 0, "the squatter receives what is meant for the owner");
+}
+
+fn wait_for_log(daemon: &Daemon, within: Duration, complete: impl Fn(&str) -> bool) {
+    wait_until(&format!("the log of {}", daemon.hostname()), within, || complete(&daemon.log()).then_some(()));
 }
 
 /// Waits until so many more packets have left the host: the run of pings is well under way.

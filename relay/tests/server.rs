@@ -1,0 +1,10 @@
+//! Stories about the rules: given, datagram in, action out. No sockets, no clock; time is moved by hand.
+
+mod server {
+    pub mod world;
+
+    mod accounting;
+    mod claims;
+    mod messages;
+    mod stun;
+}

@@ -1,0 +1,225 @@
+//! Who holds an id: squatters, roaming, neighbours, short-lived sockets. Each story ends with the owner served within
+//! two seconds.
+
+use std::time::Duration;
+
+use relay::metrics::{Counter, DropReason};
+use relay::server::{Action, Admission, Rules};
+use wire::NodeId;
+use wire::beacon::Message;
+
+use super::world::{BEACON, World, sent};
+
+const OWNER: &str = "198.18.1.1:4001";
+const SQUATTER: &str = "198.18.6.6:666";
+const RELAY: &str = "198.18.0.2:9001";
+
+/// The sign of life an unmodified daemon gives when a punch command arrives.
+fn answer_probe(world: &mut World, holder: &str) -> Action {
+    world.receive(holder, b"PILP")
+}
+
+/// Whether the relay has just asked `holder` for a sign of life.
+fn probed(world: &mut World, holder: &str) -> bool {
+    let probe = sent(holder, BEACON, Message::PunchCommand(RELAY.parse().unwrap()));
+    world.take_sent().contains(&probe)
+}
+
+#[test]
+fn an_owner_with_proof_displaces_a_squatter_at_once() {
+    let mut world = World::with_directory(2);
+    world.discover(SQUATTER, 1);
+    assert_eq!(world.place(1).as_deref(), Some(SQUATTER));
+    world.prove(1, &["198.18.1.1"]);
+    world.discover(OWNER, 1);
+    assert_eq!(world.place(1).as_deref(), Some(OWNER));
+}
+
+#[test]
+fn a_squatter_that_comes_later_gets_an_answer_but_not_the_id() {
+    let mut world = World::with_directory(2);
+    world.prove(1, &["198.18.1.1"]);
+    world.discover(OWNER, 1);
+    world.take_sent();
+    for _ in 0..10 {
+        world.discover(SQUATTER, 1);
+        let sent_now = world.take_sent();
+        assert!(sent_now.contains(&sent(SQUATTER, BEACON, Message::DiscoverReply(SQUATTER.parse().unwrap()))));
+        answer_probe(&mut world, OWNER);
+        world.pass(Duration::from_secs(2));
+        assert_eq!(world.place(1).as_deref(), Some(OWNER));
+        world.take_sent();
+    }
+    assert_eq!(world.relay(SQUATTER, 1, 2, b"x"), Action::Drop(DropReason::SourceMismatch));
+}
+
+#[test]
+fn a_live_owner_without_proof_keeps_the_id_by_answering() {
+    let mut world = World::with_directory(2);
+    world.discover(OWNER, 1);
+    world.take_sent();
+    world.discover(SQUATTER, 1);
+    assert!(probed(&mut world, OWNER));
+    assert_eq!(answer_probe(&mut world, OWNER), Action::Defer);
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.place(1).as_deref(), Some(OWNER));
+    assert_eq!(world.counters().get(Counter::ContestsHeld), 1);
+}
+
+#[test]
+fn any_packet_of_the_holder_is_a_sign_of_life() {
+    for story in 0..3 {
+        let mut world = World::with_directory(2);
+        world.discover(OWNER, 1);
+        world.discover("198.18.1.2:4002", 2);
+        world.discover(SQUATTER, 1);
+        match story {
+            0 => world.discover(OWNER, 1),
+            1 => world.relay(OWNER, 1, 2, b"x"),
+            _ => world.message(OWNER, Message::PunchRequest { requester: NodeId(1), target: NodeId(2) }),
+        };
+        world.pass(Duration::from_secs(5));
+        assert_eq!(world.place(1).as_deref(), Some(OWNER), "story {story}");
+    }
+}
+
+#[test]
+fn a_new_address_of_an_equal_wins_after_two_unanswered_tries() {
+    let mut world = World::with_directory(2);
+    world.discover(OWNER, 1);
+    world.take_sent();
+    let roamed = "198.18.1.77:9";
+    world.discover(roamed, 1);
+    assert!(probed(&mut world, OWNER), "first try");
+    world.pass(Duration::from_millis(600));
+    assert!(probed(&mut world, OWNER), "second try");
+    assert_eq!(world.place(1).as_deref(), Some(OWNER));
+    world.pass(Duration::from_millis(500));
+    assert_eq!(world.place(1).as_deref(), Some(roamed));
+    assert_eq!(world.counters().get(Counter::ContestsWon), 1);
+}
+
+#[test]
+fn a_round_trip_probe_from_a_short_lived_socket_does_not_move_the_session() {
+    let mut world = World::with_directory(2);
+    world.prove(1, &["198.18.1.1"]);
+    world.discover(OWNER, 1);
+    world.take_sent();
+    world.discover("198.18.1.1:55555", 1);
+    let reply = sent("198.18.1.1:55555", BEACON, Message::DiscoverReply("198.18.1.1:55555".parse().unwrap()));
+    assert!(world.take_sent().contains(&reply));
+    answer_probe(&mut world, OWNER);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.place(1).as_deref(), Some(OWNER));
+}
+
+#[test]
+fn a_rebound_port_at_a_proven_address_is_served_within_two_seconds() {
+    let mut world = World::with_directory(2);
+    world.prove(1, &["198.18.1.1"]);
+    world.discover(OWNER, 1);
+    world.discover("198.18.1.2:4002", 2);
+    let rebound = "198.18.1.1:4999";
+    assert_eq!(world.relay(rebound, 1, 2, b"x"), Action::Drop(DropReason::SourceContested));
+    world.pass(Duration::from_millis(1100));
+    assert!(matches!(world.relay(rebound, 1, 2, b"x"), Action::Forward { .. }));
+}
+
+#[test]
+fn a_relay_from_a_proven_address_makes_the_session() {
+    let mut world = World::with_directory(2);
+    world.prove(1, &["198.18.1.1"]);
+    world.discover("198.18.1.2:4002", 2);
+    assert!(matches!(world.relay(OWNER, 1, 2, b"x"), Action::Forward { .. }));
+    assert_eq!(world.place(1).as_deref(), Some(OWNER));
+}
+
+#[test]
+fn neighbours_behind_one_address_hold_their_own_ids() {
+    let mut world = World::with_directory(2);
+    let (one, two) = ("198.18.1.1:4001", "198.18.1.1:4002");
+    world.prove(1, &["198.18.1.1"]);
+    world.prove(2, &["198.18.1.1"]);
+    world.discover(one, 1);
+    world.discover(two, 2);
+    world.discover(two, 1);
+    answer_probe(&mut world, one);
+    world.pass(Duration::from_secs(3));
+    assert_eq!((world.place(1).as_deref(), world.place(2).as_deref()), (Some(one), Some(two)));
+    assert_eq!(world.relay(two, 1, 2, b"forged"), Action::Drop(DropReason::SourceContested));
+    answer_probe(&mut world, one);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.place(1).as_deref(), Some(one));
+}
+
+#[test]
+fn a_proven_holder_that_fell_silent_yields_to_a_lower_candidate_only_after_four_tries() {
+    let mut world = World::with_directory(2);
+    world.prove(1, &["198.18.1.1"]);
+    world.discover(OWNER, 1);
+    world.discover("198.18.1.77:9", 1);
+    world.pass(Duration::from_millis(1500));
+    assert_eq!(world.place(1).as_deref(), Some(OWNER));
+    world.pass(Duration::from_millis(300));
+    assert_eq!(world.place(1).as_deref(), Some("198.18.1.77:9"));
+}
+
+#[test]
+fn a_holder_that_loses_its_proof_is_one_among_equals() {
+    let mut world = World::with_directory(2);
+    world.prove(1, &["198.18.1.1"]);
+    world.discover(OWNER, 1);
+    world.prove(1, &["198.18.1.77"]);
+    world.discover("198.18.1.77:9", 1);
+    assert_eq!(world.place(1).as_deref(), Some("198.18.1.77:9"));
+}
+
+#[test]
+fn a_probe_answer_counts_on_whichever_shard_it_arrives() {
+    let mut world = World::with_directory(4);
+    for node in [1, 2, 3, 4] {
+        let owner = format!("198.18.1.{node}:4001");
+        world.discover(&owner, node);
+        world.discover(SQUATTER, node);
+        for shard in 0..4 {
+            world.receive_on(shard, BEACON, &owner, b"PILP");
+        }
+        world.pass(Duration::from_secs(3));
+        assert_eq!(world.place(node), Some(owner));
+    }
+}
+
+#[test]
+fn probes_nobody_asked_for_are_dropped() {
+    let mut world = World::with_directory(2);
+    assert_eq!(answer_probe(&mut world, OWNER), Action::Drop(DropReason::UnsolicitedProbe));
+    world.discover(OWNER, 1);
+    assert_eq!(answer_probe(&mut world, OWNER), Action::Drop(DropReason::UnsolicitedProbe));
+    world.discover(SQUATTER, 1);
+    assert_eq!(answer_probe(&mut world, "198.18.8.8:1"), Action::Drop(DropReason::UnsolicitedProbe));
+}
+
+#[test]
+fn an_open_relay_believes_the_last_claim() {
+    let mut world = World::new(Admission::Open, 2);
+    world.discover(OWNER, 1);
+    world.discover(SQUATTER, 1);
+    assert_eq!(world.place(1).as_deref(), Some(SQUATTER));
+    assert!(matches!(world.relay("198.18.8.8:8", 5, 1, b"x"), Action::Forward { .. }));
+}
+
+#[test]
+fn a_full_table_answers_and_refuses_then_evicts_the_unproven_and_silent() {
+    let rules = Rules { admission: Admission::Grace, ..Rules::default() };
+    let mut world = World::with_rules(rules, 1, 64);
+    for node in 1..=200 {
+        world.discover(&format!("198.18.1.1:{}", 4000 + node), node);
+    }
+    let stored = (1..=200).filter(|node| world.session(*node).is_some()).count();
+    assert!((60..=70).contains(&stored), "{stored} of a capacity of 64");
+    assert_eq!(world.take_sent().len(), 200);
+    assert!(world.counters().get(Counter::ClaimsNoRoom) > 100);
+    world.pass(Duration::from_secs(120));
+    world.discover("198.18.2.2:1", 500);
+    assert_eq!(world.place(500).as_deref(), Some("198.18.2.2:1"));
+}

@@ -1,0 +1,218 @@
+//! A relay without sockets: the rules of every shard, a clock moved by hand, and daemons that are addresses.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay::Time;
+use relay::contests::Board;
+use relay::endpoint::{LocalId, Path};
+use relay::locals::{Local, Locals, Service};
+use relay::membership::Membership;
+use relay::metrics::Counters;
+use relay::server::{Action, Admission, Handoff, REPLY_MAX, Rules, Server, Shared};
+use relay::sessions::{Session, Table, shard_of};
+use wire::NodeId;
+use wire::beacon::Message;
+use wire::codec::Writer;
+
+/// The beacon port of the first address.
+pub const BEACON: LocalId = LocalId(0);
+/// The STUN port of the first address.
+pub const STUN: LocalId = LocalId(1);
+/// The beacon port of the second address.
+pub const BEACON_2: LocalId = LocalId(2);
+/// The STUN port of the second address.
+pub const STUN_2: LocalId = LocalId(3);
+/// The beacon port of the IPv6 address, which has no second one.
+pub const BEACON_V6: LocalId = LocalId(4);
+
+/// A datagram the relay sent: to whom, from which of its addresses, what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub to: SocketAddr,
+    pub via: LocalId,
+    pub bytes: Vec<u8>,
+}
+
+pub struct World {
+    pub now: Time,
+    pub membership: Arc<Membership>,
+    pub shards: Vec<Server>,
+    table: Arc<Table>,
+    outbox: VecDeque<Sent>,
+}
+
+impl World {
+    pub fn new(admission: Admission, shards: usize) -> Self {
+        Self::with_rules(Rules { admission, ..Rules::default() }, shards, 1024)
+    }
+
+    /// A relay that knows the nodes 1 to 9 through its directory.
+    pub fn with_directory(shards: usize) -> Self {
+        let world = Self::new(Admission::Grace, shards);
+        world.membership.set_authority(true);
+        (1..10).for_each(|node| world.membership.publish(NodeId(node), &[]));
+        world
+    }
+
+    pub fn with_rules(rules: Rules, shards: usize, sessions_max: usize) -> Self {
+        let membership = Arc::new(Membership::default());
+        let shared = Shared {
+            table: Table::new(shards, sessions_max),
+            membership: Arc::clone(&membership),
+            board: Board::new(shards),
+        };
+        let locals = Arc::new(locals());
+        let server = |index| Server::new(rules.clone(), index, &shared, Arc::clone(&locals));
+        Self {
+            now: Time(1_000_000_000_000),
+            membership,
+            shards: (0..shards).map(server).collect(),
+            table: shared.table,
+            outbox: VecDeque::new(),
+        }
+    }
+
+    pub fn prove(&self, node: u32, ips: &[&str]) {
+        let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.membership.publish(NodeId(node), &ips);
+    }
+
+    /// Delivers a datagram to the shard the steering program would choose.
+    pub fn receive(&mut self, from: &str, datagram: &[u8]) -> Action {
+        let shard = match datagram {
+            [0x01..=0x0C, a, b, c, d, ..] => shard_of(NodeId(u32::from_be_bytes([*a, *b, *c, *d])), self.shards.len()),
+            _ => 0,
+        };
+        self.receive_on(shard, BEACON, from, datagram)
+    }
+
+    /// Delivers a datagram to a shard and local address of the test's choice.
+    pub fn receive_on(&mut self, shard: usize, local: LocalId, from: &str, datagram: &[u8]) -> Action {
+        let mut buffer = datagram.to_vec();
+        let mut reply = [0; REPLY_MAX];
+        let from = Path { remote: from.parse::<SocketAddr>().unwrap().into(), local };
+        let action = self.shards[shard].handle_datagram(self.now, from, &mut buffer, &mut reply);
+        match &action {
+            Action::Forward { to, part } => self.sent(*to, &buffer[part.clone()]),
+            Action::Reply { len, via } => self.sent(Path { local: *via, ..from }, &reply[..*len]),
+            Action::ReplyAndSend { len, send } => {
+                self.sent(from, &reply[..*len]);
+                self.sent(send.to, send.bytes());
+            }
+            Action::Defer | Action::Drop(_) => {}
+        }
+        self.settle();
+        action
+    }
+
+    pub fn message(&mut self, from: &str, message: Message<'_>) -> Action {
+        self.receive(from, &encode(message))
+    }
+
+    pub fn discover(&mut self, from: &str, node: u32) -> Action {
+        self.message(from, Message::Discover { node: NodeId(node), extended: false })
+    }
+
+    pub fn relay(&mut self, from: &str, sender: u32, dest: u32, inner: &[u8]) -> Action {
+        self.message(from, Message::Relay { sender: NodeId(sender), dest: NodeId(dest), inner })
+    }
+
+    pub fn hand(&mut self, handoff: Handoff, node: u32) {
+        let shard = shard_of(NodeId(node), self.shards.len());
+        self.shards[shard].handle_handoff(self.now, handoff);
+        self.settle();
+    }
+
+    /// Moves the clock, doing what falls due on the way.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let next = self.shards.iter().map(Server::poll_timeout).min().unwrap();
+            if next > end {
+                break;
+            }
+            self.now = next.max(self.now);
+            let now = self.now;
+            self.shards.iter_mut().for_each(|shard| shard.handle_timeout(now));
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    /// What the relay has sent since the last look.
+    pub fn take_sent(&mut self) -> Vec<Sent> {
+        self.outbox.drain(..).collect()
+    }
+
+    /// Where the relay believes a node to be.
+    pub fn session(&self, node: u32) -> Option<Session> {
+        self.table.find(NodeId(node))
+    }
+
+    pub fn place(&self, node: u32) -> Option<String> {
+        self.session(node).map(|session| session.path.remote.to_string())
+    }
+
+    /// All shards' counters; every one has to balance.
+    pub fn counters(&mut self) -> Counters {
+        let mut total = Counters::default();
+        for shard in &mut self.shards {
+            assert!(shard.counters().balanced(), "received = forwarded + answered + deferred + dropped");
+            total.merge(shard.counters());
+        }
+        total
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for index in 0..self.shards.len() {
+                while let Some(send) = self.shards[index].poll_send() {
+                    self.sent(send.to, send.bytes());
+                }
+                while let Some((to, handoff)) = self.shards[index].poll_handoff() {
+                    self.shards[to].handle_handoff(self.now, handoff);
+                    moved = true;
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn sent(&mut self, to: Path, bytes: &[u8]) {
+        self.outbox.push_back(Sent { to: to.remote.socket_addr(), via: to.local, bytes: bytes.to_vec() });
+    }
+}
+
+pub fn encode(message: Message<'_>) -> Vec<u8> {
+    let mut buffer = vec![0; 70_000];
+    let mut writer = Writer::new(&mut buffer);
+    message.encode(&mut writer);
+    let len = writer.len();
+    buffer.truncate(len);
+    buffer
+}
+
+pub fn sent(to: &str, via: LocalId, message: Message<'_>) -> Sent {
+    Sent { to: to.parse().unwrap(), via, bytes: encode(message) }
+}
+
+fn locals() -> Locals {
+    let local = |address: &str, service| {
+        let bound: SocketAddr = address.parse().unwrap();
+        Local { bound, seen_as: bound, service, payload_max: 1472, present: true }
+    };
+    Locals::new(vec![
+        local("198.18.0.2:9001", Service::Beacon),
+        local("198.18.0.2:3478", Service::Stun),
+        local("198.18.0.3:9001", Service::Beacon),
+        local("198.18.0.3:3478", Service::Stun),
+        local("[2001:db8::2]:9001", Service::Beacon),
+        local("[2001:db8::2]:3478", Service::Stun),
+    ])
+}

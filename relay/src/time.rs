@@ -20,9 +20,7 @@ impl Time {
     /// Where the kernel has no such clock, which no Linux lacks.
     #[must_use]
     pub fn read_clock() -> Self {
-        let spec = nix::sys::time::TimeSpec::from(
-            nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists"),
-        );
+        let spec = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists");
         let duration = Duration::from(spec);
         Self(nanos(duration))
     }

@@ -1,0 +1,78 @@
+# The stages of ../test.sh. Each is one function; all run from the top of the repository.
+
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+# The laboratory and the load stage use the program as it is shipped.
+relay_bin=target/release/pilot-relay
+loadgen_bin=target/release/loadgen
+debian_packages=(build-essential clang coturn curl iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# What the other stages need: Debian packages, a Rust toolchain, the fuzzer, the unmodified Pilot programs.
+stage_tools() {
+    local missing=()
+    for package in "${debian_packages[@]}"; do
+        dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        as_root apt-get update -q
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+    fi
+    if ! command -v cargo >/dev/null; then
+        curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
+        # shellcheck disable=SC1091
+        source "$HOME/.cargo/env"
+    fi
+    command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --version 0.13.2 --root target/tools
+    lab/fetch-pilot.sh
+}
+
+stage_lint() {
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+}
+
+# Vectors, properties, engine stories, model tests, the ring and the programs on loopback.
+stage_unit() {
+    cargo test --workspace --exclude lab
+}
+
+# Every interleaving of the lock-free parts.
+stage_loom() {
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p relay --lib loom
+}
+
+stage_fuzz() {
+    PATH="$PWD/target/tools/bin:$PATH" wire/fuzz/run.sh "${FUZZ_SECONDS:-10}"
+}
+
+stage_build() {
+    cargo build --release -p relay -p directory -p loadgen
+}
+
+# Real kernels: namespaces, NATs, unmodified Pilot programs, no route out. One scenario at a time: they measure.
+stage_lab() {
+    cargo test -p lab --no-run
+    local bin=$PWD/$relay_bin pilot=$PWD/target/pilot-venv/bin
+    as_root env "PATH=$PATH" "HOME=$HOME" PILOT_RELAY_BIN="$bin" PILOT_BIN_DIR="${PILOT_BIN_DIR:-$pilot}" \
+        PILOT_LAB_FULL="${PILOT_LAB_FULL:-}" cargo test -p lab -- --nocapture --test-threads=1
+}
+
+# 100 000 peers register through the directory and relay; then the relay's own counters must add up.
+stage_load() {
+    local data
+    data=$(mktemp -d)
+    "$relay_bin" --data-dir "$data" --beacon 127.0.0.1:19001 --stun off --registry 127.0.0.1:19000 \
+        --http 127.0.0.1:13000 &
+    local relay=$!
+    # shellcheck disable=SC2064
+    trap "kill $relay 2>/dev/null; rm -rf '$data'" RETURN
+    curl -s --retry 50 --retry-connrefused --retry-delay 0 --retry-max-time 20 http://127.0.0.1:13000/healthz
+    "$loadgen_bin" --peers "${LOADGEN_PEERS:-100000}" --relay 127.0.0.1:19001 --registry 127.0.0.1:19000 \
+        --rate "${LOADGEN_RATE:-40000}" --seconds "${LOADGEN_SECONDS:-10}" --max-loss 0.1
+    lab/check-accounting.py http://127.0.0.1:13000/counters
+    kill "$relay"
+    wait "$relay"
+}

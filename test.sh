@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Passes every test, after installing what the tests need on a fresh Debian machine. Run as root, or as a user who may
+# use sudo: the laboratory makes network namespaces.
+#
+#   ./test.sh            everything, bounded (about half an hour on two cores)
+#   ./test.sh STAGE…     only these stages, in the order given
+#
+# FUZZ_SECONDS, PILOT_LAB_FULL and LOADGEN_SECONDS widen the bounds; ./long-run.sh sets them.
+set -euo pipefail
+cd "$(dirname "$0")"
+source lab/stages.sh
+
+stages=("$@")
+[ ${#stages[@]} -gt 0 ] || stages=(tools lint unit loom fuzz build lab load)
+for stage in "${stages[@]}"; do
+    declare -F "stage_$stage" >/dev/null || { echo "test.sh: no stage '$stage'; there are: tools lint unit loom fuzz build lab load" >&2; exit 2; }
+done
+for stage in "${stages[@]}"; do
+    began=$SECONDS
+    printf '\n== %s\n' "$stage"
+    "stage_$stage"
+    printf '== %s passed in %d s\n' "$stage" $((SECONDS - began))
+done
+printf '\nAll stages passed in %d s: %s\n' "$SECONDS" "${stages[*]}"

@@ -210,7 +210,6 @@ impl Daemon {
     }
 
     /// Pings until one is answered; how long that took.
-    #[must_use]
     #[track_caller]
     pub fn time_to_reach(&self, target: &str, within: Duration) -> Duration {
         let watch = Stopwatch::start();

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod appliance;
+mod chance;
 mod command;
 mod daemon;
 mod directory_client;
@@ -24,6 +25,7 @@ mod wait;
 mod world;
 
 pub use appliance::{Appliance, ApplianceFlags};
+pub use chance::Chance;
 pub use daemon::{Daemon, DaemonFlags, PingReport};
 pub use directory_client::{CallError, DirectoryClient};
 pub use metrics::{Accounting, Metrics};

@@ -54,7 +54,7 @@ pub struct World {
 pub(crate) struct Stage {
     pub(crate) programs: Programs,
     wan: Namespace,
-    relay: Namespace,
+    relay: Arc<Namespace>,
     next_number: AtomicU8,
     scratch: TempDir,
 }
@@ -71,7 +71,7 @@ impl World {
         let wan = Namespace::create("wan");
         wan.ip("link add bridge type bridge");
         wan.ip("link set bridge up");
-        let relay = Namespace::create("relay");
+        let relay = Arc::new(Namespace::create("relay"));
         let scratch =
             tempfile::Builder::new().prefix("pilot-lab-").tempdir().expect("the temporary folder is writable");
         let stage = Stage { programs, wan, relay, next_number: AtomicU8::new(FIRST_HOST_NUMBER), scratch };
@@ -156,6 +156,19 @@ impl World {
             router: Arc::new(router),
             number,
             next_host: AtomicU8::new(FIRST_HOST_NUMBER),
+        }
+    }
+
+    /// The machine the appliance runs on, for clients beside it.
+    #[must_use]
+    pub fn relay_host(&self) -> Host {
+        Host {
+            stage: Arc::clone(&self.stage),
+            namespace: Arc::clone(&self.stage.relay),
+            _router: None,
+            name: "relay".to_owned(),
+            v4: RELAY_V4,
+            v6: Some(RELAY_V6),
         }
     }
 

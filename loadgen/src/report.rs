@@ -271,12 +271,17 @@ impl Report {
     fn judge(&self) -> Verdict {
         let max_loss = self.workload.max_loss_percent;
         if self.loss_percent > max_loss {
-            Verdict::Loss
+            // A generator that is behind catches up in bursts nobody asked for; what they lose is not the relay's fault.
+            if self.is_saturated() { Verdict::GeneratorLimit } else { Verdict::Loss }
         } else if !self.is_rate_reached() || percent(self.overrun, self.sent) > max_loss {
             Verdict::GeneratorLimit
         } else {
             Verdict::Ok
         }
+    }
+
+    fn is_saturated(&self) -> bool {
+        !self.is_rate_reached() || self.late_percent > LATE_PERCENT_MAX
     }
 
     fn is_rate_reached(&self) -> bool {
@@ -306,7 +311,7 @@ impl Report {
         }
         if self.late_percent > LATE_PERCENT_MAX {
             remarks.push(format!(
-                "{:.1} % left more than {} ms late: the latencies show the generator's delay too",
+                "{:.1} % left more than {} ms late and in bursts: latencies and losses are the generator's too",
                 self.late_percent,
                 LATE.as_millis()
             ));
@@ -422,9 +427,12 @@ mod tests {
     }
 
     #[test]
-    fn losses_outweigh_the_generators_limit() {
-        let report = report(&Tally { sent: 900, delivered: 100, unsent: 100, ..all_sent() });
-        assert_eq!(report.verdict, Verdict::Loss);
+    fn losses_of_a_generator_that_is_behind_are_not_blamed_on_the_relay() {
+        let cut = report(&Tally { sent: 900, delivered: 100, unsent: 100, ..all_sent() });
+        assert_eq!((cut.verdict, cut.lost), (Verdict::GeneratorLimit, 800));
+        let late = |late| report(&Tally { delivered: 100, late, ..all_sent() }).verdict;
+        assert_eq!(late(11), Verdict::GeneratorLimit);
+        assert_eq!(late(10), Verdict::Loss);
     }
 
     #[test]

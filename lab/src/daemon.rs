@@ -126,7 +126,7 @@ impl Daemon {
     #[track_caller]
     pub fn wait_ready(&mut self) {
         let socket = self.socket();
-        let what = format!("pilot-daemon {} to be ready; its log ends with\n{}", self.flags.hostname, self.log_tail());
+        let what = format!("pilot-daemon {} to be ready", self.flags.hostname);
         wait_until(&what, READY_DEADLINE, || {
             if let Ok(Some(status)) = self.process.try_wait() {
                 panic!("pilot-daemon {} ended ({status}):\n{}", self.flags.hostname, self.log_tail());

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use lab::{Host, REGISTRY_PORT, RELAY_V4};
+use lab::{Host, REGISTRY_PORT, RELAY_V4, Stopwatch};
 use serde_json::{Value, json};
 
 /// More than any directory takes.
@@ -109,6 +109,18 @@ pub fn provoke(host: &Host, bytes: &[u8]) -> Outcome {
         (true, true) => Outcome::Closed,
         (true, false) => Outcome::Silence,
     }
+}
+
+/// Sends the bytes, then nothing more; how long the directory puts up with that.
+pub fn time_until_shut_out(host: &Host, bytes: &[u8], within: Duration) -> Duration {
+    let mut stream = connect(host, RELAY_V4).expect("the directory accepts a newcomer");
+    stream.write_all(bytes).expect("a newcomer may write");
+    stream.set_read_timeout(Some(within)).expect("a socket takes a time-out");
+    let watch = Stopwatch::start();
+    let ended = stream.read(&mut [0; 64]);
+    let held = matches!(&ended, Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+    assert!(!held, "the directory still waits for the rest of a frame after {within:?}");
+    watch.elapsed()
 }
 
 fn decode_frames(mut bytes: &[u8]) -> Vec<Value> {

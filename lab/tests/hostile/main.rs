@@ -14,7 +14,7 @@ use lab::{Appliance, BEACON_PORT, Chance, DirectoryClient, RELAY_V4, STUN_PORT, 
 use serde_json::json;
 
 use datagrams::{Attacker, lengths_off_by_one, mutated_vectors, oversized_datagram, random_datagram, vector_prefixes};
-use frames::{Outcome, connect, frame, hostile_frames, provoke};
+use frames::{Outcome, connect, frame, hostile_frames, provoke, time_until_shut_out};
 use honest::HonestPair;
 use idle::IdleConnections;
 
@@ -28,6 +28,9 @@ const IDLE_CONNECTION_BYTES_MAX: u64 = 8 * 1024;
 const MEBIBYTE: u64 = 1024 * 1024;
 /// What else may grow meanwhile: allocator slack, the tables that the first requests fill.
 const GROWTH_SLACK_BYTES: u64 = 24 * MEBIBYTE;
+
+/// The directory gives a frame ten seconds.
+const HALF_SENT_CLOSED_WITHIN: Duration = Duration::from_secs(20);
 
 const SILENT_CLIENTS: usize = 50;
 const SILENT_CLIENTS_WRITE_FOR: Duration = Duration::from_secs(5);
@@ -88,9 +91,11 @@ fn hostile_frames_get_an_error_or_the_door() {
             assert!(all_errors, "{name}: answered as if it were a request: {answers:?}");
         }
     }
+    let patience = honest.relay_while(|| time_until_shut_out(&attacker, &frame(b"{}")[..3], HALF_SENT_CLOSED_WITHIN));
     assert!(appliance.is_running(), "the appliance is gone:\n{}", appliance.log_tail());
     assert_memory_bounded(&appliance, memory_before, 0);
     assert_directory_serves(&world);
+    evidence(format!("half a frame is waited for {patience:.1?}"));
     let count = |wanted: fn(&Outcome) -> bool| outcomes.iter().filter(|(_, outcome)| wanted(outcome)).count();
     evidence(format!(
         "{} hostile openings: {} got an error, {} were shut out, {} still wait for the rest of their frame",

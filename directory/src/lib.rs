@@ -1,20 +1,71 @@
-//! The directory of a Pilot network.
+//! The directory of a Pilot network: who is who, where they are, who trusts whom, who is in which network. Speaks the
+//! framed JSON of section 6 over TCP, with TLS on the same port if wanted; keeps its facts in SQLite.
+//!
+//! | module | decides | leaves to others |
+//! |---|---|---|
+//! | [`service`] | every answer; a plain value without I/O | everything below |
+//! | [`facts`] | which facts are durable | |
+//! | [`store`] | SQL | when to commit |
+//! | [`journal`] | when to commit, and when a change counts as durable | |
+//! | [`driver`] | the order: check signatures, decide, make durable, tell the relay, answer | bytes |
+//! | [`connection`] | framing, batches, deadlines and memory of one connection | meaning |
+//! | [`listener`] | who may connect; TLS or plain | |
+//! | [`limits`], [`endpoint`] | rates; what a `listen_addr` means | |
+//! | [`relay_link`] | the seam to a relay | |
+//!
+//! Life of a registration: `connection` cuts it out of the stream and decodes it; `driver` has its signature checked
+//! on another thread; `service` gives out the number, and a change and an effect with the answer; `journal` commits
+//! the change together with those of other connections; the relay learns of the node; the answer is written.
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod config;
+pub mod connection;
+pub mod driver;
+pub mod endpoint;
+pub mod facts;
+pub mod journal;
+pub mod limits;
+pub mod listener;
+pub mod metrics;
 pub mod relay_link;
+pub mod service;
+pub mod store;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+
+use clock::Clock;
+use connection::Budget;
+use driver::Driver;
+use journal::Journal;
+use listener::{Doors, Guests};
+use metrics::Metrics;
+use service::Service;
+use store::Store;
 
 pub use config::{AdminToken, Cidr, Config, Limits, Tls};
 pub use relay_link::{NoRelay, RelayLink};
+
+/// How long requests in progress may take once the directory shuts down.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A directory at work on threads of its own. Dropping it stops it as [`Running::shutdown`] does.
 #[derive(Debug)]
 pub struct Running {
     local_addrs: Vec<SocketAddr>,
-    fingerprint: Option<String>,
+    tls_fingerprint: Option<String>,
+    driver: Arc<Driver>,
+    journal: Arc<Journal>,
+    stop: watch::Sender<bool>,
+    reactor: Option<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -27,25 +78,101 @@ impl Running {
     /// Lower-case hex SHA-256 of the certificate clients may pin; `None` without TLS.
     #[must_use]
     pub fn tls_fingerprint(&self) -> Option<&str> {
-        self.fingerprint.as_deref()
+        self.tls_fingerprint.as_deref()
     }
 
     /// Counters in the Prometheus text format. Safe to call from any thread.
     #[must_use]
     pub fn metrics(&self) -> String {
-        String::new()
+        self.driver.metrics_text()
     }
 
-    /// Stops accepting, lets requests in progress finish, closes the database.
-    pub fn shutdown(self) {}
+    /// Stops accepting, lets requests in progress finish for a few seconds, closes the database. May be called from
+    /// any thread, also one of an async runtime, which it blocks.
+    pub fn shutdown(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        self.stop.send_replace(true);
+        // A thread that has panicked has said so already, and is as stopped as can be.
+        self.reactor.take().map(JoinHandle::join);
+        self.journal.close();
+        self.writer.take().map(JoinHandle::join);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 /// Opens the database, publishes every stored node to `relay`, and serves. Needs no async runtime of the caller: the
-/// directory owns its threads.
+/// directory owns its threads. Raises the process's limit of open files as far as it is allowed to.
 ///
 /// # Errors
 /// The data folder, an address or the certificate cannot be used; the text says which and what to do.
 pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Running> {
-    drop(relay);
-    Ok(Running { local_addrs: config.listen, fingerprint: None })
+    let clock = Clock::start();
+    let listeners = listener::bind(&config.listen)?;
+    let local_addrs = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
+    let store = Store::open(&config.data_dir, clock.now().unix_seconds)?;
+    let identity = tls::load(&config.tls, &config.data_dir)?;
+    let tls_fingerprint = identity.as_ref().map(|identity| identity.fingerprint.clone());
+    let limits = Limits {
+        connections_max: listener::connections_within_file_limit(config.limits.connections_max),
+        ..config.limits
+    };
+
+    let service = Service::new(store.load()?, &limits, config.admin_token);
+    let metrics = Arc::new(Metrics::default());
+    let (journal, writer) = Journal::start(store, Arc::clone(&metrics)).context("cannot start a thread")?;
+    let driver = Arc::new(Driver::new(service, Arc::clone(&journal), relay, limits, clock, metrics));
+
+    let (stop, shutdown) = watch::channel(false);
+    let doors = Arc::new(Doors {
+        driver: Arc::clone(&driver),
+        limits,
+        exempt: config.exempt,
+        identity,
+        tls_required: config.tls_required,
+        shutdown: shutdown.clone(),
+        budget: Arc::new(Budget::default()),
+        guests: Arc::new(Guests::default()),
+    });
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("directory")
+        .worker_threads(cores.min(4))
+        // They check signatures, which is pure computing: more threads than cores would not help.
+        .max_blocking_threads(cores + 1)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
+    let reactor = std::thread::Builder::new().name("directory-main".into());
+    let reactor = reactor
+        .spawn(move || {
+            runtime.block_on(serve(doors, listeners, shutdown));
+            runtime.shutdown_background();
+        })
+        .context("cannot start a thread")?;
+    Ok(Running { local_addrs, tls_fingerprint, driver, journal, stop, reactor: Some(reactor), writer: Some(writer) })
+}
+
+/// Serves until shutdown, and then until the last connection has ended or [`SHUTDOWN_TIMEOUT`] is over.
+async fn serve(doors: Arc<Doors>, listeners: Vec<std::net::TcpListener>, mut shutdown: watch::Receiver<bool>) {
+    let (alive, mut all_ended) = mpsc::channel(1);
+    for listener in listeners {
+        let (doors, alive) = (Arc::clone(&doors), alive.clone());
+        tokio::spawn(async move {
+            if let Err(error) = doors.accept(listener, alive).await {
+                tracing::error!(%error, "cannot serve a listening socket");
+            }
+        });
+    }
+    drop(alive);
+    // The sender lives in `Running`; without it nobody wants the directory any more.
+    let _ = shutdown.wait_for(|shutdown| *shutdown).await;
+    let _: Result<Option<()>, _> = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_ended.recv()).await;
 }

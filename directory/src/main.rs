@@ -1,3 +1,137 @@
-//! `pilot-directory`: the directory as a program of its own.
+//! `pilot-directory`: the directory as a program of its own. Flags to settings, signals to shutdown.
 
-fn main() {}
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use directory::config::DEFAULT_PORT;
+use directory::{AdminToken, Cidr, Config, NoRelay, Running, Tls};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The directory of a Pilot network: registrations, names, trust, networks.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Flags {
+    /// Where to listen: an address, with or without port, a host name, or a port alone.
+    #[arg(long, value_name = "ADDR", default_value = "[::]:9000", value_parser = listen_addr)]
+    listen: Vec<SocketAddr>,
+
+    /// Folder for the database.
+    #[arg(long, value_name = "DIR", default_value = "pilot-directory-data")]
+    data_dir: PathBuf,
+
+    /// Certificate chain (PEM) to offer TLS with, on the same port.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key (PEM) of the certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Offer TLS with a certificate of our own making, kept in the data folder; clients pin its fingerprint.
+    #[arg(long, conflicts_with = "tls_cert")]
+    tls_self_signed: bool,
+
+    /// Refuse connections without TLS.
+    #[arg(long)]
+    tls_required: bool,
+
+    /// File with the token that administrators present.
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+
+    /// Sources without limits, besides loopback: 10.0.0.0/8 or a single address. May be repeated.
+    #[arg(long, value_name = "CIDR")]
+    exempt: Vec<Cidr>,
+
+    /// Relay to name to clients. May be repeated.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    match run(Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "pilot-directory: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: Flags) -> anyhow::Result<()> {
+    let relay = NoRelay { advertise: flags.advertise.clone() };
+    let running = directory::start(config(flags)?, Arc::new(relay))?;
+    // A closed pipe is no reason to stop serving.
+    let _ = announce(&running);
+    wait_for_signal()?;
+    running.shutdown();
+    Ok(())
+}
+
+fn config(flags: Flags) -> anyhow::Result<Config> {
+    let mut config = Config::new(flags.data_dir);
+    config.listen = flags.listen;
+    config.exempt.extend(flags.exempt);
+    config.tls = match (flags.tls_cert, flags.tls_key) {
+        (Some(cert), Some(key)) => Tls::Files { cert, key },
+        _ if flags.tls_self_signed => Tls::SelfSigned,
+        _ => Tls::Off,
+    };
+    if flags.tls_required && config.tls == Tls::Off {
+        bail!("--tls-required needs a certificate: add --tls-self-signed, or --tls-cert and --tls-key");
+    }
+    config.tls_required = flags.tls_required;
+    config.admin_token = flags.admin_token_file.map(admin_token).transpose()?;
+    Ok(config)
+}
+
+fn admin_token(file: PathBuf) -> anyhow::Result<AdminToken> {
+    let text = std::fs::read_to_string(&file)
+        .with_context(|| format!("cannot read the admin token from {}", file.display()))?;
+    AdminToken::new(&text).with_context(|| format!("{} is empty; put the admin token into it", file.display()))
+}
+
+/// Addresses, names and bare ports; the port defaults to 9000.
+fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, DEFAULT_PORT));
+    }
+    let resolved = text.to_socket_addrs().ok().and_then(|mut addrs| addrs.next());
+    resolved.ok_or_else(|| "expected an address such as 0.0.0.0:9000, [::]:9000 or localhost:9000".to_owned())
+}
+
+fn announce(running: &Running) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for address in running.local_addrs() {
+        writeln!(out, "directory listening on {address}")?;
+    }
+    if let Some(fingerprint) = running.tls_fingerprint() {
+        writeln!(out, "TLS certificate SHA-256 {fingerprint}")?;
+    }
+    out.flush()
+}
+
+fn wait_for_signal() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,239 @@
+//! Durable facts and the changes to them: what the service decides and the store keeps. Presence, proofs of address
+//! and rates are no facts; they live and die with the process.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use wire::NodeId;
+use wire::registry::PublicKey;
+
+/// Everything the store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// When the database was made, Unix seconds.
+    pub created_at: u64,
+    /// Every node ever registered, by number; numbers are 1, 2, 3 … without a gap.
+    pub nodes: Vec<NodeFact>,
+    /// Keys that were replaced, and whose they were.
+    pub retired_keys: Vec<(PublicKey, NodeId)>,
+    /// Who lets whom reach it.
+    pub trust: Vec<TrustFact>,
+    /// Handshake requests that have no answer yet.
+    pub requests: Vec<RequestFact>,
+    /// Responses that their addressee has not read yet.
+    pub responses: Vec<ResponseFact>,
+    /// Networks by number, without a gap; network 0, the backbone, is not among them.
+    pub networks: Vec<NetworkFact>,
+    /// Who is in which network.
+    pub members: Vec<(u16, NodeId)>,
+    /// Invitations without an answer.
+    pub invites: Vec<InviteFact>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFact {
+    /// Its number, given once and never again.
+    pub id: NodeId,
+    /// Its identity.
+    pub key: PublicKey,
+    /// Since when the key is its identity, Unix seconds.
+    pub key_set_at: u64,
+    /// False after `deregister`; the number stays with the key.
+    pub registered: bool,
+    /// Whoever runs it, in its own words.
+    pub owner: String,
+    /// Its hostname.
+    pub hostname: Option<String>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Whether anyone may resolve it.
+    pub public: bool,
+    /// Whether it takes tasks (only old releases ask).
+    pub task_exec: bool,
+    /// Its release.
+    pub version: String,
+    /// Addresses in its own networks.
+    pub lan_addrs: Vec<String>,
+    /// Whether it is to be reached through the relay alone.
+    pub relay_only: bool,
+    /// Where peers dial it: `HOST:PORT`.
+    pub endpoint: String,
+    /// The endpoint's host is that of a connection to us, not one the node named, so it follows the node.
+    pub endpoint_follows: bool,
+    /// It has registered with a signature; from then on only signed registrations change it.
+    pub signs: bool,
+    /// The address in its latest signed registration.
+    pub signed_host: Option<IpAddr>,
+}
+
+impl NodeFact {
+    /// A node that nothing but its number and key is known of.
+    #[must_use]
+    pub const fn new(id: NodeId, key: PublicKey, now_unix_seconds: u64) -> Self {
+        Self {
+            id,
+            key,
+            key_set_at: now_unix_seconds,
+            registered: true,
+            owner: String::new(),
+            hostname: None,
+            tags: Vec::new(),
+            public: false,
+            task_exec: false,
+            version: String::new(),
+            lan_addrs: Vec::new(),
+            relay_only: false,
+            endpoint: String::new(),
+            endpoint_follows: false,
+            signs: false,
+            signed_host: None,
+        }
+    }
+}
+
+/// `truster` lets `trusted` reach it. Says nothing about the other direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrustFact {
+    /// Who signed.
+    pub truster: NodeId,
+    /// Who gains.
+    pub trusted: NodeId,
+}
+
+/// A handshake request on file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestFact {
+    /// Who asks, and thereby lets `to` reach it once `to` accepts.
+    pub from: NodeId,
+    /// Who is asked.
+    pub to: NodeId,
+    /// Why.
+    pub justification: String,
+    /// When, Unix seconds.
+    pub at: u64,
+}
+
+/// A response to a handshake request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseFact {
+    /// Who was asked.
+    pub from: NodeId,
+    /// Who had asked.
+    pub to: NodeId,
+    /// The answer.
+    pub accept: bool,
+    /// When, Unix seconds.
+    pub at: u64,
+}
+
+/// A network, also called group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkFact {
+    /// Its number, 1 to 65535.
+    pub id: u16,
+    /// Its name.
+    pub name: String,
+    /// Who may join.
+    pub join_rule: JoinRule,
+    /// SHA-256 of the token, for [`JoinRule::Token`].
+    pub token_digest: Option<[u8; 32]>,
+    /// Who made it.
+    pub creator: NodeId,
+    /// When, Unix seconds.
+    pub created_at: u64,
+}
+
+/// Who may join a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JoinRule {
+    /// Anyone.
+    Open,
+    /// Who knows the token.
+    Token,
+    /// Who has been invited by a member.
+    Invite,
+}
+
+impl fmt::Display for JoinRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Token => "token",
+            Self::Invite => "invite",
+        })
+    }
+}
+
+impl FromStr for JoinRule {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "open" => Ok(Self::Open),
+            "token" => Ok(Self::Token),
+            "invite" => Ok(Self::Invite),
+            _ => Err(()),
+        }
+    }
+}
+
+/// An invitation to a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InviteFact {
+    /// Where to.
+    pub network: u16,
+    /// Who is invited.
+    pub target: NodeId,
+    /// By which member.
+    pub inviter: NodeId,
+    /// When, Unix seconds.
+    pub at: u64,
+}
+
+/// A step from one set of facts to the next. Steps are durable in the order in which they were decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A node is new or different.
+    Node(Box<NodeFact>),
+    /// A key was replaced; it must never name its node again.
+    KeyRetired(PublicKey, NodeId),
+    /// Trust was given.
+    Trusted(TrustFact),
+    /// Trust has ended.
+    Distrusted(TrustFact),
+    /// A handshake was requested, or requested again.
+    Requested(RequestFact),
+    /// A handshake request was answered or has lost its point.
+    RequestClosed {
+        /// Who asked.
+        from: NodeId,
+        /// Who was asked.
+        to: NodeId,
+    },
+    /// A response waits to be read.
+    Responded(ResponseFact),
+    /// A response was read or has lost its point.
+    ResponseClosed {
+        /// Who was asked.
+        from: NodeId,
+        /// Who had asked.
+        to: NodeId,
+    },
+    /// A network was made.
+    NetworkCreated(NetworkFact),
+    /// A node has joined a network.
+    Joined(u16, NodeId),
+    /// A node has left a network.
+    Left(u16, NodeId),
+    /// A node was invited.
+    Invited(InviteFact),
+    /// An invitation was answered or has lost its point.
+    InviteClosed {
+        /// Where to.
+        network: u16,
+        /// Who was invited.
+        target: NodeId,
+    },
+}

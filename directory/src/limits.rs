@@ -1,0 +1,170 @@
+//! Rates: how much one address or one connection may ask for. Plain values; `now` is an argument. Which rate applies to
+//! what is left to the service and to the connections.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+/// Addresses remembered by one [`AddressRates`].
+pub const ADDRESSES_MAX: usize = 65_536;
+
+/// The unit that limits count as one address: an IPv4 address, or the /64 that one IPv6 host is given.
+#[must_use]
+pub fn address_unit(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from(u128::from(ip) >> 64 << 64)),
+        ip => ip,
+    }
+}
+
+/// A rate with room for bursts: so many per period, all of them at once if need be.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    interval: Duration,
+    burst: Duration,
+}
+
+impl Rate {
+    /// `count` per `period`; none when `count` is 0.
+    #[must_use]
+    pub fn new(count: u32, period: Duration) -> Self {
+        let interval = if count == 0 { Duration::MAX } else { period / count };
+        Self { interval, burst: period }
+    }
+
+    /// How far in time `theoretical` arrival, the instant up to which a source has used its rate, moves with `count`
+    /// more. (The generic cell rate algorithm.)
+    fn advance(&self, theoretical: Duration, now: Duration, count: u32) -> Duration {
+        theoretical.max(now).saturating_add(self.interval.saturating_mul(count))
+    }
+}
+
+/// One rate applied to many addresses. Bounded: when full, addresses at rest are forgotten, then arbitrary ones.
+#[derive(Debug)]
+pub struct AddressRates {
+    rate: Rate,
+    used_until: HashMap<IpAddr, Duration>,
+}
+
+impl AddressRates {
+    /// `rate` for each address.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, used_until: HashMap::new() }
+    }
+
+    /// Takes one from the rate of `ip`; false when nothing is left.
+    pub fn take(&mut self, now: Duration, ip: IpAddr) -> bool {
+        let unit = address_unit(ip);
+        if self.used_until.len() >= ADDRESSES_MAX && !self.used_until.contains_key(&unit) {
+            self.forget(now);
+        }
+        let used_until = self.used_until.entry(unit).or_default();
+        let next = self.rate.advance(*used_until, now, 1);
+        let allowed = next.saturating_sub(now) <= self.rate.burst;
+        if allowed {
+            *used_until = next;
+        }
+        allowed
+    }
+
+    fn forget(&mut self, now: Duration) {
+        self.used_until.retain(|_, used_until| *used_until > now);
+        // Every address is active: forget an eighth, so that this is not done again for each newcomer.
+        if self.used_until.len() >= ADDRESSES_MAX {
+            let mut position = 0_usize;
+            self.used_until.retain(|_, _| {
+                position += 1;
+                !position.is_multiple_of(8)
+            });
+        }
+    }
+}
+
+/// What a connection that has sent more has to expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Nothing: it is within its rate.
+    Go,
+    /// Its requests are served after this delay.
+    Slow(Duration),
+    /// It is closed.
+    Close,
+}
+
+/// The rate of one connection: above it the connection is slowed, far above it closed.
+#[derive(Debug)]
+pub struct ConnectionRate {
+    rate: Rate,
+    ahead_max: Duration,
+    used_until: Duration,
+}
+
+impl ConnectionRate {
+    /// `per_second` requests a second; `ahead_max` requests more than that in one go close the connection.
+    #[must_use]
+    pub fn new(per_second: u32, ahead_max: u32) -> Self {
+        let rate = Rate::new(per_second, Duration::from_secs(1));
+        Self { rate, ahead_max: rate.interval.saturating_mul(ahead_max), used_until: Duration::ZERO }
+    }
+
+    /// Counts `count` requests that have arrived.
+    pub fn take(&mut self, now: Duration, count: u32) -> Pace {
+        self.used_until = self.rate.advance(self.used_until, now, count);
+        let ahead = self.used_until.saturating_sub(now);
+        if ahead > self.ahead_max {
+            return Pace::Close;
+        }
+        match ahead.saturating_sub(self.rate.burst) {
+            Duration::ZERO => Pace::Go,
+            delay => Pace::Slow(delay),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_address_has_its_rate_and_no_more() {
+        let mut rates = AddressRates::new(Rate::new(10, Duration::from_secs(60)));
+        let (ip, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let taken = (0..20).filter(|_| rates.take(SECOND, ip)).count();
+        assert_eq!(taken, 10);
+        assert!(rates.take(SECOND, other));
+        assert!(!rates.take(SECOND * 6, ip));
+        assert!(rates.take(SECOND * 7, ip), "one more every six seconds");
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_host_count_as_one() {
+        let mut rates = AddressRates::new(Rate::new(1, SECOND));
+        assert!(rates.take(SECOND, "2001:db8::1".parse().unwrap()));
+        assert!(!rates.take(SECOND, "2001:db8::2".parse().unwrap()));
+        assert!(rates.take(SECOND, "2001:db8:0:1::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_table_stays_bounded() {
+        let mut rates = AddressRates::new(Rate::new(1, SECOND));
+        for index in 0..u32::try_from(ADDRESSES_MAX * 2).unwrap() {
+            assert!(rates.take(SECOND, IpAddr::V4(index.into())));
+            assert!(rates.used_until.len() <= ADDRESSES_MAX);
+        }
+    }
+
+    #[test]
+    fn a_connection_is_slowed_then_closed() {
+        let mut rate = ConnectionRate::new(100, 500);
+        assert_eq!(rate.take(SECOND, 100), Pace::Go);
+        assert_eq!(rate.take(SECOND, 50), Pace::Slow(SECOND / 2));
+        assert_eq!(rate.take(SECOND, 350), Pace::Slow(SECOND * 4));
+        assert_eq!(rate.take(SECOND, 1), Pace::Close);
+
+        let mut calm = ConnectionRate::new(100, 500);
+        assert!((0..100).all(|second| calm.take(SECOND * second, 100) == Pace::Go));
+    }
+}

@@ -1,0 +1,373 @@
+//! The decisions of the directory: who is who, who may see whom, who trusts whom, who is in which network.
+//!
+//! A plain value: a request, its caller and `now` go in; an answer, changes to make durable and effects on the relay
+//! come out. No I/O, no clock, no randomness. Even signatures are checked outside, since that takes longer than all
+//! the rest: [`Service::handle`] says which check it needs and is called again with the result.
+//!
+//! | part | decides |
+//! |---|---|
+//! | [`nodes`] | registration, lookup, presence, keys |
+//! | [`names`] | hostnames, tags, visibility |
+//! | [`reach`] | who may resolve whom, and at which address |
+//! | [`proofs`] | which addresses are proven to be a node's own |
+//! | [`trust`] | trust, which has a direction |
+//! | [`handshakes`] | inboxes of requests and responses |
+//! | [`networks`] | groups, their members and invitations |
+//! | [`beacons`] | the relays that clients are told of |
+
+mod beacons;
+mod handshakes;
+mod names;
+mod networks;
+mod nodes;
+mod proofs;
+mod reach;
+mod refusal;
+mod signature;
+mod trust;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use wire::NodeId;
+use wire::registry::{Answer, Operation, PublicKey, Request};
+
+pub use proofs::ConnectionId;
+pub use refusal::Refusal;
+pub use signature::{Checked, SignatureCheck};
+
+use crate::config::{AdminToken, Limits};
+use crate::facts::{Change, Facts};
+use crate::limits::{AddressRates, Rate};
+use beacons::Beacons;
+use handshakes::Handshakes;
+use networks::Networks;
+use nodes::Nodes;
+use proofs::Proofs;
+use trust::Trust;
+
+/// A node counts as present for so long after a sign of life (section 6.5).
+pub const PRESENCE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The instant of a decision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Since an arbitrary start; never goes back.
+    pub monotonic: Duration,
+    /// Wall clock, for what people and clients read.
+    pub unix_seconds: u64,
+}
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Its address.
+    pub ip: IpAddr,
+    /// No rate applies to it.
+    pub exempt: bool,
+    /// Relays to name to it, `HOST:PORT`.
+    pub advertised: &'a [String],
+}
+
+/// What comes of a request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Ask again with the result of this check.
+    Check(SignatureCheck),
+    /// Decided.
+    Done(Outcome),
+}
+
+/// A decision, and what has to happen before the answer may be written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The answer.
+    pub answer: Answer,
+    /// Whether all changes decided so far have to be durable first. Also true for a request that found its wish
+    /// already fulfilled: what fulfilled it may not be on disk yet.
+    pub durable_first: bool,
+    /// Then these, in order.
+    pub effects: Vec<Effect>,
+}
+
+/// Something to tell the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// The node's existence or proven addresses have changed; [`Service::proven`] has them.
+    Publish(NodeId),
+    /// Something waits in the node's inbox.
+    Notify(NodeId),
+}
+
+/// The directory's state and rules.
+#[derive(Debug)]
+pub struct Service {
+    nodes: Nodes,
+    proofs: Proofs,
+    trust: Trust,
+    handshakes: Handshakes,
+    networks: Networks,
+    beacons: Beacons,
+    registrations: AddressRates,
+    admin_token: Option<AdminToken>,
+    created_at: u64,
+    changes: Vec<Change>,
+    effects: Vec<Effect>,
+}
+
+impl Service {
+    /// A directory that knows `facts`.
+    #[must_use]
+    pub fn new(facts: Facts, limits: &Limits, admin_token: Option<AdminToken>) -> Self {
+        let registrations = Rate::new(limits.registrations_per_ip_per_minute, Duration::from_secs(60));
+        Self {
+            proofs: Proofs::new(&facts.nodes),
+            nodes: Nodes::new(facts.nodes, facts.retired_keys, limits.nodes_max),
+            trust: Trust::new(facts.trust),
+            handshakes: Handshakes::new(facts.requests, facts.responses),
+            networks: Networks::new(facts.networks, facts.members, facts.invites),
+            beacons: Beacons::default(),
+            registrations: AddressRates::new(registrations),
+            admin_token,
+            created_at: facts.created_at,
+            changes: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// The signature check that [`Service::handle`] is going to ask for, as far as can be told now. Lets many requests
+    /// be checked at once.
+    #[must_use]
+    pub fn check_for(&self, request: &Request) -> Option<SignatureCheck> {
+        SignatureCheck::new(self.signing_key(&request.operation)?, request)
+    }
+
+    /// Decides `request`. `checked` is the result of a check that was asked for.
+    pub fn handle(&mut self, now: Now, caller: &Caller<'_>, request: &Request, checked: Option<&Checked>) -> Decision {
+        let signed = match (self.signing_key(&request.operation), request.signature) {
+            (Some(key), Some(_)) => match checked {
+                Some(checked) if checked.key == key => Some(checked.valid),
+                _ => match SignatureCheck::new(key, request) {
+                    Some(check) => return Decision::Check(check),
+                    None => None,
+                },
+            },
+            _ => None,
+        };
+        let answer = match signed {
+            Some(false) => Err(Refusal::SignatureFailed),
+            valid => self.decide(now, caller, request, valid.is_some()),
+        };
+        Decision::Done(Outcome {
+            answer: answer.unwrap_or_else(|refusal| Answer::error(&refusal)),
+            durable_first: !is_read(&request.operation),
+            effects: std::mem::take(&mut self.effects),
+        })
+    }
+
+    /// A connection has ended, and what it proved with it.
+    pub fn handle_close(&mut self, connection: ConnectionId) -> Vec<Effect> {
+        self.proofs.close(connection).into_iter().map(Effect::Publish).collect()
+    }
+
+    /// The changes decided since the last call, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The addresses proven to be those of `node`; `None` when there is no such node.
+    #[must_use]
+    pub fn proven(&self, node: NodeId) -> Option<&[IpAddr]> {
+        self.nodes.find(node).ok().map(|_| self.proofs.proven(node))
+    }
+
+    /// Every registered node.
+    pub fn registered(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.nodes.iter().map(|node| node.fact.id)
+    }
+
+    /// Figures for the metrics.
+    #[must_use]
+    pub fn figures(&self, now: Now) -> Figures {
+        Figures {
+            nodes: self.nodes.registered_count(),
+            nodes_online: self.nodes.iter().filter(|node| node.is_online(now)).count(),
+            networks: self.networks.count(),
+            trust_pairs: self.trust.count(),
+        }
+    }
+
+    /// Has the relay told about a node, once per decision.
+    fn publish(&mut self, node: NodeId) {
+        let effect = Effect::Publish(node);
+        if !self.effects.contains(&effect) {
+            self.effects.push(effect);
+        }
+    }
+
+    fn decide(&mut self, now: Now, caller: &Caller<'_>, request: &Request, signed: bool) -> Result<Answer, Refusal> {
+        let operation = &request.operation;
+        if let Operation::Register(register) = operation {
+            return self.register(now, caller, register, request.signature.filter(|_| signed));
+        }
+        if let Some(node) = operation.signer() {
+            if let Operation::Deregister { node_id } = operation
+                && self.nodes.find(*node_id).is_err()
+            {
+                return Ok(Answer::Deregister);
+            }
+            self.authenticate(now, caller, request, node, signed)?;
+        }
+        match operation {
+            Operation::Register(_) => unreachable!("decided above"),
+            Operation::Heartbeat { .. } | Operation::SetKeyExpiry { .. } => Ok(Self::acknowledge(now, operation)),
+            Operation::Lookup { node_id } => self.lookup(caller, *node_id),
+            Operation::RotateKey { node_id, new_public_key } => self.rotate_key(now, *node_id, *new_public_key),
+            Operation::Deregister { node_id } => Ok(self.deregister(*node_id)),
+            Operation::Resolve { node_id, requester_id } => self.resolve(now, caller, *node_id, *requester_id),
+            Operation::Punch { requester_id, node_a, node_b } => self.punch(caller, *requester_id, *node_a, *node_b),
+            Operation::ResolveHostname { hostname } => self.resolve_hostname(hostname),
+            Operation::SetHostname { node_id, hostname } => self.set_hostname(*node_id, hostname),
+            Operation::SetTags { node_id, tags } => self.set_tags(*node_id, tags),
+            Operation::SetVisibility { node_id, public } => self.set_visibility(*node_id, *public),
+            Operation::SetTaskExec { node_id, enabled } => self.set_task_exec(*node_id, *enabled),
+            Operation::ReportTrust { node_id, peer_id } => self.report_trust(*node_id, *peer_id),
+            Operation::RevokeTrust { node_id, peer_id } => self.revoke_trust(*node_id, *peer_id),
+            Operation::CheckTrust { node_id, peer_id } => Ok(self.check_trust(*node_id, *peer_id)),
+            Operation::RequestHandshake { from_node_id, to_node_id, justification } => {
+                self.request_handshake(now, *from_node_id, *to_node_id, justification)
+            }
+            Operation::PollHandshakes { node_id } => Ok(self.poll_handshakes(*node_id)),
+            Operation::RespondHandshake { node_id, peer_id, accept } => {
+                self.respond_handshake(now, *node_id, *peer_id, *accept)
+            }
+            Operation::ListNetworks => Ok(self.list_networks()),
+            Operation::ListNodes { network_id } => self.list_nodes(caller, request, *network_id),
+            Operation::CreateNetwork { node_id, name, join_rule, token } => {
+                self.create_network(now, caller, request, *node_id, (name, join_rule, token))
+            }
+            Operation::JoinNetwork { node_id, network_id, token } => {
+                self.join_network(request, *node_id, *network_id, token)
+            }
+            Operation::LeaveNetwork { node_id, network_id } => self.leave_network(*node_id, *network_id),
+            Operation::InviteToNetwork { network_id, inviter_id, target_node_id } => {
+                self.invite_to_network(now, request, *network_id, *inviter_id, *target_node_id)
+            }
+            Operation::PollInvites { node_id } => Ok(self.poll_invites(*node_id)),
+            Operation::RespondInvite { node_id, network_id, accept } => {
+                self.respond_invite(*node_id, *network_id, *accept)
+            }
+            Operation::GetNetworkPolicy { network_id } => self.network_policy(*network_id),
+            Operation::BeaconRegister { beacon_id, addr } => self.beacon_register(now, request, *beacon_id, addr),
+            Operation::BeaconList => Ok(self.beacon_list(now, caller)),
+        }
+    }
+
+    /// The key that a signature of `operation` has to fit.
+    fn signing_key(&self, operation: &Operation) -> Option<PublicKey> {
+        match operation {
+            Operation::Register(register) => Some(register.public_key),
+            operation => self.nodes.find(operation.signer()?).ok().map(|node| node.fact.key),
+        }
+    }
+
+    /// Lets a request pass that its node has signed, or an administrator where that is foreseen. A valid signature is
+    /// a sign of life, and may prove the caller's address.
+    fn authenticate(
+        &mut self,
+        now: Now,
+        caller: &Caller<'_>,
+        request: &Request,
+        node: NodeId,
+        signed: bool,
+    ) -> Result<(), Refusal> {
+        self.nodes.find(node)?;
+        let Some(signature) = request.signature.filter(|_| signed) else {
+            let administered = matches!(
+                request.operation,
+                Operation::JoinNetwork { .. } | Operation::LeaveNetwork { .. } | Operation::InviteToNetwork { .. }
+            );
+            let admitted = administered && self.is_admin(request)?;
+            return if admitted { Ok(()) } else { Err(Refusal::SignatureRequired(request.operation.name())) };
+        };
+        let first_use = self.prove(caller, node, &request.operation, signature);
+        if !first_use && sets_value(&request.operation) {
+            return Err(Refusal::SignatureReplayed);
+        }
+        self.nodes.saw(node, now);
+        Ok(())
+    }
+
+    fn acknowledge(now: Now, operation: &Operation) -> Answer {
+        match operation {
+            // Keys do not expire here; the request is honoured by doing nothing.
+            Operation::SetKeyExpiry { node_id } => Answer::SetKeyExpiry { node_id: *node_id },
+            _ => Answer::Heartbeat { time: now.unix_seconds },
+        }
+    }
+
+    /// Whether the request comes from an administrator; a wrong token is refused rather than ignored.
+    fn is_admin(&self, request: &Request) -> Result<bool, Refusal> {
+        match (&request.admin_token, &self.admin_token) {
+            (None, _) => Ok(false),
+            (Some(_), None) => Err(Refusal::AdminTokenUnset),
+            (Some(presented), Some(token)) if token.matches(presented) => Ok(true),
+            (Some(_), Some(_)) => Err(Refusal::AdminTokenWrong),
+        }
+    }
+}
+
+/// Figures of a [`Service`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Registered nodes.
+    pub nodes: usize,
+    /// Nodes seen within [`PRESENCE_TIMEOUT`].
+    pub nodes_online: usize,
+    /// Networks besides the backbone.
+    pub networks: usize,
+    /// Directed trust relations.
+    pub trust_pairs: usize,
+}
+
+/// Requests that ask and change nothing durable: their answers wait for nobody's change.
+const fn is_read(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Heartbeat { .. }
+            | Operation::SetKeyExpiry { .. }
+            | Operation::Lookup { .. }
+            | Operation::Resolve { .. }
+            | Operation::ResolveHostname { .. }
+            | Operation::CheckTrust { .. }
+            | Operation::Punch { .. }
+            | Operation::ListNetworks
+            | Operation::ListNodes { .. }
+            | Operation::PollInvites { .. }
+            | Operation::GetNetworkPolicy { .. }
+            | Operation::BeaconRegister { .. }
+            | Operation::BeaconList
+    )
+}
+
+/// Requests whose signature does not cover what they set, so that a replay could set anything.
+const fn sets_value(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::SetHostname { .. }
+            | Operation::SetTags { .. }
+            | Operation::SetVisibility { .. }
+            | Operation::SetTaskExec { .. }
+    )
+}
+
+/// Groups pairs by their first half.
+fn grouped<K: Eq + std::hash::Hash, V>(pairs: impl IntoIterator<Item = (K, V)>) -> HashMap<K, Vec<V>> {
+    pairs.into_iter().fold(HashMap::new(), |mut groups, (key, value)| {
+        groups.entry(key).or_default().push(value);
+        groups
+    })
+}

@@ -1,0 +1,53 @@
+//! What a node says of itself: hostname, tags, visibility. First come, first served; silence frees no name.
+
+use wire::NodeId;
+use wire::registry::Answer;
+use wire::registry::answer::Visibility;
+use wire::registry::names::{check_hostname, normalise_tags};
+
+use super::{Refusal, Service};
+
+impl Service {
+    /// Open to everyone, also for private nodes: clients ask without saying who they are, and the number behind a
+    /// name grants nothing (section 11.2).
+    pub(super) fn resolve_hostname(&self, hostname: &str) -> Result<Answer, Refusal> {
+        let node = self.nodes.named(hostname).ok_or_else(|| Refusal::HostnameNotFound(hostname.to_owned()))?;
+        Ok(Answer::ResolveHostname {
+            node_id: node.fact.id,
+            address: node.fact.id.address(),
+            public: node.fact.public,
+            hostname: hostname.to_owned(),
+        })
+    }
+
+    pub(super) fn set_hostname(&mut self, id: NodeId, hostname: &str) -> Result<Answer, Refusal> {
+        let wanted = if hostname.is_empty() {
+            None
+        } else {
+            check_hostname(hostname)?;
+            if self.nodes.named(hostname).is_some_and(|node| node.fact.id != id) {
+                return Err(Refusal::HostnameTaken(hostname.to_owned()));
+            }
+            Some(hostname.to_owned())
+        };
+        self.update(id, |fact| fact.hostname = wanted);
+        Ok(Answer::SetHostname { node_id: id, hostname: hostname.to_owned() })
+    }
+
+    pub(super) fn set_tags(&mut self, id: NodeId, tags: &[String]) -> Result<Answer, Refusal> {
+        let tags = normalise_tags(tags)?;
+        self.update(id, |fact| fact.tags.clone_from(&tags));
+        Ok(Answer::SetTags { node_id: id, tags })
+    }
+
+    pub(super) fn set_visibility(&mut self, id: NodeId, public: bool) -> Result<Answer, Refusal> {
+        self.update(id, |fact| fact.public = public);
+        let visibility = if public { Visibility::Public } else { Visibility::Private };
+        Ok(Answer::SetVisibility { node_id: id, visibility })
+    }
+
+    pub(super) fn set_task_exec(&mut self, id: NodeId, enabled: bool) -> Result<Answer, Refusal> {
+        self.update(id, |fact| fact.task_exec = enabled);
+        Ok(Answer::SetTaskExec { node_id: id, task_exec: enabled })
+    }
+}

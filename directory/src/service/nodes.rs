@@ -1,0 +1,288 @@
+//! Nodes: registration, lookup, presence, keys. A key has one number for ever, and a number one owner.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use wire::NodeId;
+use wire::registry::answer::{Found, Registered};
+use wire::registry::request::Register;
+use wire::registry::{Answer, PublicKey, Signature};
+
+use super::signature::is_identity;
+use super::{Caller, Now, PRESENCE_TIMEOUT, Refusal, Service};
+use crate::endpoint::Listen;
+use crate::facts::{Change, NodeFact};
+
+/// What `register` says of the protocol spoken here.
+const PROTOCOL_VERSION: u32 = 1;
+/// Bytes of the release a node may name.
+const VERSION_BYTES_MAX: usize = 64;
+
+/// A node: what is durable and what is not.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) fact: NodeFact,
+    seen: Option<Now>,
+}
+
+impl Node {
+    pub(super) fn is_online(&self, now: Now) -> bool {
+        self.seen.is_some_and(|seen| now.monotonic.saturating_sub(seen.monotonic) < PRESENCE_TIMEOUT)
+    }
+
+    pub(super) fn last_seen_unix_seconds(&self) -> Option<u64> {
+        self.seen.map(|seen| seen.unix_seconds)
+    }
+}
+
+/// All nodes, and the indices over them.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    /// Position `id - 1`: numbers are handed out densely and never taken back.
+    by_id: Vec<Node>,
+    by_key: HashMap<PublicKey, NodeId>,
+    retired_keys: HashMap<PublicKey, NodeId>,
+    by_hostname: HashMap<String, NodeId>,
+    registered_count: usize,
+    limit: usize,
+}
+
+impl Nodes {
+    pub(super) fn new(facts: Vec<NodeFact>, retired_keys: Vec<(PublicKey, NodeId)>, limit: usize) -> Self {
+        Self {
+            by_key: facts.iter().map(|fact| (fact.key, fact.id)).collect(),
+            retired_keys: retired_keys.into_iter().collect(),
+            by_hostname: facts.iter().filter_map(|fact| Some((fact.hostname.clone()?, fact.id))).collect(),
+            registered_count: facts.iter().filter(|fact| fact.registered).count(),
+            by_id: facts.into_iter().map(|fact| Node { fact, seen: None }).collect(),
+            limit,
+        }
+    }
+
+    /// The registered node `id`.
+    pub(super) fn find(&self, id: NodeId) -> Result<&Node, Refusal> {
+        let position = id.0.checked_sub(1).ok_or(Refusal::NodeNotFound(id))?;
+        let node = self.by_id.get(position as usize).filter(|node| node.fact.registered);
+        node.ok_or(Refusal::NodeNotFound(id))
+    }
+
+    pub(super) fn named(&self, hostname: &str) -> Option<&Node> {
+        self.by_hostname.get(hostname).and_then(|id| self.find(*id).ok())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.by_id.iter().filter(|node| node.fact.registered)
+    }
+
+    pub(super) const fn registered_count(&self) -> usize {
+        self.registered_count
+    }
+
+    pub(super) fn saw(&mut self, id: NodeId, now: Now) {
+        self.entry(id).seen = Some(now);
+    }
+
+    fn add(&mut self, key: PublicKey, now: Now) -> Result<NodeId, Refusal> {
+        if self.by_id.len() >= self.limit {
+            return Err(Refusal::DirectoryFull);
+        }
+        if !is_identity(&key) {
+            return Err(Refusal::KeyInvalid);
+        }
+        let id = u32::try_from(self.by_id.len() + 1).map(NodeId).map_err(|_| Refusal::DirectoryFull)?;
+        self.by_id.push(Node { fact: NodeFact::new(id, key, now.unix_seconds), seen: None });
+        self.by_key.insert(key, id);
+        self.registered_count += 1;
+        Ok(id)
+    }
+
+    /// Only called with numbers that were handed out.
+    fn entry(&mut self, id: NodeId) -> &mut Node {
+        &mut self.by_id[id.0 as usize - 1]
+    }
+}
+
+impl Service {
+    /// Changes what is known of a node. A change is only recorded when there is one.
+    pub(super) fn update(&mut self, id: NodeId, change: impl FnOnce(&mut NodeFact)) {
+        let node = self.nodes.entry(id);
+        let before = node.fact.clone();
+        change(&mut node.fact);
+        if node.fact == before {
+            return;
+        }
+        let after = node.fact.clone();
+        if after.hostname != before.hostname {
+            before.hostname.map(|hostname| self.nodes.by_hostname.remove(&hostname));
+            after.hostname.clone().map(|hostname| self.nodes.by_hostname.insert(hostname, id));
+        }
+        self.changes.push(Change::Node(Box::new(after)));
+    }
+
+    pub(super) fn register(
+        &mut self,
+        now: Now,
+        caller: &Caller<'_>,
+        register: &Register,
+        signature: Option<Signature>,
+    ) -> Result<Answer, Refusal> {
+        let listen = Listen::parse(&register.listen_addr).ok_or(Refusal::EndpointInvalid("listen_addr"))?;
+        let id = self.register_key(now, caller, register.public_key, signature.is_some())?;
+        let mut hostname = None;
+        let mut hostname_error = None;
+        if self.may_register(caller, id, signature) {
+            let signed_host = signature.and(listen.ip());
+            self.update(id, |fact| describe(fact, caller.ip, &listen, register, signature.is_some()));
+            if let Some(signature) = signature {
+                let changed = self.proofs.set_signed_host(id, signed_host);
+                let operation = wire::registry::Operation::Register(register.clone());
+                let first_use = self.prove(caller, id, &operation, signature);
+                debug_assert!(first_use, "replays may not register");
+                if changed {
+                    self.publish(id);
+                }
+            }
+            if !register.hostname.is_empty() {
+                match self.set_hostname(id, &register.hostname) {
+                    Ok(_) => hostname = Some(register.hostname.clone()),
+                    Err(refusal) => hostname_error = Some(refusal.to_string()),
+                }
+            }
+            self.nodes.saw(id, now);
+        }
+        Ok(Answer::Register(Registered {
+            node_id: id,
+            network_id: 0,
+            address: id.address(),
+            public_key: register.public_key,
+            hostname,
+            hostname_error,
+            observed_addr: Some(SocketAddr::new(caller.ip, listen.port()).to_string()),
+            protocol_version: Some(PROTOCOL_VERSION),
+        }))
+    }
+
+    /// The number that belongs to `key`: its own for ever, or the next one. The owner named plays no part.
+    fn register_key(&mut self, now: Now, caller: &Caller<'_>, key: PublicKey, signed: bool) -> Result<NodeId, Refusal> {
+        if let Some(node) = self.nodes.retired_keys.get(&key) {
+            return Err(Refusal::KeyRetired(*node));
+        }
+        if let Some(id) = self.nodes.by_key.get(&key).copied() {
+            let fact = &self.nodes.entry(id).fact;
+            if !fact.registered {
+                if fact.signs && !signed {
+                    return Err(Refusal::SignatureRequired("register"));
+                }
+                self.nodes.registered_count += 1;
+                self.update(id, |fact| fact.registered = true);
+                self.publish(id);
+            }
+            return Ok(id);
+        }
+        if !caller.exempt && !self.registrations.take(now.monotonic, caller.ip) {
+            return Err(Refusal::RegistrationsLimited);
+        }
+        let id = self.nodes.add(key, now)?;
+        self.changes.push(Change::Node(Box::new(self.nodes.entry(id).fact.clone())));
+        self.publish(id);
+        Ok(id)
+    }
+
+    /// Whether a registration may change what is known of its node. A signed one may, unless it is replayed from
+    /// elsewhere. An unsigned one may only while the node has never signed, and not against a live connection that
+    /// has proven to be the node's.
+    fn may_register(&self, caller: &Caller<'_>, id: NodeId, signature: Option<Signature>) -> bool {
+        match signature {
+            Some(signature) => !self.proofs.is_replay(id, caller.ip, &signature),
+            None => {
+                let signs = self.nodes.find(id).is_ok_and(|node| node.fact.signs);
+                !signs && (!self.proofs.is_connected(id) || self.proofs.is_from(id, caller.ip))
+            }
+        }
+    }
+
+    /// Moves a node's endpoint to `ip`, from which it has just signed, if the endpoint was taken from a connection
+    /// that is gone.
+    pub(super) fn follow(&mut self, id: NodeId, ip: IpAddr) {
+        let fact = &self.nodes.entry(id).fact;
+        let Ok(endpoint) = fact.endpoint.parse::<SocketAddr>() else { return };
+        if fact.endpoint_follows && !self.proofs.is_from(id, endpoint.ip()) {
+            self.update(id, |fact| fact.endpoint = SocketAddr::new(ip, endpoint.port()).to_string());
+        }
+    }
+
+    pub(super) fn lookup(&self, caller: &Caller<'_>, id: NodeId) -> Result<Answer, Refusal> {
+        let node = self.nodes.find(id)?;
+        let fact = &node.fact;
+        // A daemon learns its own networks by looking itself up, on any of its connections and without a signature.
+        let open = fact.public || self.proofs.is_from(id, caller.ip);
+        let mut networks = vec![0];
+        networks.extend(self.networks.of(id).filter(|_| open));
+        Ok(Answer::Lookup(Found {
+            node_id: id,
+            address: id.address(),
+            networks,
+            public_key: fact.key,
+            public: fact.public,
+            polo_score: 0,
+            hostname: fact.hostname.clone(),
+            tags: if open { fact.tags.clone() } else { Vec::new() },
+            task_exec: fact.task_exec,
+            version: Some(fact.version.clone()).filter(|version| open && !version.is_empty()),
+            real_addr: Some(fact.endpoint.clone()).filter(|_| fact.public && !fact.relay_only),
+        }))
+    }
+
+    pub(super) fn rotate_key(&mut self, now: Now, id: NodeId, new_key: PublicKey) -> Result<Answer, Refusal> {
+        let old_key = self.nodes.entry(id).fact.key;
+        if new_key != old_key {
+            if self.nodes.by_key.contains_key(&new_key) || self.nodes.retired_keys.contains_key(&new_key) {
+                return Err(Refusal::KeyInUse);
+            }
+            if !is_identity(&new_key) {
+                return Err(Refusal::KeyInvalid);
+            }
+            self.nodes.by_key.remove(&old_key);
+            self.nodes.by_key.insert(new_key, id);
+            self.nodes.retired_keys.insert(old_key, id);
+            self.update(id, |fact| {
+                fact.key = new_key;
+                fact.key_set_at = now.unix_seconds;
+            });
+            self.changes.push(Change::KeyRetired(old_key, id));
+        }
+        Ok(Answer::RotateKey { node_id: id, address: id.address(), public_key: new_key })
+    }
+
+    /// Ends a registration and all that others can see of it. The number stays with the key.
+    pub(super) fn deregister(&mut self, id: NodeId) -> Answer {
+        self.end_trust_of(id);
+        self.close_handshakes_of(id);
+        self.leave_all_networks(id);
+        self.proofs.forget(id);
+        self.update(id, |fact| {
+            let (signs, key_set_at) = (fact.signs, fact.key_set_at);
+            *fact = NodeFact { registered: false, signs, ..NodeFact::new(id, fact.key, key_set_at) };
+        });
+        self.nodes.registered_count -= 1;
+        self.publish(id);
+        Answer::Deregister
+    }
+}
+
+/// Takes over what a registration says.
+fn describe(fact: &mut NodeFact, caller_ip: IpAddr, listen: &Listen, register: &Register, signed: bool) {
+    fact.endpoint = listen.endpoint(caller_ip);
+    fact.endpoint_follows = listen.follows_caller();
+    fact.owner.clone_from(&register.owner);
+    fact.version.clone_from(&register.version);
+    fact.version.retain(|character| character.is_ascii_graphic());
+    fact.version.truncate(VERSION_BYTES_MAX);
+    fact.lan_addrs.clone_from(&register.lan_addrs);
+    fact.lan_addrs.retain(|addr| !addr.is_empty() && Listen::parse(addr).is_some());
+    fact.relay_only = register.relay_only;
+    if signed {
+        fact.signs = true;
+        fact.signed_host = listen.ip();
+    }
+}

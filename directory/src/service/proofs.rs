@@ -1,0 +1,210 @@
+//! Which addresses are proven to be a node's own: the host in its latest signed registration, and the addresses of
+//! live connections that carried a valid signature of it. The relay trusts these when two sources claim one node.
+//!
+//! Signatures can be replayed for ever (section 12, weakness 9). So a signature that has already come from one address
+//! proves nothing from another while a connection from the first lives.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use wire::NodeId;
+use wire::registry::{Operation, Signature};
+
+use super::{Caller, Service};
+use crate::facts::NodeFact;
+use crate::relay_link::PROVEN_MAX;
+
+/// Connections remembered per node; daemons open about four.
+const CONNECTIONS_MAX: usize = 16;
+/// Signatures remembered per node. The operations that prove have one text each, but for `register`.
+const SIGNATURES_MAX: usize = 16;
+
+/// A connection, told from all others that this process has seen or will see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// The proofs of all nodes.
+#[derive(Debug, Default)]
+pub(super) struct Proofs {
+    /// Position `id - 1`, as the nodes themselves.
+    nodes: Vec<NodeProofs>,
+    by_connection: HashMap<ConnectionId, Vec<NodeId>>,
+}
+
+#[derive(Debug, Default)]
+struct NodeProofs {
+    signed_host: Option<IpAddr>,
+    /// Newest last.
+    connections: VecDeque<(ConnectionId, IpAddr)>,
+    /// Where each signature came from first; newest last.
+    signatures: VecDeque<(Fingerprint, IpAddr)>,
+    /// What the relay has been told.
+    published: Vec<IpAddr>,
+}
+
+/// The first half of a signature is as unique as the whole.
+type Fingerprint = [u8; 16];
+
+impl Proofs {
+    pub(super) fn new(facts: &[NodeFact]) -> Self {
+        let nodes = facts.iter().map(|fact| {
+            let mut node = NodeProofs { signed_host: fact.signed_host, ..NodeProofs::default() };
+            node.refresh();
+            node
+        });
+        Self { nodes: nodes.collect(), by_connection: HashMap::new() }
+    }
+
+    pub(super) fn proven(&self, node: NodeId) -> &[IpAddr] {
+        position(node).and_then(|position| self.nodes.get(position)).map_or(&[], |node| &node.published)
+    }
+
+    /// Whether a connection from `ip` that carried a signature of `node` lives.
+    pub(super) fn is_from(&self, node: NodeId, ip: IpAddr) -> bool {
+        self.get(node).is_some_and(|node| node.lives_at(ip))
+    }
+
+    /// Whether `connection` has carried a signature of `node`.
+    pub(super) fn is_on(&self, node: NodeId, connection: ConnectionId) -> bool {
+        self.get(node).is_some_and(|node| node.connections.iter().any(|(id, _)| *id == connection))
+    }
+
+    /// Whether any connection that carried a signature of `node` lives.
+    pub(super) fn is_connected(&self, node: NodeId) -> bool {
+        self.get(node).is_some_and(|node| !node.connections.is_empty())
+    }
+
+    /// Whether `signature` has come from elsewhere, by a connection that lives.
+    pub(super) fn is_replay(&self, node: NodeId, ip: IpAddr, signature: &Signature) -> bool {
+        let fingerprint = fingerprint(signature);
+        self.get(node).is_some_and(|node| {
+            let mut elsewhere = node.signatures.iter().filter(|(seen, from)| *seen == fingerprint && *from != ip);
+            elsewhere.any(|(_, from)| node.lives_at(*from))
+        })
+    }
+
+    /// Takes note of a signature that is no replay. True when the proven addresses are others than before.
+    pub(super) fn add(&mut self, node: NodeId, connection: ConnectionId, ip: IpAddr, signature: &Signature) -> bool {
+        let proofs = self.entry(node);
+        proofs.signatures.retain(|(seen, _)| *seen != fingerprint(signature));
+        if proofs.signatures.len() >= SIGNATURES_MAX {
+            proofs.signatures.pop_front();
+        }
+        proofs.signatures.push_back((fingerprint(signature), ip));
+        let known = proofs.connections.iter().any(|(id, _)| *id == connection);
+        if !known {
+            if proofs.connections.len() >= CONNECTIONS_MAX {
+                proofs.connections.pop_front();
+            }
+            proofs.connections.push_back((connection, ip));
+        }
+        let changed = proofs.refresh();
+        if !known {
+            self.by_connection.entry(connection).or_default().push(node);
+        }
+        changed
+    }
+
+    /// The host in a node's latest signed registration. True when the proven addresses are others than before.
+    pub(super) fn set_signed_host(&mut self, node: NodeId, host: Option<IpAddr>) -> bool {
+        let proofs = self.entry(node);
+        proofs.signed_host = host;
+        proofs.refresh()
+    }
+
+    /// Forgets all about a node.
+    pub(super) fn forget(&mut self, node: NodeId) {
+        *self.entry(node) = NodeProofs::default();
+    }
+
+    /// Forgets what `connection` proved; returns the nodes whose proven addresses are others than before.
+    pub(super) fn close(&mut self, connection: ConnectionId) -> Vec<NodeId> {
+        let mut nodes = self.by_connection.remove(&connection).unwrap_or_default();
+        nodes.retain(|node| {
+            let proofs = self.entry(*node);
+            proofs.connections.retain(|(id, _)| *id != connection);
+            proofs.refresh()
+        });
+        nodes
+    }
+
+    fn get(&self, node: NodeId) -> Option<&NodeProofs> {
+        self.nodes.get(position(node)?)
+    }
+
+    /// Only called with numbers of nodes that exist.
+    fn entry(&mut self, node: NodeId) -> &mut NodeProofs {
+        let position = position(node).expect("a node's number is not 0");
+        if self.nodes.len() <= position {
+            self.nodes.resize_with(position + 1, NodeProofs::default);
+        }
+        &mut self.nodes[position]
+    }
+}
+
+impl NodeProofs {
+    fn lives_at(&self, ip: IpAddr) -> bool {
+        self.connections.iter().any(|(_, from)| *from == ip)
+    }
+
+    /// Works out the proven addresses: the signed host, then connections, newest first.
+    fn refresh(&mut self) -> bool {
+        let mut proven = Vec::new();
+        for ip in self.signed_host.into_iter().chain(self.connections.iter().rev().map(|(_, ip)| *ip)) {
+            if proven.len() < PROVEN_MAX && !proven.contains(&ip) {
+                proven.push(ip);
+            }
+        }
+        let changed = proven != self.published;
+        self.published = proven;
+        changed
+    }
+}
+
+impl Service {
+    /// Takes what the valid `signature` of `node` proves about the caller's address. False when it is a replay.
+    pub(super) fn prove(
+        &mut self,
+        caller: &Caller<'_>,
+        node: NodeId,
+        operation: &Operation,
+        signature: Signature,
+    ) -> bool {
+        if self.proofs.is_replay(node, caller.ip, &signature) {
+            return false;
+        }
+        if proves_address(operation) {
+            if !self.proofs.is_from(node, caller.ip) {
+                self.follow(node, caller.ip);
+            }
+            if self.proofs.add(node, caller.connection, caller.ip, &signature) {
+                self.publish(node);
+            }
+        }
+        true
+    }
+}
+
+/// Operations with one signed text per node. Those that name a second node have many, which could push the first
+/// kind out of a bounded memory and make replays of it look new.
+const fn proves_address(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Register(_)
+            | Operation::Heartbeat { .. }
+            | Operation::PollHandshakes { .. }
+            | Operation::PollInvites { .. }
+            | Operation::SetHostname { .. }
+            | Operation::SetTags { .. }
+            | Operation::SetVisibility { .. }
+            | Operation::SetTaskExec { .. }
+    )
+}
+
+fn fingerprint(signature: &Signature) -> Fingerprint {
+    *signature.0.first_chunk().expect("a signature is longer")
+}
+
+fn position(node: NodeId) -> Option<usize> {
+    node.0.checked_sub(1).map(|position| position as usize)
+}

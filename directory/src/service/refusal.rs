@@ -1,0 +1,142 @@
+//! Why a request is refused. Each text tells the client what is wrong, and contains one of the phrases that may be
+//! shown (section 6.2); daemons act on "node not found" and "signature verification failed".
+
+use wire::NodeId;
+use wire::registry::answer;
+use wire::registry::names::NameError;
+
+/// A refusal; it becomes the error answer.
+#[expect(missing_docs, reason = "the texts say it")]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("{}", answer::node_not_found(*.0))]
+    NodeNotFound(NodeId),
+    #[error("{}", answer::SIGNATURE_FAILED)]
+    SignatureFailed,
+    #[error("signature required for {0}")]
+    SignatureRequired(&'static str),
+    #[error("signature already in use from another address; try again once that connection has ended")]
+    SignatureReplayed,
+    #[error("rate limited: too many registrations of new nodes from this address, try again in a minute")]
+    RegistrationsLimited,
+    #[error("too many nodes: the directory is full")]
+    DirectoryFull,
+    #[error("invalid public_key: not an Ed25519 key")]
+    KeyInvalid,
+    #[error("invalid public_key: already replaced by another key of node {0}")]
+    KeyRetired(NodeId),
+    #[error("invalid new_public_key: already in use")]
+    KeyInUse,
+    #[error("invalid {0}: expected HOST:PORT, IPv6 in brackets")]
+    EndpointInvalid(&'static str),
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error("hostname {0:?} already in use")]
+    HostnameTaken(String),
+    #[error("hostname {0:?} not found")]
+    HostnameNotFound(String),
+    #[error("trust required: node {target} is private and does not trust node {requester}; send it a handshake")]
+    NotTrusted { target: NodeId, requester: NodeId },
+    #[error("relay for node {0} not found: it wants to be reached through a relay, and the directory knows none")]
+    NoRelay(NodeId),
+    #[error("invalid punch: the requester must be one of the two nodes")]
+    PunchNotOwn,
+    #[error("invalid peer: a node cannot name itself")]
+    OwnPeer,
+    #[error("trust with node {0} not found")]
+    TrustNotFound(NodeId),
+    #[error("too many trusted nodes, at most {0}")]
+    TooManyTrusted(usize),
+    #[error("handshake request from node {from} already pending at node {to}")]
+    HandshakePending { from: NodeId, to: NodeId },
+    #[error("too many handshake requests pending at node {0}")]
+    InboxFull(NodeId),
+    #[error("cannot respond: no pending handshake request from node {0}")]
+    NoHandshakePending(NodeId),
+    #[error("network {0}: network not found")]
+    NetworkNotFound(u16),
+    #[error("network name {0:?} already in use")]
+    NetworkNameTaken(String),
+    #[error("invalid join_rule: expected open, token or invite")]
+    JoinRuleInvalid,
+    #[error("token required: a network with join rule token needs one")]
+    TokenMissing,
+    #[error("invalid token for network {0}")]
+    TokenWrong(u16),
+    #[error("invitation required to join network {0}")]
+    InvitationRequired(u16),
+    #[error("invitation to network {0} not found")]
+    InvitationNotFound(u16),
+    #[error("cannot join, leave or invite to network 0: every node is in it")]
+    Backbone,
+    #[error("node {node} is not a member of network {network}")]
+    NotMember { node: NodeId, network: u16 },
+    #[error("node {node} is already a member of network {network}")]
+    AlreadyMember { node: NodeId, network: u16 },
+    #[error("too many {0}")]
+    TooMany(&'static str),
+    #[error("admin token required for {0}")]
+    AdminRequired(&'static str),
+    #[error("invalid admin token")]
+    AdminTokenWrong,
+    #[error("admin token required, and this directory has none: start it with --admin-token-file")]
+    AdminTokenUnset,
+    #[error("create_network requires the admin token, or a connection on which node {0} has signed a request")]
+    CreatorUnproven(NodeId),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_would_be_hidden() {
+        let node = NodeId(7);
+        let (network, name) = (3, || "alpha".to_owned());
+        let all = [
+            Refusal::NodeNotFound(node),
+            Refusal::SignatureFailed,
+            Refusal::SignatureRequired("set_tags"),
+            Refusal::SignatureReplayed,
+            Refusal::RegistrationsLimited,
+            Refusal::DirectoryFull,
+            Refusal::KeyInvalid,
+            Refusal::KeyRetired(node),
+            Refusal::KeyInUse,
+            Refusal::EndpointInvalid("listen_addr"),
+            Refusal::Name(NameError::Hostname),
+            Refusal::Name(NameError::Reserved),
+            Refusal::Name(NameError::Tag),
+            Refusal::Name(NameError::TooManyTags),
+            Refusal::HostnameTaken(name()),
+            Refusal::HostnameNotFound(name()),
+            Refusal::NotTrusted { target: node, requester: node },
+            Refusal::NoRelay(node),
+            Refusal::PunchNotOwn,
+            Refusal::OwnPeer,
+            Refusal::TrustNotFound(node),
+            Refusal::TooManyTrusted(1),
+            Refusal::HandshakePending { from: node, to: node },
+            Refusal::InboxFull(node),
+            Refusal::NoHandshakePending(node),
+            Refusal::NetworkNotFound(network),
+            Refusal::NetworkNameTaken(name()),
+            Refusal::JoinRuleInvalid,
+            Refusal::TokenMissing,
+            Refusal::TokenWrong(network),
+            Refusal::InvitationRequired(network),
+            Refusal::InvitationNotFound(network),
+            Refusal::Backbone,
+            Refusal::NotMember { node, network },
+            Refusal::AlreadyMember { node, network },
+            Refusal::TooMany("networks"),
+            Refusal::AdminRequired("beacon_register"),
+            Refusal::AdminTokenWrong,
+            Refusal::AdminTokenUnset,
+            Refusal::CreatorUnproven(node),
+        ];
+        for refusal in all {
+            assert!(answer::shown(&refusal.to_string()), "{refusal}");
+        }
+    }
+}

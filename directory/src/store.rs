@@ -1,0 +1,302 @@
+//! The database: SQL and nothing else. One method per use case.
+//!
+//! SQLite in WAL mode with `synchronous = FULL`: a commit that has returned survives a crash of the process and a loss
+//! of power. One process at a time; a lock file keeps a second one out.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use rusqlite::types::{FromSqlError, Type};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use wire::NodeId;
+use wire::registry::{Base64, PublicKey};
+
+use crate::facts::{Change, Facts, InviteFact, NetworkFact, NodeFact, RequestFact, ResponseFact, TrustFact};
+
+/// The database's file in the data folder.
+pub const FILE_NAME: &str = "directory.sqlite";
+const LOCK_FILE_NAME: &str = "directory.lock";
+
+/// Each makes one version of the schema from the one before; version N is that after the first N.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_facts.sql")];
+
+/// Statements kept prepared; more than there are.
+const STATEMENTS_MAX: usize = 32;
+
+/// The open database.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    /// Held as long as the store lives.
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the database in `data_dir`; makes both when missing. `now_unix_seconds` becomes the time of creation.
+    ///
+    /// # Errors
+    /// The folder cannot be used, another process has it, or the database is damaged or too new.
+    pub fn open(data_dir: &Path, now_unix_seconds: u64) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(data_dir).with_context(|| {
+            format!("cannot make the data folder {}; choose another with --data-dir", data_dir.display())
+        })?;
+        let lock = lock(data_dir)?;
+        let path = data_dir.join(FILE_NAME);
+        let open = || -> anyhow::Result<Self> {
+            let mut connection = Connection::open(&path)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            check(&connection)?;
+            migrate(&mut connection, now_unix_seconds)?;
+            Ok(Self::new(connection, Some(lock))?)
+        };
+        open().with_context(|| {
+            format!(
+                "cannot use the database {}; restore it from a backup, or move it away to start with an empty directory",
+                path.display()
+            )
+        })
+    }
+
+    /// A database in memory, for tests and trials.
+    ///
+    /// # Errors
+    /// SQLite is out of memory.
+    pub fn in_memory(now_unix_seconds: u64) -> anyhow::Result<Self> {
+        let mut connection = Connection::open_in_memory()?;
+        migrate(&mut connection, now_unix_seconds)?;
+        Ok(Self::new(connection, None)?)
+    }
+
+    fn new(connection: Connection, lock: Option<File>) -> rusqlite::Result<Self> {
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        Ok(Self { connection, _lock: lock })
+    }
+
+    /// Everything there is.
+    ///
+    /// # Errors
+    /// The database cannot be read, or holds what this program cannot have written.
+    pub fn load(&self) -> anyhow::Result<Facts> {
+        let facts = Facts {
+            created_at: self.connection.query_row("SELECT created_at FROM directory", (), |row| row.get(0))?,
+            nodes: self.rows("SELECT * FROM nodes ORDER BY id", node)?,
+            retired_keys: self.rows("SELECT key, node FROM retired_keys", |row| Ok((key(row, 0)?, id(row, 1)?)))?,
+            trust: self.rows("SELECT truster, trusted FROM trust", |row| {
+                Ok(TrustFact { truster: id(row, 0)?, trusted: id(row, 1)? })
+            })?,
+            requests: self.rows(
+                "SELECT sender, recipient, justification, at FROM handshake_requests ORDER BY at",
+                |row| {
+                    Ok(RequestFact { from: id(row, 0)?, to: id(row, 1)?, justification: row.get(2)?, at: row.get(3)? })
+                },
+            )?,
+            responses: self
+                .rows("SELECT sender, recipient, accept, at FROM handshake_responses ORDER BY at", |row| {
+                    Ok(ResponseFact { from: id(row, 0)?, to: id(row, 1)?, accept: row.get(2)?, at: row.get(3)? })
+                })?,
+            networks: self.rows(
+                "SELECT id, name, join_rule, token_digest, creator, created_at FROM networks ORDER BY id",
+                network,
+            )?,
+            members: self.rows("SELECT network, node FROM members", |row| Ok((row.get(0)?, id(row, 1)?)))?,
+            invites: self.rows("SELECT network, target, inviter, at FROM invites ORDER BY at", |row| {
+                Ok(InviteFact { network: row.get(0)?, target: id(row, 1)?, inviter: id(row, 2)?, at: row.get(3)? })
+            })?,
+        };
+        let dense = facts.nodes.iter().zip(1..).all(|(node, number)| node.id == NodeId(number));
+        if !dense {
+            bail!("nodes are missing in the database; restore it from a backup");
+        }
+        Ok(facts)
+    }
+
+    /// Makes `changes` durable, all or none, in order.
+    ///
+    /// # Errors
+    /// Nothing was written; the same changes may be tried again.
+    pub fn commit(&mut self, changes: &[Change]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for change in changes {
+            apply(&transaction, change)?;
+        }
+        transaction.commit()
+    }
+
+    fn rows<T>(&self, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<Vec<T>> {
+        self.connection.prepare(sql)?.query_map((), read)?.collect()
+    }
+}
+
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    let path: PathBuf = data_dir.join(LOCK_FILE_NAME);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.with_context(|| {
+        format!("cannot write to the data folder {}; choose another with --data-dir", data_dir.display())
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "the data folder {} is in use by another directory; stop it, or choose another with --data-dir",
+            data_dir.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn check(connection: &Connection) -> anyhow::Result<()> {
+    let result: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
+    if result != "ok" {
+        bail!("it is damaged: {result}");
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection, now_unix_seconds: u64) -> anyhow::Result<()> {
+    let version: usize = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let Some(missing) = MIGRATIONS.get(version..) else {
+        bail!("it was made by a newer version of this program (schema {version}, known up to {})", MIGRATIONS.len());
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+    for sql in missing {
+        transaction.execute_batch(sql)?;
+    }
+    if version == 0 {
+        transaction.execute("INSERT INTO directory (created_at) VALUES (?1)", params![now_unix_seconds])?;
+    }
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    Ok(transaction.commit()?)
+}
+
+fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()> {
+    let run = |sql: &str, parameters: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
+        transaction.prepare_cached(sql)?.execute(parameters).map(drop)
+    };
+    match change {
+        Change::Node(fact) => save_node(transaction, fact),
+        Change::KeyRetired(key, node) => {
+            run("INSERT INTO retired_keys (key, node) VALUES (?1, ?2)", params![key.0, node.0])
+        }
+        Change::Trusted(TrustFact { truster, trusted }) => {
+            run("INSERT OR IGNORE INTO trust (truster, trusted) VALUES (?1, ?2)", params![truster.0, trusted.0])
+        }
+        Change::Distrusted(TrustFact { truster, trusted }) => {
+            run("DELETE FROM trust WHERE truster = ?1 AND trusted = ?2", params![truster.0, trusted.0])
+        }
+        Change::Requested(RequestFact { from, to, justification, at }) => run(
+            "INSERT OR REPLACE INTO handshake_requests (sender, recipient, justification, at) VALUES (?1, ?2, ?3, ?4)",
+            params![from.0, to.0, justification, at],
+        ),
+        Change::RequestClosed { from, to } => {
+            run("DELETE FROM handshake_requests WHERE sender = ?1 AND recipient = ?2", params![from.0, to.0])
+        }
+        Change::Responded(ResponseFact { from, to, accept, at }) => run(
+            "INSERT OR REPLACE INTO handshake_responses (sender, recipient, accept, at) VALUES (?1, ?2, ?3, ?4)",
+            params![from.0, to.0, accept, at],
+        ),
+        Change::ResponseClosed { from, to } => {
+            run("DELETE FROM handshake_responses WHERE sender = ?1 AND recipient = ?2", params![from.0, to.0])
+        }
+        Change::NetworkCreated(NetworkFact { id, name, join_rule, token_digest, creator, created_at }) => run(
+            "INSERT INTO networks (id, name, join_rule, token_digest, creator, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![id, name, join_rule.to_string(), token_digest, creator.0, created_at],
+        ),
+        Change::Joined(network, node) => {
+            run("INSERT OR IGNORE INTO members (network, node) VALUES (?1, ?2)", params![network, node.0])
+        }
+        Change::Left(network, node) => {
+            run("DELETE FROM members WHERE network = ?1 AND node = ?2", params![network, node.0])
+        }
+        Change::Invited(InviteFact { network, target, inviter, at }) => run(
+            "INSERT OR REPLACE INTO invites (network, target, inviter, at) VALUES (?1, ?2, ?3, ?4)",
+            params![network, target.0, inviter.0, at],
+        ),
+        Change::InviteClosed { network, target } => {
+            run("DELETE FROM invites WHERE network = ?1 AND target = ?2", params![network, target.0])
+        }
+    }
+}
+
+const SAVE_NODE: &str = "
+    INSERT INTO nodes (id, key, key_set_at, registered, owner, hostname, tags, public, task_exec, version, lan_addrs,
+                       relay_only, endpoint, endpoint_follows, signs, signed_host)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+    ON CONFLICT (id) DO UPDATE SET
+        key = ?2, key_set_at = ?3, registered = ?4, owner = ?5, hostname = ?6, tags = ?7, public = ?8, task_exec = ?9,
+        version = ?10, lan_addrs = ?11, relay_only = ?12, endpoint = ?13, endpoint_follows = ?14, signs = ?15,
+        signed_host = ?16";
+
+fn save_node(transaction: &Transaction<'_>, fact: &NodeFact) -> rusqlite::Result<()> {
+    transaction.prepare_cached(SAVE_NODE)?.execute(params![
+        fact.id.0,
+        fact.key.0,
+        fact.key_set_at,
+        fact.registered,
+        fact.owner,
+        fact.hostname,
+        fact.tags.join(" "),
+        fact.public,
+        fact.task_exec,
+        fact.version,
+        fact.lan_addrs.join(" "),
+        fact.relay_only,
+        fact.endpoint,
+        fact.endpoint_follows,
+        fact.signs,
+        fact.signed_host.map(|host| host.to_string()),
+    ])?;
+    Ok(())
+}
+
+fn node(row: &Row<'_>) -> rusqlite::Result<NodeFact> {
+    let words = |column| -> rusqlite::Result<Vec<String>> {
+        Ok(row.get::<_, String>(column)?.split_whitespace().map(str::to_owned).collect())
+    };
+    Ok(NodeFact {
+        id: id(row, "id")?,
+        key: key(row, "key")?,
+        key_set_at: row.get("key_set_at")?,
+        registered: row.get("registered")?,
+        owner: row.get("owner")?,
+        hostname: row.get("hostname")?,
+        tags: words("tags")?,
+        public: row.get("public")?,
+        task_exec: row.get("task_exec")?,
+        version: row.get("version")?,
+        lan_addrs: words("lan_addrs")?,
+        relay_only: row.get("relay_only")?,
+        endpoint: row.get("endpoint")?,
+        endpoint_follows: row.get("endpoint_follows")?,
+        signs: row.get("signs")?,
+        signed_host: row.get::<_, Option<String>>("signed_host")?.map(|host| parse(&host)).transpose()?,
+    })
+}
+
+fn network(row: &Row<'_>) -> rusqlite::Result<NetworkFact> {
+    Ok(NetworkFact {
+        id: row.get(0)?,
+        name: row.get(1)?,
+        join_rule: parse(&row.get::<_, String>(2)?)?,
+        token_digest: row.get(3)?,
+        creator: id(row, 4)?,
+        created_at: row.get(5)?,
+    })
+}
+
+fn id(row: &Row<'_>, column: impl rusqlite::RowIndex) -> rusqlite::Result<NodeId> {
+    row.get(column).map(NodeId)
+}
+
+fn key(row: &Row<'_>, column: impl rusqlite::RowIndex) -> rusqlite::Result<PublicKey> {
+    row.get(column).map(Base64)
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> rusqlite::Result<T> {
+    text.parse()
+        .map_err(|_| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(FromSqlError::InvalidType)))
+}

@@ -1,8 +1,8 @@
 //! The appliance around the relay: settings, data folder, the embedded directory, the admin address, signals.
 //!
 //! Nothing here is on the path of a datagram. The order at start matters: the directory publishes every stored node
-//! into the membership before it accepts a connection, and the shards run before that, so that a node is known to the
-//! relay before its register answer is written.
+//! into the membership before it accepts a connection, and only then the shards begin to serve; what arrives meanwhile
+//! waits in the sockets, which are bound first.
 
 mod admin;
 pub mod cli;
@@ -46,6 +46,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         None => (None, None),
     };
+    relay.serve()?;
     let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone() };
     let admin = settings.http.map(|address| Admin::start(address, sources)).transpose()?;
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;

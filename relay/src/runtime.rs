@@ -3,7 +3,8 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -50,6 +51,8 @@ pub struct Relay {
     published: Vec<Arc<Published>>,
     membership: Arc<Membership>,
     addresses: Arc<Mutex<Addresses>>,
+    /// Sockets that are bound and not served yet, and the changes since.
+    waiting: Mutex<Option<(Bound, Changes)>>,
     ended: Mutex<mpsc::Receiver<Ended>>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
@@ -64,7 +67,7 @@ pub struct Ended {
 }
 
 impl Relay {
-    /// Binds, starts one thread a shard, and follows the host's addresses. `membership` may be fed at any time.
+    /// Binds and starts one thread a shard. Datagrams wait in the sockets until [`Self::serve`].
     ///
     /// # Errors
     /// [`StartError`], which names what to change.
@@ -91,19 +94,37 @@ impl Relay {
             let server = Server::new(config.rules.clone(), index, &shared, Arc::new(Locals::default()));
             threads.push(spawn_shard(setup, server, *cpu, report.clone())?);
         }
+        Ok(Self {
+            mailboxes,
+            published,
+            membership,
+            addresses: Arc::new(Mutex::new(addresses)),
+            waiting: Mutex::new(Some((bound, changes))),
+            ended: Mutex::new(ended),
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Begins to serve, and to follow the host's addresses. Call it when `membership` holds what is known at start: a
+    /// node that discovers itself before would not be stored until it does so again, a minute later.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn serve(&self) -> Result<(), StartError> {
+        let Some((bound, changes)) = lock(&self.waiting).take() else { return Ok(()) };
+        let addresses = lock(&self.addresses);
         addresses.deliver(bound);
-        let follows = addresses.has_wildcard();
-        let addresses = Arc::new(Mutex::new(addresses));
-        if follows {
-            follow(Arc::clone(&addresses), changes).map_err(|error| StartError::Io("cannot start a thread", error))?;
+        if addresses.has_wildcard() {
+            let thread = follow(Arc::clone(&self.addresses), changes);
+            thread.map_err(|error| StartError::Io("cannot start a thread", error))?;
         }
-        Ok(Self { mailboxes, published, membership, addresses, ended: Mutex::new(ended), threads: Mutex::new(threads) })
+        Ok(())
     }
 
     /// The local addresses served now.
     #[must_use]
     pub fn locals(&self) -> Locals {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).locals.clone()
+        lock(&self.addresses).locals.clone()
     }
 
     /// The port of the beacon, also where it was picked.
@@ -133,7 +154,7 @@ impl Relay {
     /// Waits until a shard ends; `None` when all have.
     #[must_use]
     pub fn wait_ended(&self) -> Option<Ended> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+        lock(&self.ended).recv().ok()
     }
 
     /// Stops all shards and waits for them.
@@ -145,11 +166,16 @@ impl Relay {
                 thread::yield_now();
             }
         }
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             let _ = thread.join();
         }
     }
+}
+
+/// What a panicking cold thread leaves behind is still whole: every change is made in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts a shard and waits until it has its ring.
@@ -168,7 +194,10 @@ fn spawn_shard(
         match Shard::new(setup, server) {
             Ok(shard) => {
                 let _ = ready.send(Ok(()));
-                let _ = report.send(Ended { shard: index, result: shard.run() });
+                // Other shards hold the channel open, so a panic has to be reported, too.
+                let result = panic::catch_unwind(AssertUnwindSafe(|| shard.run()))
+                    .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
+                let _ = report.send(Ended { shard: index, result });
             }
             Err(error) => {
                 let _ = ready.send(Err(error));
@@ -195,7 +224,7 @@ fn follow(addresses: Arc<Mutex<Addresses>>, changes: Changes) -> io::Result<()> 
                 tracing::error!(%error, "address changes are no longer followed; restart after changing addresses");
                 return;
             }
-            addresses.lock().unwrap_or_else(PoisonError::into_inner).refresh();
+            lock(&addresses).refresh();
         }
     };
     thread::Builder::new().name("addresses".to_owned()).spawn(body).map(drop)

@@ -60,7 +60,8 @@ impl Roster {
         destination: Option<IpAddr>,
         peers: &Range<u32>,
     ) -> Heard {
-        if source != Some(self.relay) {
+        // Not by equality: the scope of a link-local address is not part of what arrives.
+        if source.is_none_or(|source| (source.ip(), source.port()) != (self.relay.ip(), self.relay.port())) {
             return Heard::Foreign;
         }
         match Message::decode(bytes) {

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::Roster;
 use crate::payload::Payloads;
-use crate::peers::{self, Placement};
+use crate::peers::{self, LOOPBACK_SOURCES, Placement};
 use crate::plan::partners;
 use crate::register::{RegisterError, Registered, register};
 use crate::report::{Enrolment, Report, Tally, Workload};
@@ -251,6 +251,11 @@ fn relay_hint(config: &Config, all: &RollCall) -> String {
             "cannot send from the addresses of {prefix}: {error}\nroute them to this host: ip route add local {prefix} dev lo"
         ),
         (RollCall { send_error: Some(error), .. }, None) => format!("cannot send to the relay at {relay}: {error}"),
+        (RollCall { confirmed: 0, answered: 0, .. }, Some(prefix)) if prefix != LOOPBACK_SOURCES => format!(
+            "no answer from the relay at {relay} to the addresses of {prefix}\n\
+             start it with: pilot-relay\nroute them to this host, there: ip route add {prefix} via THIS-HOST, \
+             and here: ip route add local {prefix} dev lo"
+        ),
         (RollCall { confirmed: 0, answered: 0, .. }, _) => {
             format!("no answer from the relay at {relay}\nstart one with: pilot-relay")
         }

@@ -48,12 +48,12 @@ fn json_is_all_that_stdout_gets() {
 
 #[test]
 fn loss_makes_the_status_1() {
-    let relay = Relay::start("127.0.0.1:0", Behaviour { fault: Some((Fault::Drop, 100)), ..Behaviour::default() });
+    let relay = Relay::start("127.0.0.1:0", Behaviour { fault: Some((Fault::Drop, 2)), ..Behaviour::default() });
     let output = load(&relay, &[]).output().unwrap();
-    assert_eq!(status(&output), 1);
-    assert!(text(&output.stdout).contains("lost          3 (1.0000 %)"), "{}", text(&output.stdout));
-    let tolerant = load(&relay, &["--max-loss", "2"]).output().unwrap();
-    assert_eq!(status(&tolerant), 0);
+    assert_eq!(status(&output), 1, "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("lost          150 (50.0000 %)"), "{}", text(&output.stdout));
+    let tolerant = load(&relay, &["--max-loss", "50"]).output().unwrap();
+    assert_eq!(status(&tolerant), 0, "{}", text(&tolerant.stdout));
 }
 
 #[test]

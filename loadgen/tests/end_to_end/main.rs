@@ -3,4 +3,5 @@
 mod accounts;
 mod command;
 mod directory;
+mod prefix;
 mod relay;

@@ -1,9 +1,9 @@
 //! A relay just large enough to be measured, whose every fault is asked for and counted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ pub struct Behaviour {
 /// A relay on a thread; it ends when this is dropped.
 pub struct Relay {
     pub address: SocketAddr,
-    pub faults: Arc<AtomicU64>,
+    faults: Arc<AtomicU64>,
+    sources: Arc<Mutex<BTreeSet<SocketAddr>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,6 +57,7 @@ impl Relay {
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let address = socket.local_addr().unwrap();
         let (faults, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let sources = Arc::new(Mutex::new(BTreeSet::new()));
         let state = RelayState {
             socket,
             address,
@@ -66,14 +68,21 @@ impl Relay {
             relayed: 0,
             held: None,
             faults: faults.clone(),
+            sources: sources.clone(),
         };
         let is_stopped = stop.clone();
         let thread = std::thread::spawn(move || state.serve(&is_stopped));
-        Self { address, faults, stop, thread: Some(thread) }
+        Self { address, faults, sources, stop, thread: Some(thread) }
     }
 
+    /// How often the fault was made.
     pub fn faults(&self) -> u64 {
         self.faults.load(Ordering::Relaxed)
+    }
+
+    /// From where discovers came, sorted.
+    pub fn sources(&self) -> Vec<SocketAddr> {
+        self.sources.lock().unwrap().iter().copied().collect()
     }
 }
 
@@ -96,6 +105,7 @@ struct RelayState {
     relayed: u64,
     held: Option<(Vec<u8>, SocketAddr)>,
     faults: Arc<AtomicU64>,
+    sources: Arc<Mutex<BTreeSet<SocketAddr>>>,
 }
 
 impl RelayState {
@@ -115,6 +125,7 @@ impl RelayState {
 
     fn discover(&mut self, node: NodeId, extended: bool, source: SocketAddr) {
         self.discovers += 1;
+        self.sources.lock().unwrap().insert(source);
         if self.discovers <= self.behaviour.deaf_for {
             return;
         }

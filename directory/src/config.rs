@@ -78,8 +78,8 @@ pub struct Limits {
     pub requests_per_ip_per_second: u32,
     /// Requests per second on one connection; above that the connection is slowed.
     pub requests_per_connection_per_second: u32,
-    /// Requests that a connection may be ahead of its rate; beyond that it is closed.
-    pub requests_ahead_max: u32,
+    /// Requests that may arrive on one connection within a second; beyond that it is closed.
+    pub arrivals_per_connection_max: u32,
     /// Registrations of unknown keys per minute from one address.
     pub registrations_per_ip_per_minute: u32,
     /// A connection without a request for so long is closed.
@@ -100,7 +100,7 @@ impl Default for Limits {
             nodes_max: 2_000_000,
             requests_per_ip_per_second: 100,
             requests_per_connection_per_second: 100,
-            requests_ahead_max: 500,
+            arrivals_per_connection_max: 500,
             registrations_per_ip_per_minute: 10,
             idle_timeout: Duration::from_secs(300),
             frame_timeout: Duration::from_secs(10),

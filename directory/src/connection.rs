@@ -20,7 +20,7 @@ use wire::registry::{
 
 use crate::config::Limits;
 use crate::driver::{Driver, Peer};
-use crate::limits::{ConnectionRate, Pace};
+use crate::limits::ConnectionRate;
 use crate::metrics::CloseReason;
 
 /// The buffer of an idle connection; nearly every request fits.
@@ -96,8 +96,9 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         driver,
         limits,
         shutdown,
-        rate: ConnectionRate::new(limits.requests_per_connection_per_second, limits.requests_ahead_max),
+        rate: ConnectionRate::new(limits.requests_per_connection_per_second, limits.arrivals_per_connection_max),
         received: Vec::new(),
+        counted: 0,
         share: Share { budget: Arc::clone(budget), bytes: 0 },
         frame_due: None,
     };
@@ -120,6 +121,8 @@ struct Connection<'a, S> {
     shutdown: watch::Receiver<bool>,
     rate: ConnectionRate,
     received: Vec<u8>,
+    /// How many of the received bytes are complete requests that have been counted as arrivals.
+    counted: usize,
     share: Share,
     /// When the frame that has begun must be complete.
     frame_due: Option<Duration>,
@@ -177,8 +180,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         match read {
             Err(_) => Err(End::Closed(CloseReason::IdleTimeout)),
             Ok(Ok(0) | Err(_)) => Err(End::Over),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(_)) => self.count_arrivals(),
         }
+    }
+
+    fn count_arrivals(&mut self) -> Result<(), End> {
+        let mut count = 0;
+        while let Ok(Some((message, _))) = split_message(&self.received[self.counted..]) {
+            self.counted += LENGTH_BYTES + message.len();
+            count += 1;
+        }
+        let now = self.driver.clock().now().monotonic;
+        let calm = self.peer.exempt || self.rate.arrive(now, count);
+        if calm { Ok(()) } else { Err(End::Closed(CloseReason::RateLimited)) }
     }
 
     /// Makes room to read into: for the frame that has begun, or twice what was filled last.
@@ -218,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let taken = self.received.len() - rest.len();
         if taken > 0 {
             self.received.drain(..taken);
+            self.counted -= taken;
             self.frame_due = None;
         }
         Ok((!batch.is_empty()).then_some(batch))
@@ -226,11 +241,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     async fn answer(&mut self, batch: Vec<Result<Request, RequestError>>) -> Result<(), End> {
         if !self.peer.exempt {
             let now = self.driver.clock().now().monotonic;
-            match self.rate.take(now, u32::try_from(batch.len()).unwrap_or(u32::MAX)) {
-                Pace::Go => {}
-                Pace::Slow(delay) => self.wait(delay).await?,
-                Pace::Close => return Err(End::Closed(CloseReason::RateLimited)),
-            }
+            let delay = self.rate.take(now, u32::try_from(batch.len()).unwrap_or(u32::MAX));
+            self.wait(delay).await?;
         }
         let mut rest = &batch[..];
         while !rest.is_empty() {
@@ -260,10 +272,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
     }
 
+    /// Lets a connection above its rate wait. It is read from meanwhile, as far as its buffer goes, to notice a flood.
     async fn wait(&mut self, delay: Duration) -> Result<(), End> {
-        tokio::select! {
-            () = tokio::time::sleep(delay) => Ok(()),
-            _ = self.shutdown.wait_for(|shutdown| *shutdown) => Err(End::Over),
+        let until = self.driver.clock().now().monotonic + delay;
+        loop {
+            let left = until.saturating_sub(self.driver.clock().now().monotonic);
+            if left.is_zero() {
+                return Ok(());
+            }
+            if self.received.len() < BUSY_BYTES {
+                self.make_room()?;
+                match self.read(left).await {
+                    Err(End::Closed(CloseReason::IdleTimeout)) => return Ok(()),
+                    // Whoever has said all there is to say still gets the answers; the next read ends it.
+                    Err(End::Over) if !*self.shutdown.borrow() => {}
+                    other => {
+                        other?;
+                        continue;
+                    }
+                }
+            }
+            return within(left, &mut self.shutdown, std::future::pending::<()>()).await.map_or(Ok(()), Ok);
         }
     }
 }

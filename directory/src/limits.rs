@@ -81,44 +81,37 @@ impl AddressRates {
     }
 }
 
-/// What a connection that has sent more has to expect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
-    /// Nothing: it is within its rate.
-    Go,
-    /// Its requests are served after this delay.
-    Slow(Duration),
-    /// It is closed.
-    Close,
-}
-
 /// The rate of one connection: above it the connection is slowed, far above it closed.
 #[derive(Debug)]
 pub struct ConnectionRate {
     rate: Rate,
-    ahead_max: Duration,
     used_until: Duration,
+    arrivals_max: u32,
+    arrivals: u32,
+    second: u64,
 }
 
 impl ConnectionRate {
-    /// `per_second` requests a second; `ahead_max` requests more than that in one go close the connection.
+    /// `per_second` requests are served a second, and `arrivals_max` may arrive in one.
     #[must_use]
-    pub fn new(per_second: u32, ahead_max: u32) -> Self {
+    pub fn new(per_second: u32, arrivals_max: u32) -> Self {
         let rate = Rate::new(per_second, Duration::from_secs(1));
-        Self { rate, ahead_max: rate.interval.saturating_mul(ahead_max), used_until: Duration::ZERO }
+        Self { rate, used_until: Duration::ZERO, arrivals_max, arrivals: 0, second: 0 }
     }
 
-    /// Counts `count` requests that have arrived.
-    pub fn take(&mut self, now: Duration, count: u32) -> Pace {
+    /// Counts `count` requests that have arrived; false when they are too many for this second.
+    pub fn arrive(&mut self, now: Duration, count: u32) -> bool {
+        if now.as_secs() != self.second {
+            (self.second, self.arrivals) = (now.as_secs(), 0);
+        }
+        self.arrivals = self.arrivals.saturating_add(count);
+        self.arrivals <= self.arrivals_max
+    }
+
+    /// Takes `count` requests that are to be served now, and says how long they have to wait.
+    pub fn take(&mut self, now: Duration, count: u32) -> Duration {
         self.used_until = self.rate.advance(self.used_until, now, count);
-        let ahead = self.used_until.saturating_sub(now);
-        if ahead > self.ahead_max {
-            return Pace::Close;
-        }
-        match ahead.saturating_sub(self.rate.burst) {
-            Duration::ZERO => Pace::Go,
-            delay => Pace::Slow(delay),
-        }
+        self.used_until.saturating_sub(now).saturating_sub(self.rate.burst)
     }
 }
 
@@ -157,14 +150,20 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_slowed_then_closed() {
+    fn a_connection_above_its_rate_waits() {
         let mut rate = ConnectionRate::new(100, 500);
-        assert_eq!(rate.take(SECOND, 100), Pace::Go);
-        assert_eq!(rate.take(SECOND, 50), Pace::Slow(SECOND / 2));
-        assert_eq!(rate.take(SECOND, 350), Pace::Slow(SECOND * 4));
-        assert_eq!(rate.take(SECOND, 1), Pace::Close);
+        assert_eq!(rate.take(SECOND, 100), Duration::ZERO);
+        assert_eq!(rate.take(SECOND, 50), SECOND / 2);
+        assert_eq!(rate.take(SECOND, 350), SECOND * 4);
 
         let mut calm = ConnectionRate::new(100, 500);
-        assert!((0..100).all(|second| calm.take(SECOND * second, 100) == Pace::Go));
+        assert!((0..100).all(|second| calm.take(SECOND * second, 100) == Duration::ZERO));
+    }
+
+    #[test]
+    fn a_flood_is_told_from_a_backlog() {
+        let mut rate = ConnectionRate::new(100, 500);
+        assert!((0..100).all(|second| rate.arrive(SECOND * second, 500)));
+        assert!(!rate.arrive(SECOND * 99, 1));
     }
 }

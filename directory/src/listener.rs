@@ -165,39 +165,36 @@ impl Doors {
 
     async fn welcome(&self, stream: TcpStream, peer: Peer) {
         self.driver.metrics().connection_opened();
-        match self.speak(stream, peer).await {
-            Ok(()) => {}
-            Err(reason) => self.driver.metrics().closed(reason),
-        }
+        self.speak(stream, peer).await;
         self.driver.closed(peer.connection).await;
         self.driver.metrics().connection_closed();
     }
 
     /// Tells TLS from plain by the first byte, and serves. What serving needs is boxed, so that a connection that
     /// never speaks costs no more than the wait for its first byte.
-    async fn speak(&self, stream: TcpStream, peer: Peer) -> Result<(), CloseReason> {
+    async fn speak(&self, stream: TcpStream, peer: Peer) {
+        let metrics = self.driver.metrics();
         let mut shutdown = self.shutdown.clone();
         let mut first = [0];
         let peeked = within(self.limits.idle_timeout, &mut shutdown, stream.peek(&mut first)).await;
         match peeked {
             Some(Ok(1..)) => {}
-            Some(_) => return Ok(()),
-            None => return Err(CloseReason::IdleTimeout),
+            Some(_) => return,
+            None => return metrics.closed(CloseReason::IdleTimeout),
         }
         let secured = first[0] == HANDSHAKE_RECORD;
         match &self.identity {
             Some(identity) if secured => {
                 let handshake = identity.acceptor.accept(stream);
                 let stream = within(self.limits.frame_timeout, &mut shutdown, handshake).await;
-                let Some(Ok(stream)) = stream else { return Err(CloseReason::Tls) };
+                let Some(Ok(stream)) = stream else { return metrics.closed(CloseReason::Tls) };
                 Box::pin(connection::run(stream, peer, &self.driver, &self.limits, &self.budget, shutdown)).await;
             }
-            _ if secured || self.tls_required => return Err(CloseReason::Tls),
+            _ if secured || self.tls_required => metrics.closed(CloseReason::Tls),
             _ => {
                 Box::pin(connection::run(stream, peer, &self.driver, &self.limits, &self.budget, shutdown)).await;
             }
         }
-        Ok(())
     }
 }
 

@@ -21,6 +21,9 @@ const LOCK_FILE_NAME: &str = "directory.lock";
 /// Each makes one version of the schema from the one before; version N is that after the first N.
 const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_facts.sql")];
 
+/// The smallest page of a SQLite database; the first holds the header.
+const HEADER_BYTES: u64 = 512;
+
 /// Statements kept prepared; more than there are.
 const STATEMENTS_MAX: usize = 32;
 
@@ -44,6 +47,7 @@ impl Store {
         let lock = lock(data_dir)?;
         let path = data_dir.join(FILE_NAME);
         let open = || -> anyhow::Result<Self> {
+            check_header(&path)?;
             let mut connection = Connection::open(&path)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
@@ -144,6 +148,16 @@ fn lock(data_dir: &Path) -> anyhow::Result<File> {
         ),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
+}
+
+/// SQLite takes a file shorter than its header for an empty database, and would start over with node 1. (One of no
+/// bytes at all is what a crash during the very first start leaves.)
+fn check_header(path: &Path) -> anyhow::Result<()> {
+    let length = std::fs::metadata(path).map_or(0, |file| file.len());
+    if (1..HEADER_BYTES).contains(&length) {
+        bail!("it is damaged: cut off after {length} bytes");
+    }
+    Ok(())
 }
 
 fn check(connection: &Connection) -> anyhow::Result<()> {

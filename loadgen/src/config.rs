@@ -82,7 +82,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
     /// Connections to the directory
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 32)]
     pub connections: u32,
     /// Write the report to stdout as JSON
     #[arg(long)]

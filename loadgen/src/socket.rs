@@ -5,6 +5,8 @@
 //! the datagrams mean is left to [`worker`](crate::worker).
 #![expect(unsafe_code, reason = "see above")]
 
+mod control;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,6 +19,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
+use self::control::{SourceControl, read_control, read_name};
+
 /// Datagrams per system call.
 pub const BATCH_MAX: usize = 64;
 /// Memory of one batch; large datagrams make it shorter.
@@ -27,8 +31,6 @@ const BUFFER_BYTES: usize = 16 << 20;
 const SEND_PATIENCE: Duration = Duration::from_millis(100);
 /// Room for the control messages of one received datagram: packet information and a timestamp.
 const CONTROL_LEN: usize = 128;
-/// `struct cmsghdr` on 64-bit Linux: length, level, type.
-const CONTROL_HEADER_LEN: usize = 16;
 /// Index of the drop counter in the answer to `SO_MEMINFO` (`SK_MEMINFO_DROPS` of `linux/sock_diag.h`).
 const MEMINFO_DROPS: usize = 8;
 
@@ -243,46 +245,6 @@ impl SendBatch {
     }
 }
 
-/// A control message that names the source address of one datagram: `cmsghdr` and `in_pktinfo` or `in6_pktinfo`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(8))]
-struct SourceControl {
-    header: libc::cmsghdr,
-    info: [u8; 24],
-    len: usize,
-}
-
-impl SourceControl {
-    fn new(source: IpAddr) -> Self {
-        let mut info = [0; 24];
-        let (level, kind, info_len) = match source {
-            IpAddr::V4(ip) => {
-                // in_pktinfo: interface index, local address, header destination. Four bytes each.
-                info[4..8].copy_from_slice(&ip.octets());
-                (libc::IPPROTO_IP, libc::IP_PKTINFO, size_of::<libc::in_pktinfo>())
-            }
-            IpAddr::V6(ip) => {
-                // in6_pktinfo: address, interface index.
-                info[..16].copy_from_slice(&ip.octets());
-                (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, size_of::<libc::in6_pktinfo>())
-            }
-        };
-        let len = CONTROL_HEADER_LEN + info_len;
-        Self {
-            header: libc::cmsghdr { cmsg_len: len, cmsg_level: level, cmsg_type: kind },
-            info,
-            len: len.next_multiple_of(8),
-        }
-    }
-
-    /// What `msg_control` and `msg_controllen` want.
-    fn as_raw(&mut self) -> (*mut libc::c_void, usize) {
-        ((&raw mut *self).cast(), self.len)
-    }
-}
-
-const _: () = assert!(size_of::<libc::cmsghdr>() == CONTROL_HEADER_LEN);
-
 /// A received datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
@@ -387,68 +349,6 @@ impl ReceiveBatch {
         let (destination, stamp) = read_control(&slot.control[..slot.control_len.min(CONTROL_LEN)]);
         Received { bytes, source: read_name(&slot.name[..slot.name_len.min(slot.name.len())]), destination, stamp }
     }
-}
-
-/// Reads `struct sockaddr_in` or `sockaddr_in6`.
-fn read_name(name: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(*name.first_chunk()?);
-    let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
-    let ip: IpAddr = match c_int::from(family) {
-        libc::AF_INET => (*name.get(4..)?.first_chunk::<4>()?).into(),
-        libc::AF_INET6 => (*name.get(8..)?.first_chunk::<16>()?).into(),
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
-/// Finds packet information and timestamp among control messages.
-fn read_control(control: &[u8]) -> (Option<IpAddr>, Option<Duration>) {
-    let (mut destination, mut stamp) = (None, None);
-    for ControlMessage { level, kind, data } in (ControlMessages { rest: control }) {
-        match (level, kind) {
-            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => stamp = read_timespec(data),
-            // in_pktinfo: the destination in the datagram's header is the last of the three fields.
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                destination = data.get(8..).and_then(<[u8]>::first_chunk::<4>).map(|ip| IpAddr::from(*ip));
-            }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                destination = data.first_chunk::<16>().map(|ip| IpAddr::from(*ip));
-            }
-            _ => {}
-        }
-    }
-    (destination, stamp)
-}
-
-struct ControlMessage<'a> {
-    level: c_int,
-    kind: c_int,
-    data: &'a [u8],
-}
-
-/// Walks `struct cmsghdr`s, each padded to a multiple of eight.
-struct ControlMessages<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for ControlMessages<'a> {
-    type Item = ControlMessage<'a>;
-
-    fn next(&mut self) -> Option<ControlMessage<'a>> {
-        let (header, _) = self.rest.split_first_chunk::<CONTROL_HEADER_LEN>()?;
-        let len = usize::from_ne_bytes(*header.first_chunk()?);
-        let level = c_int::from_ne_bytes(*header[8..].first_chunk()?);
-        let kind = c_int::from_ne_bytes(*header[12..].first_chunk()?);
-        let data = self.rest.get(CONTROL_HEADER_LEN..len)?;
-        self.rest = self.rest.get(len.next_multiple_of(8)..).unwrap_or_default();
-        Some(ControlMessage { level, kind, data })
-    }
-}
-
-fn read_timespec(data: &[u8]) -> Option<Duration> {
-    let seconds = i64::from_ne_bytes(*data.first_chunk()?);
-    let nanoseconds = i64::from_ne_bytes(*data.get(8..)?.first_chunk()?);
-    Some(Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?))
 }
 
 fn slots(datagram_len: usize) -> usize {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use lab::{BEACON_PORT, Host, Nat, RELAY_V4, RELAY_V4_SECOND, RELAY_V6, RELAY_V6_SECOND, STUN_PORT, World, evidence};
 
+const VERDICT_WITHIN: Duration = Duration::from_secs(60);
+
 /// RFC 8489 section 5: type Binding, no attributes, magic cookie, transaction id.
 const BINDING_REQUEST: &[u8] = b"\x00\x01\x00\x00\x21\x12\xa4\x42twelve-bytes";
 const BINDING_SUCCESS: &[u8] = b"\x01\x01";
@@ -19,7 +21,9 @@ fn a_stun_client_learns_its_address_over_ipv4_and_ipv6() {
     let _appliance = world.appliance();
     let host = world.host("client");
     for relay in [IpAddr::V4(RELAY_V4), IpAddr::V6(RELAY_V6)] {
-        let printed = run(&host, &["turnutils_stunclient", &relay.to_string()]);
+        // The client goes on to ask for RESPONSE-PORT and waits for ever at that port, also when told that a server
+        // does not do that (it invites reflection); by then it has printed its address.
+        let printed = run(&host, Duration::from_secs(3), &["turnutils_stunclient", &relay.to_string()]);
         let own = if relay.is_ipv4() { host.v4().to_string() } else { host.v6().to_string() };
         let line = printed.lines().find(|line| line.contains("UDP reflexive addr"));
         let line = line.unwrap_or_else(|| panic!("no reflexive address from {relay}: {printed}"));
@@ -33,7 +37,7 @@ fn nat_discovery_recognises_every_nat() {
     let Some(world) = World::open() else { return };
     let _appliance = world.appliance();
     behind_every_nat(&world, |nat, host| {
-        let printed = run(host, &["turnutils_natdiscovery", "-m", "-f", &RELAY_V4.to_string()]);
+        let printed = run(host, VERDICT_WITHIN, &["turnutils_natdiscovery", "-m", "-f", &RELAY_V4.to_string()]);
         let (mapping, filtering) = rfc5780_names(nat);
         for verdict in [format!("NAT with {mapping} Mapping!"), format!("NAT with {filtering} Filtering!")] {
             assert!(printed.contains(&verdict), "{nat:?}: no `{verdict}` in {printed}");
@@ -46,10 +50,10 @@ fn nat_discovery_recognises_every_nat() {
 fn the_classic_client_recognises_every_nat() {
     let Some(world) = World::open() else { return };
     let _appliance = world.appliance();
-    let open = run(&world.host("open"), &["stun", &RELAY_V4.to_string()]);
+    let open = run(&world.host("open"), VERDICT_WITHIN, &["stun", &RELAY_V4.to_string()]);
     assert!(open.contains("Primary: Open"), "not behind anything: {open}");
     behind_every_nat(&world, |nat, host| {
-        let printed = run(host, &["stun", &RELAY_V4.to_string()]);
+        let printed = run(host, VERDICT_WITHIN, &["stun", &RELAY_V4.to_string()]);
         let verdict = rfc3489_name(nat);
         assert!(printed.contains(verdict), "{nat:?}: no `{verdict}` in {printed}");
         evidence(format!("stun behind {nat:?}: {verdict}"));
@@ -107,9 +111,10 @@ fn rfc3489_name(nat: Nat) -> &'static str {
     }
 }
 
-/// Runs a client to its end; these tools report their verdict as exit status, so only the text counts.
-fn run(host: &Host, command: &[&str]) -> String {
-    let output = host.namespace().command("timeout").arg("60").args(command).output().expect("ip can be run");
+/// Runs a client to its end, or for so long; these tools report their verdict as exit status, so only the text counts.
+fn run(host: &Host, within: Duration, command: &[&str]) -> String {
+    let mut bounded = host.namespace().command("timeout");
+    let output = bounded.arg(within.as_secs().to_string()).args(command).output().expect("ip can be run");
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

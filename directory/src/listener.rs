@@ -38,8 +38,10 @@ const OTHER_FILES: u64 = 256;
 pub fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<StdListener>> {
     let bind = |address: &SocketAddr| {
         bind_one(*address).with_context(|| {
+            // Embedded in `pilot-relay`, the flag has another name.
             format!(
-                "cannot listen on {address}; stop the program that uses it, or choose another address with --listen"
+                "cannot listen on {address}; stop the program that uses it, or choose another address with \
+                 --listen (pilot-relay: --registry)"
             )
         })
     };

@@ -1,0 +1,279 @@
+//! `pilot-relay` as its user meets it: what it prints, what it refuses and how, how it ends.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Every part of the appliance at a free port of loopback.
+const ANYWHERE: [&str; 8] =
+    ["--beacon", "127.0.0.1:0", "--stun", "127.0.0.1:0", "--registry", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+/// The last words of the welcome.
+const COMMAND: &str = "pilot-daemon ";
+
+/// An empty folder for one test.
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli").join(name);
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn program<'a>(data_dir: &Path, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pilot-relay"));
+    command.arg("--data-dir").arg(data_dir).args(arguments);
+    command.env("RUST_LOG", "error").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+/// What the program has said by its end; one that does not come to an end is killed.
+fn end(child: Child) -> Output {
+    let pid = pid(&child);
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || done.send(child.wait_with_output()));
+    let Ok(output) = is_done.recv_timeout(PATIENCE) else {
+        let _ = kill(pid, Signal::SIGKILL);
+        panic!("it still runs after {PATIENCE:?}");
+    };
+    output.unwrap()
+}
+
+/// Runs a program that is expected to end by itself.
+fn run(mut command: Command) -> Output {
+    end(command.spawn().unwrap())
+}
+
+/// The one line a refusal consists of.
+fn refusal(name: &str, arguments: &[&str]) -> String {
+    let output = run(program(&folder(name), arguments.iter().copied()));
+    one_line(&output)
+}
+
+fn one_line(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(!output.status.success(), "accepted: {text}");
+    assert!(output.status.code().is_some(), "ended by a signal: {}", output.status);
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    assert!(!text.contains("panicked") && !text.contains("os error 0"), "{text}");
+    text
+}
+
+/// `ANYWHERE` with another value for one flag.
+fn anywhere_but<'a>(flag: &str, value: &'a str) -> Vec<&'a str> {
+    let at = ANYWHERE.iter().position(|argument| *argument == flag).expect("one of the address flags");
+    let mut arguments: Vec<&str> = ANYWHERE.to_vec();
+    arguments[at + 1] = value;
+    arguments
+}
+
+/// The appliance at work, and what it has printed.
+struct Appliance {
+    /// `None` once its end is waited for.
+    child: Option<Child>,
+    welcome: Vec<String>,
+}
+
+impl Appliance {
+    fn start(data_dir: &Path, arguments: &[&str]) -> Self {
+        let mut child = program(data_dir, arguments.iter().copied()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut started = Self { child: Some(child), welcome: Vec::new() };
+        let (print, printed) = mpsc::channel();
+        std::thread::spawn(move || lines.try_for_each(|line| print.send(line)));
+        while !started.welcome.last().is_some_and(|line| line.trim_start().starts_with(COMMAND)) {
+            match printed.recv_timeout(PATIENCE) {
+                Ok(line) => started.welcome.push(line),
+                Err(error) => {
+                    let last_words = started.last_words();
+                    panic!("{error} after {:#?}; {last_words}", started.welcome);
+                }
+            }
+        }
+        started
+    }
+
+    fn last_words(&mut self) -> String {
+        let Some(mut child) = self.child.take() else { return String::new() };
+        let _ = child.kill();
+        String::from_utf8_lossy(&end(child).stderr).into_owned()
+    }
+
+    /// What stands behind a name in the welcome.
+    fn value(&self, name: &str) -> &str {
+        let line = self.welcome.iter().find_map(|line| line.trim_start().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {:#?}", self.welcome)).trim()
+    }
+
+    fn address(&self, name: &str) -> SocketAddr {
+        let text = self.value(name).trim_start_matches("http://");
+        text.parse().unwrap_or_else(|error| panic!("{name} is {text}: {error}"))
+    }
+
+    /// The flags that start another one at the same ports.
+    fn same_ports(&self) -> Vec<String> {
+        [("--beacon", "beacon"), ("--stun", "stun"), ("--registry", "directory"), ("--http", "admin")]
+            .into_iter()
+            .flat_map(|(flag, name)| [flag.to_owned(), self.address(name).to_string()])
+            .collect()
+    }
+
+    fn end_by(mut self, signal: Signal) -> ExitStatus {
+        let child = self.child.take().expect("it runs until here");
+        kill(pid(&child), signal).unwrap();
+        end(child).status
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        self.last_words();
+    }
+}
+
+/// Asks the beacon where we are, as a daemon does.
+fn is_answered(beacon: SocketAddr) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.send_to(&[0x01, 0, 0, 0, 0], beacon).unwrap();
+    let mut answer = [0; 64];
+    let (len, from) = socket.recv_from(&mut answer).unwrap();
+    assert_eq!((from, answer[0]), (beacon, 0x02), "{:02x?}", &answer[..len]);
+}
+
+fn get(admin: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    text
+}
+
+#[test]
+fn the_welcome_says_where_everything_is_and_how_to_point_a_daemon_here() {
+    let data_dir = folder("welcome");
+    let appliance = Appliance::start(&data_dir, &ANYWHERE);
+    let (beacon, directory) = (appliance.address("beacon"), appliance.address("directory"));
+    assert_eq!(appliance.value("data"), data_dir.display().to_string());
+    let command = appliance.welcome.last().unwrap().trim();
+    assert_eq!(command, format!("pilot-daemon -registry {directory} -beacon {beacon}"));
+    assert!(appliance.value("memory").contains("MiB"));
+    is_answered(beacon);
+    TcpStream::connect(directory).unwrap();
+    assert!(get(appliance.address("admin"), "/healthz").ends_with("ok\n"));
+    let metrics = get(appliance.address("admin"), "/metrics");
+    assert!(metrics.contains("pilot_relay_datagrams_answered_total"), "{metrics}");
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+}
+
+#[test]
+fn it_ends_on_request_and_the_same_ports_serve_again_at_once() {
+    let data_dir = folder("again");
+    let mut appliance = Appliance::start(&data_dir, &ANYWHERE);
+    for (signal, is_success) in [(Signal::SIGTERM, true), (Signal::SIGINT, true), (Signal::SIGKILL, false)] {
+        is_answered(appliance.address("beacon"));
+        let ports = appliance.same_ports();
+        assert_eq!(appliance.end_by(signal).success(), is_success, "{signal}");
+        appliance = Appliance::start(&data_dir, &ports.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    is_answered(appliance.address("beacon"));
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+}
+
+#[test]
+fn a_busy_port_is_named_with_the_flag_to_change() {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (udp, tcp) = (udp.local_addr().map(|a| (a.to_string(), udp)), tcp.local_addr().map(|a| (a.to_string(), tcp)));
+    let ((udp, _holds_udp), (tcp, _holds_tcp)) = (udp.unwrap(), tcp.unwrap());
+    for (flag, address) in [("--beacon", &udp), ("--stun", &udp), ("--registry", &tcp), ("--http", &tcp)] {
+        let line = refusal("busy", &anywhere_but(flag, address));
+        assert!(line.contains(address.as_str()) && line.contains(flag), "{line}");
+    }
+}
+
+#[test]
+fn an_address_of_another_host_is_named_with_the_flag_to_change() {
+    for flag in ["--beacon", "--stun", "--registry", "--http"] {
+        let line = refusal("foreign", &anywhere_but(flag, "198.51.100.1:0"));
+        assert!(line.contains("198.51.100.1") && line.contains(flag), "{line}");
+    }
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused_with_what_to_write_instead() {
+    for (arguments, hint) in [
+        (&["--exempt", "10.0.0.0/99"][..], "--exempt"),
+        (&["--exempt", "everyone"], "--exempt"),
+        (&["--shards", "0"], "--shards must lie between 1 and"),
+        (&["--shards", "100000"], "--shards must lie between 1 and"),
+        (&["--sessions-max", "0"], "--sessions-max must lie between 1 and"),
+        (&["--beacon", "off", "--stun", "off", "--registry", "off"], "leave one of them on"),
+        (&["--advertise", "no such host"], "--advertise"),
+    ] {
+        let off = if arguments[0] == "--beacon" { &[][..] } else { &ANYWHERE[..] };
+        let line = refusal("nonsense", &[off, arguments].concat());
+        assert!(line.contains(hint), "{arguments:?}: {line}");
+    }
+}
+
+#[test]
+fn wrong_flags_are_refused_with_what_to_write_instead() {
+    for (arguments, hint) in [
+        (&["--bacon", "127.0.0.1:0"][..], "--beacon"),
+        (&["--beacon", "127.0.0.1"], "ADDRESS:PORT"),
+        (&["--beacon"], "ADDR"),
+        (&["--admission", "closed"], "grace"),
+        (&["--cpus", "3-1"], "0-3,8"),
+        (&["--tls-cert", "cert.pem"], "--tls-key"),
+    ] {
+        let output = run(program(&folder("flags"), arguments.iter().copied()));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.starts_with("error: ") && text.contains(hint), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_used_is_named() {
+    let inside = folder("no-folder");
+    let file = inside.join("a-file");
+    fs::write(&file, "").unwrap();
+    let line = one_line(&run(program(&file.join("below"), ANYWHERE)));
+    assert!(line.contains("a-file/below") && line.contains("--data-dir"), "{line}");
+
+    let appliance = Appliance::start(&inside, &ANYWHERE);
+    let line = one_line(&run(program(&inside, ANYWHERE)));
+    assert!(line.contains(&inside.display().to_string()), "a folder in use: {line}");
+    is_answered(appliance.address("beacon"));
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+}
+
+#[test]
+fn parts_can_be_switched_off() {
+    let data_dir = folder("off");
+    let off = |flags: &[&'static str]| {
+        let mut arguments = ANYWHERE.to_vec();
+        for flag in flags {
+            let at = arguments.iter().position(|argument| argument == flag).unwrap();
+            arguments[at + 1] = "off";
+        }
+        arguments
+    };
+    let appliance = Appliance::start(&data_dir, &off(&["--stun", "--http"]));
+    assert_eq!((appliance.value("stun"), appliance.value("admin")), ("off", "off"));
+    is_answered(appliance.address("beacon"));
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+}

@@ -6,7 +6,8 @@
 //! | discover, id 0 | answered, never stored |
 //! | discover, unknown id | answered; stored only where no directory can say (then at the lowest grade) |
 //! | discover, known id | stored or contested by grade; the answer always carries the true source |
-//! | relay | the source must be the sender's endpoint; from a proven address of the sender it is also a claim |
+//! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, as a discover would be, but begins a
+//! session only from a proven address |
 //! | punch | same source rule; never teaches an endpoint |
 //! | `PILP` | evidence in a contest, or nothing |
 //! | STUN | answered by [`crate::stun`] |
@@ -453,7 +454,8 @@ impl Server {
         if within { Ok(Some(slot)) } else { Err(DropReason::SenderBudget) }
     }
 
-    /// A packet that does not come from the sender's endpoint: from a proven address it claims the id.
+    /// A packet that does not come from the sender's endpoint. The sender may have moved: a daemon that roams in the
+    /// middle of a transfer says so by a discover only up to a minute later.
     fn admit_moved_sender(
         &mut self,
         now: Time,
@@ -461,7 +463,7 @@ impl Server {
         node: NodeId,
         held: Option<Session>,
     ) -> Result<Slot, DropReason> {
-        if !node.is_node() || !self.membership.proves(node, from.remote.ip) {
+        if !self.may_claim_by_relay(now, from, node, held) {
             return Err(DropReason::SourceMismatch);
         }
         let extended = held.is_some_and(|session| session.extended);
@@ -475,20 +477,24 @@ impl Server {
     /// Several nodes may share a socket, and a merged receive is steered by its first datagram: the sender may belong
     /// to another shard. Its session is read there; the source address pays.
     fn admit_foreign_sender(&mut self, now: Time, from: Path, sender: NodeId) -> Result<(), DropReason> {
-        match self.sessions.find(sender) {
-            Some(session) if session.path.remote == from.remote => {
-                let within = self.foreign.charge(&self.rules.prefix_packets, from.remote.ip, now, 1);
-                if within { Ok(()) } else { Err(DropReason::PrefixBudget) }
-            }
-            held => {
-                if sender.is_node() && self.membership.proves(sender, from.remote.ip) {
-                    let extended = held.is_some_and(|session| session.extended);
-                    let claim = Claim { node: sender, path: from, extended };
-                    self.push_handoff(self.sessions.owner(sender), Handoff::Claim(claim));
-                }
-                Err(DropReason::SourceMismatch)
-            }
+        let held = self.sessions.find(sender);
+        if held.is_some_and(|session| session.path.remote == from.remote) {
+            let within = self.foreign.charge(&self.rules.prefix_packets, from.remote.ip, now, 1);
+            return if within { Ok(()) } else { Err(DropReason::PrefixBudget) };
         }
+        if self.may_claim_by_relay(now, from, sender, held) {
+            let extended = held.is_some_and(|session| session.extended);
+            let claim = Claim { node: sender, path: from, extended };
+            self.push_handoff(self.sessions.owner(sender), Handoff::Claim(claim));
+        }
+        Err(DropReason::SourceMismatch)
+    }
+
+    /// From a proven address always; from another only against a holder, who is asked first, and at the price of a
+    /// discover, which would achieve the same.
+    fn may_claim_by_relay(&mut self, now: Time, from: Path, node: NodeId, held: Option<Session>) -> bool {
+        let proven = node.is_node() && self.membership.proves(node, from.remote.ip);
+        proven || (held.is_some() && self.may_be_stored(node) && self.charge_control(now, from))
     }
 
     fn charge_unknown(&mut self, now: Time, sender: Option<Slot>) {

@@ -8,7 +8,7 @@ use relay::server::{Action, Admission, Rules};
 use wire::NodeId;
 use wire::beacon::Message;
 
-use super::world::{BEACON, World, sent};
+use super::world::{BEACON, World, encode, sent};
 
 const OWNER: &str = "198.18.1.1:4001";
 const SQUATTER: &str = "198.18.6.6:666";
@@ -50,7 +50,23 @@ fn a_squatter_that_comes_later_gets_an_answer_but_not_the_id() {
         assert_eq!(world.place(1).as_deref(), Some(OWNER));
         world.take_sent();
     }
-    assert_eq!(world.relay(SQUATTER, 1, 2, b"x"), Action::Drop(DropReason::SourceMismatch));
+    assert_eq!(world.relay(SQUATTER, 1, 2, b"x"), Action::Drop(DropReason::SourceContested));
+}
+
+#[test]
+fn an_owner_that_roams_in_the_middle_of_a_transfer_is_served_within_two_seconds() {
+    for shard in [0, 1] {
+        let mut world = World::with_directory(2);
+        world.prove(1, &["198.18.1.1"]);
+        world.discover(OWNER, 1);
+        world.discover("198.18.1.2:4002", 2);
+        let roamed = "198.18.7.7:9";
+        let packet = encode(Message::Relay { sender: NodeId(1), dest: NodeId(2), inner: b"x" });
+        assert!(matches!(world.receive_on(shard, BEACON, roamed, &packet), Action::Drop(_)));
+        world.pass(Duration::from_secs(2));
+        assert!(matches!(world.receive_on(shard, BEACON, roamed, &packet), Action::Forward { .. }), "shard {shard}");
+        assert_eq!(world.place(1).as_deref(), Some(roamed));
+    }
 }
 
 #[test]

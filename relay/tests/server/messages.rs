@@ -115,7 +115,8 @@ fn nobody_relays_in_anothers_name() {
     world.discover(ALICE, 1);
     world.discover(BOB, 2);
     world.take_sent();
-    assert_eq!(world.relay("198.18.9.9:1", 1, 2, b"x"), Action::Drop(DropReason::SourceMismatch));
+    assert_eq!(world.relay("198.18.9.9:1", 1, 2, b"x"), Action::Drop(DropReason::SourceContested));
+    assert!(!world.take_sent().iter().any(|sent| sent.to == BOB.parse().unwrap()), "and it does not arrive");
     assert_eq!(world.relay("198.18.9.9:1", 3, 2, b"x"), Action::Drop(DropReason::SourceMismatch));
     assert_eq!(world.relay(ALICE, 1, 8, b"x"), Action::Drop(DropReason::UnknownDestination));
     assert_eq!(world.relay(ALICE, 1, u32::MAX, b"x"), Action::Drop(DropReason::UnknownDestination));

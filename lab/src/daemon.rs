@@ -95,6 +95,12 @@ impl PingReport {
     pub fn answered(&self) -> usize {
         self.round_trips_ms.len()
     }
+
+    /// The longest round trip of an answered ping.
+    #[must_use]
+    pub fn slowest(&self) -> Duration {
+        Duration::from_secs_f64(self.round_trips_ms.iter().fold(0.0, |slowest, &one| one.max(slowest)) / 1000.0)
+    }
 }
 
 impl fmt::Display for PingReport {

@@ -130,7 +130,7 @@ fn ten_thousand_idle_connections_cost_little_and_stop_nobody() {
         // From one address of the network: it gets its share, and the neighbours keep theirs.
         let idle = IdleConnections::open(&world.host("hoarder"), RELAY_V4, IDLE_CONNECTIONS);
         assert_directory_serves(&world);
-        evidence(format!("one address opened {} connections and kept nobody out", idle.count));
+        evidence(format!("one address connected {} times and kept nobody out", idle.count));
     });
     assert!(appliance.is_running(), "the appliance is gone:\n{}", appliance.log_tail());
 }

@@ -27,6 +27,8 @@ use crate::metrics::CloseReason;
 const IDLE_BYTES: usize = 512;
 /// What a connection may hold without asking.
 const FREE_BYTES: usize = 8 * 1024;
+/// How much larger a buffer becomes that was filled.
+const GROWTH: usize = 4;
 /// How far the buffer of a connection grows that keeps it full.
 const BUSY_BYTES: usize = 256 * 1024;
 /// What all connections may hold beyond their free bytes.
@@ -98,6 +100,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         shutdown,
         rate: ConnectionRate::new(limits.requests_per_connection_per_second, limits.arrivals_per_connection_max),
         received: Vec::new(),
+        filled: false,
         counted: 0,
         share: Share { budget: Arc::clone(budget), bytes: 0 },
         frame_due: None,
@@ -121,6 +124,8 @@ struct Connection<'a, S> {
     shutdown: watch::Receiver<bool>,
     rate: ConnectionRate,
     received: Vec<u8>,
+    /// The last read filled the buffer, so there may be more to read than it holds.
+    filled: bool,
     /// How many of the received bytes are complete requests that have been counted as arrivals.
     counted: usize,
     share: Share,
@@ -180,7 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         match read {
             Err(_) => Err(End::Closed(CloseReason::IdleTimeout)),
             Ok(Ok(0) | Err(_)) => Err(End::Over),
-            Ok(Ok(_)) => self.count_arrivals(),
+            Ok(Ok(_)) => {
+                self.filled = self.received.len() == self.received.capacity();
+                self.count_arrivals()
+            }
         }
     }
 
@@ -195,16 +203,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         if calm { Ok(()) } else { Err(End::Closed(CloseReason::RateLimited)) }
     }
 
-    /// Makes room to read into: for the frame that has begun, or twice what was filled last.
+    /// Makes room to read into: more than last time if that was filled, up to what a busy connection or the frame
+    /// that has begun needs.
     fn make_room(&mut self) -> Result<(), End> {
         let (length, capacity) = (self.received.len(), self.received.capacity());
-        if length < capacity {
-            return Ok(());
-        }
         let frame =
             self.received.first_chunk::<LENGTH_BYTES>().map_or(0, |length| u32::from_be_bytes(*length) as usize);
         let frame = frame.min(MESSAGE_BYTES_MAX) + LENGTH_BYTES;
-        let wanted = (capacity * 2).clamp(IDLE_BYTES, BUSY_BYTES.max(frame)).max(length + 1);
+        let wanted = (capacity * GROWTH).clamp(IDLE_BYTES, BUSY_BYTES.max(frame)).max(length + 1);
+        if length < capacity && (!self.filled || wanted <= capacity) {
+            return Ok(());
+        }
         if !self.share.fit(wanted) {
             return Err(End::Closed(CloseReason::NoMemory));
         }

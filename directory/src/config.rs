@@ -95,7 +95,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 20_000,
+            connections_max: 16_384,
             connections_per_ip_max: 1024,
             nodes_max: 2_000_000,
             requests_per_ip_per_second: 100,

@@ -1,6 +1,8 @@
 //! The directory over real sockets: framing, deadlines, limits, TLS, restart. Every wait is for an event, and every
 //! socket has a deadline, so a failure is an error and not a hang.
 
+mod program;
+
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

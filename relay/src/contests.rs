@@ -30,8 +30,9 @@ struct Patience {
 
 /// Among equals: two tries within a second.
 const EQUALS: Patience = Patience { tries: 2, interval: Duration::from_millis(500) };
-/// A candidate of a lower grade has to outwait a holder that misses more than an unlucky loss or two.
-const LOWER: Patience = Patience { tries: 4, interval: Duration::from_millis(400) };
+/// Against a candidate of a lower grade the holder is asked more often in that second, so that an unlucky loss or two
+/// cannot cost it the id.
+const LOWER: Patience = Patience { tries: 4, interval: Duration::from_millis(250) };
 
 /// A wish to hold an id at an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -49,16 +49,13 @@ pub fn programs() -> Option<Programs> {
         "the laboratory makes network namespaces: run it as root, or set PILOT_LAB_SKIP=1 to pass it by"
     );
     for (command, package) in COMMANDS {
-        assert!(on_path(command), "the command `{command}` is missing: apt-get install {package}");
+        assert!(on_path(command), "`{command}` is not on PATH: apt-get install {package}, or add /usr/sbin to PATH");
     }
     Some(Programs { pilot_relay: pilot_relay(), pilot_daemon: pilot("pilot-daemon"), pilotctl: pilot("pilotctl") })
 }
 
 fn on_path(command: &str) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")])
-        .any(|dir| dir.join(command).is_file())
+    env::split_paths(&env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(command).is_file())
 }
 
 /// The appliance named by `PILOT_RELAY_BIN`, else the one built last in the target folder of this test program.

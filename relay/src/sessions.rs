@@ -267,3 +267,49 @@ impl Sessions {
         &self.table.parts[self.shard]
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+
+    /// Two ids with the same home in a table of two slots.
+    const FIRST: NodeId = NodeId(1);
+    const SECOND: NodeId = NodeId(3);
+    /// Switches from one thread to the other in the middle of its work; each more multiplies the time by ten.
+    const PREEMPTIONS_MAX: usize = 3;
+
+    /// A session that tells whose it is.
+    fn session(node: NodeId) -> Session {
+        let remote =
+            Endpoint { ip: Ipv6Addr::from(u128::from(node.0) << 64 | u128::from(node.0)), port: node.0 as u16 };
+        Session { path: Path { remote, local: LocalId(0) }, extended: false }
+    }
+
+    /// A slot passes from one node to another while a reader looks for both: it finds a node's own session or none.
+    #[test]
+    fn a_reused_slot_never_yields_another_nodes_endpoint() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(PREEMPTIONS_MAX);
+        model.check(|| {
+            let table = Table::new(1, 1);
+            let mut sessions = Sessions::new(Arc::clone(&table), 0);
+            assert_eq!(sessions.slots() as u32, SECOND.0 - FIRST.0, "both ids have the same home");
+            let slot = sessions.insert(FIRST, session(FIRST), Activity::default()).unwrap();
+            let owner = thread::spawn(move || {
+                sessions.remove(slot);
+                let reused = sessions.insert(SECOND, session(SECOND), Activity::default()).unwrap();
+                assert_eq!(reused, slot);
+            });
+            for node in [FIRST, SECOND] {
+                if let Some(found) = table.find(node) {
+                    assert_eq!(found, session(node));
+                }
+            }
+            owner.join().unwrap();
+            assert_eq!(table.find(FIRST), None);
+            assert_eq!(table.find(SECOND), Some(session(SECOND)));
+        });
+    }
+}

@@ -216,9 +216,12 @@ impl Driver {
         for effect in effects {
             match *effect {
                 Effect::Publish(node) => {
-                    let proven = self.service().proven(node).map(<[_]>::to_vec);
-                    match proven {
-                        Some(proven) => self.relay.link.publish(node, &proven),
+                    let known = {
+                        let service = self.service();
+                        service.proven(node).map(|proven| (proven.to_vec(), service.last_endpoint(node)))
+                    };
+                    match known {
+                        Some((proven, last)) => self.relay.link.publish(node, &proven, last),
                         None => self.relay.link.withdraw(node),
                     }
                 }

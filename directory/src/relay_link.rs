@@ -1,7 +1,7 @@
 //! The seam between the directory and a relay: who exists and from where, told to the relay; the relay's addresses,
 //! told to clients. In process now, a link between hosts later.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use wire::NodeId;
 
@@ -11,10 +11,11 @@ pub const PROVEN_MAX: usize = 4;
 /// What a relay offers to the directory that feeds it. Calls come from several threads, never two at once for
 /// `publish` and `withdraw`.
 pub trait RelayLink: Send + Sync + 'static {
-    /// `node` exists and the addresses in `proven` (at most [`PROVEN_MAX`], both families) are its own. Returns once
+    /// `node` exists, the addresses in `proven` (at most [`PROVEN_MAX`], both families) are its own, and `last` is where
+    /// its latest signed registration says it is: where to ask for it when no session of it is left. Returns once
     /// every shard can see it. Called before the answer that made it true is written, whenever the set changes, and at
     /// start for every stored node, before the first connection is accepted.
-    fn publish(&self, node: NodeId, proven: &[IpAddr]);
+    fn publish(&self, node: NodeId, proven: &[IpAddr], last: Option<SocketAddr>);
 
     /// The node has deregistered.
     fn withdraw(&self, node: NodeId);
@@ -34,7 +35,7 @@ pub struct NoRelay {
 }
 
 impl RelayLink for NoRelay {
-    fn publish(&self, _node: NodeId, _proven: &[IpAddr]) {}
+    fn publish(&self, _node: NodeId, _proven: &[IpAddr], _last: Option<SocketAddr>) {}
 
     fn withdraw(&self, _node: NodeId) {}
 

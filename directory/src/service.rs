@@ -27,7 +27,7 @@ mod signature;
 mod trust;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use wire::NodeId;
@@ -182,6 +182,14 @@ impl Service {
     #[must_use]
     pub fn proven(&self, node: NodeId) -> Option<&[IpAddr]> {
         self.nodes.find(node).ok().map(|_| self.proofs.proven(node))
+    }
+
+    /// Where the latest signed registration of `node` says it is.
+    #[must_use]
+    pub fn last_endpoint(&self, node: NodeId) -> Option<SocketAddr> {
+        let fact = &self.nodes.find(node).ok()?.fact;
+        let endpoint: SocketAddr = fact.endpoint.parse().ok()?;
+        (fact.signed_host == Some(endpoint.ip())).then_some(endpoint)
     }
 
     /// Every registered node.

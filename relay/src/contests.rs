@@ -5,6 +5,9 @@
 //! contest in its favour; silence over all tries gives the id to the candidate. This settles NAT rebinding, roaming,
 //! neighbours behind one address and the short-lived sockets with which daemons measure round trips.
 //!
+//! The same question finds a node of which no session is left, after a restart of ours, where it was when it last
+//! registered: a recall. Its answer begins the session; silence changes nothing.
+//!
 //! `PILP` carries no node id, so it may arrive on any shard. Which endpoints are being asked is therefore posted on a
 //! [`Board`] all shards read; the shard that receives the answer passes it on to the one that asked.
 
@@ -34,6 +37,9 @@ const EQUALS: Patience = Patience { tries: 2, interval: Duration::from_millis(50
 /// cannot cost it the id.
 const LOWER: Patience = Patience { tries: 4, interval: Duration::from_millis(250) };
 
+/// A recall: a node that is there answers soon, and the packets that wanted it are sent again by their senders.
+const RECALL: Patience = Patience { tries: 2, interval: Duration::from_millis(500) };
+
 /// A wish to hold an id at an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -45,27 +51,38 @@ pub struct Claim {
     pub extended: bool,
 }
 
-/// One contest under way.
+/// One question under way.
 #[derive(Clone, Copy, Debug)]
 pub struct Contest {
-    /// What the candidate wants.
+    /// What the candidate wants; in a recall, what the answer makes true.
     pub claim: Claim,
     /// How well the candidate is proven.
     pub grade: Grade,
-    /// Where the holder is.
-    pub holder: Path,
+    /// Who is asked: the holder, or where the node was.
+    pub asked: Path,
+    /// What is decided.
+    pub kind: Kind,
     tries_left: u8,
     interval: Duration,
     due: Time,
 }
 
+/// What an answer or silence decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An answer keeps the holder, silence gives the id to the candidate.
+    Contest,
+    /// An answer begins the session, silence ends the matter.
+    Recall,
+}
+
 /// What a contest asks for when it is due.
 #[derive(Clone, Copy, Debug)]
 pub enum Due {
-    /// Ask the holder again.
+    /// Ask again.
     Probe(Path),
-    /// The holder was silent: the candidate wins.
-    Won(Contest),
+    /// The one asked was silent.
+    Silence(Contest),
 }
 
 /// The contests of one shard.
@@ -98,11 +115,21 @@ impl Contests {
     /// Begins a contest for an id that is not contested yet; the caller asks the holder for the first time. `false`
     /// where there is no room, which leaves the holder in place.
     pub fn begin(&mut self, now: Time, claim: Claim, grade: Grade, holder: Path, holder_grade: Grade) -> bool {
-        if self.active.len() == CONTESTS_MAX || !self.board.post(self.shard, &holder.remote) {
+        let patience = if grade < holder_grade { LOWER } else { EQUALS };
+        self.ask(now, claim, grade, holder, Kind::Contest, patience)
+    }
+
+    /// Begins a recall; the caller asks for the first time. `false` where there is no room, or one is under way.
+    pub fn recall(&mut self, now: Time, claim: Claim, grade: Grade) -> bool {
+        self.ask(now, claim, grade, claim.path, Kind::Recall, RECALL)
+    }
+
+    fn ask(&mut self, now: Time, claim: Claim, grade: Grade, asked: Path, kind: Kind, patience: Patience) -> bool {
+        if self.active.len() == CONTESTS_MAX || !self.board.post(self.shard, &asked.remote) {
             return false;
         }
-        let Patience { tries, interval } = if grade < holder_grade { LOWER } else { EQUALS };
-        self.active.push(Contest { claim, grade, holder, tries_left: tries - 1, interval, due: now + interval });
+        let Patience { tries, interval } = patience;
+        self.active.push(Contest { claim, grade, asked, kind, tries_left: tries - 1, interval, due: now + interval });
         true
     }
 
@@ -115,10 +142,10 @@ impl Contests {
         found.is_some()
     }
 
-    /// The holder at `endpoint` has answered: ends its contests one by one, returning the nodes.
-    pub fn answered(&mut self, endpoint: &Endpoint) -> Option<NodeId> {
-        let index = self.active.iter().position(|contest| contest.holder.remote == *endpoint)?;
-        Some(self.take_down(index).claim.node)
+    /// Whoever is at `endpoint` has answered: ends what was asked there, one by one.
+    pub fn answered(&mut self, endpoint: &Endpoint) -> Option<Contest> {
+        let index = self.active.iter().position(|contest| contest.asked.remote == *endpoint)?;
+        Some(self.take_down(index))
     }
 
     /// The shard, this one or another, that awaits an answer from `endpoint`.
@@ -132,11 +159,11 @@ impl Contests {
         let index = self.active.iter().position(|contest| contest.due <= now)?;
         let contest = &mut self.active[index];
         if contest.tries_left == 0 {
-            return Some(Due::Won(self.take_down(index)));
+            return Some(Due::Silence(self.take_down(index)));
         }
         contest.tries_left -= 1;
         contest.due = now + contest.interval;
-        Some(Due::Probe(contest.holder))
+        Some(Due::Probe(contest.asked))
     }
 
     /// When [`Self::poll_due`] next has something.
@@ -147,7 +174,7 @@ impl Contests {
 
     fn take_down(&mut self, index: usize) -> Contest {
         let contest = self.active.swap_remove(index);
-        self.board.clear(self.shard, &contest.holder.remote);
+        self.board.clear(self.shard, &contest.asked.remote);
         contest
     }
 }

@@ -1,21 +1,25 @@
-//! Which nodes exist and which addresses are proven theirs: told by the directory, read by every shard.
+//! Which nodes exist, which addresses are proven theirs and where they were last: told by the directory, read by every
+//! shard.
 //!
 //! A paged array indexed by node id, since the directory hands ids out densely. One record a node, published through a
 //! [`SeqCell`], so that a shard sees an id and its proofs as one set and never waits for the directory. What
 //! [`Membership::publish`] has returned from, every shard sees.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wire::NodeId;
 
-use crate::endpoint::mapped;
+use crate::endpoint::{Endpoint, mapped};
 use crate::seqlock::SeqCell;
 
 /// Proven addresses a node may have.
 pub const PROVEN_MAX: usize = 4;
-const WORDS: usize = PROVEN_MAX * 2;
+/// Where the last endpoint's address and port lie behind the proven addresses; port 0 is none.
+const LAST_IP: usize = PROVEN_MAX * 2;
+const LAST_PORT: usize = LAST_IP + 2;
+const WORDS: usize = LAST_PORT + 1;
 const PAGE_LEN: usize = 1 << 10;
 const PAGES_PER_CHAPTER: usize = 1 << 11;
 const CHAPTERS: usize = 1 << 11;
@@ -63,11 +67,16 @@ impl Membership {
         self.known.load(Ordering::Relaxed)
     }
 
-    /// Records that `node` exists and that `proven` are its own addresses; those beyond [`PROVEN_MAX`] are left out.
-    pub fn publish(&self, node: NodeId, proven: &[IpAddr]) {
+    /// Records that `node` exists, that `proven` are its own addresses (those beyond [`PROVEN_MAX`] are left out), and
+    /// where its latest signed registration says it is.
+    pub fn publish(&self, node: NodeId, proven: &[IpAddr], last: Option<SocketAddr>) {
         let mut words = [0; WORDS];
-        for (pair, ip) in words.chunks_exact_mut(2).zip(proven) {
+        for (pair, ip) in words[..LAST_IP].chunks_exact_mut(2).zip(proven) {
             pair.copy_from_slice(&split(mapped(*ip)));
+        }
+        if let Some(last) = last {
+            words[LAST_IP..LAST_PORT].copy_from_slice(&split(mapped(last.ip())));
+            words[LAST_PORT] = u64::from(last.port());
         }
         self.write(node, KNOWN, words);
     }
@@ -89,7 +98,16 @@ impl Membership {
         let wanted = split(ip);
         self.record(node)
             .and_then(|record| record.read(KNOWN))
-            .is_some_and(|words| wanted != [0, 0] && words.chunks_exact(2).any(|pair| pair == wanted))
+            .is_some_and(|words| wanted != [0, 0] && words[..LAST_IP].chunks_exact(2).any(|pair| pair == wanted))
+    }
+
+    /// Where `node` was when it last registered with a signature.
+    #[must_use]
+    pub fn last_endpoint(&self, node: NodeId) -> Option<Endpoint> {
+        let words = self.record(node)?.read(KNOWN)?;
+        let ip = Ipv6Addr::from(u128::from(words[LAST_IP]) << 64 | u128::from(words[LAST_IP + 1]));
+        let port = u16::try_from(words[LAST_PORT]).ok().filter(|port| *port != 0)?;
+        Some(Endpoint { ip, port })
     }
 
     fn write(&self, node: NodeId, tag: u32, words: [u64; WORDS]) {
@@ -135,14 +153,18 @@ mod tests {
         let ips: [IpAddr; 2] = ["198.18.0.7".parse().unwrap(), "2001:db8::7".parse().unwrap()];
         for node in [NodeId(1), NodeId(1024), NodeId(3_000_000_000), NodeId(u32::MAX - 1)] {
             assert!(!membership.knows(node));
-            membership.publish(node, &ips);
+            membership.publish(node, &ips, None);
             assert!(membership.knows(node));
             assert!(ips.iter().all(|ip| membership.proves(node, mapped(*ip))));
             assert!(!membership.proves(node, mapped("198.18.0.8".parse().unwrap())));
             assert!(!membership.proves(node, Ipv6Addr::UNSPECIFIED));
+            assert_eq!(membership.last_endpoint(node), None);
         }
         assert_eq!(membership.known(), 4);
-        membership.publish(NodeId(1), &ips[..1]);
+        membership.publish(NodeId(1), &ips[..1], Some("198.18.0.9:4001".parse().unwrap()));
+        let last = membership.last_endpoint(NodeId(1)).map(|endpoint| endpoint.to_string());
+        assert_eq!(last.as_deref(), Some("198.18.0.9:4001"));
+        assert!(!membership.proves(NodeId(1), mapped("198.18.0.9".parse().unwrap())), "where it was proves nothing");
         assert!(!membership.proves(NodeId(1), mapped(ips[1])));
         membership.withdraw(NodeId(1));
         assert!(!membership.knows(NodeId(1)));

@@ -96,6 +96,8 @@ labels! {
         Batches = "batches",
         /// Sessions that began.
         SessionsStarted = "sessions_started",
+        /// Sessions found again by asking the node where it last registered.
+        SessionsRecalled = "sessions_recalled",
         /// Sessions that ended in silence.
         SessionsExpired = "sessions_expired",
         /// Sessions that moved to another endpoint.

@@ -6,6 +6,7 @@
 //! | discover, id 0 | answered, never stored |
 //! | discover, unknown id | answered; stored only where no directory can say (then at the lowest grade) |
 //! | discover, known id | stored or contested by grade; the answer always carries the true source |
+//! | relay or punch to a known node without a session | dropped, and the node is asked where it last registered |
 //! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, as a discover would be, but begins a
 //! session only from a proven address |
 //! | punch | same source rule; never teaches an endpoint |
@@ -25,9 +26,9 @@ use wire::codec::Writer;
 use wire::{Format, NodeId};
 
 use crate::admission::{Budget, Prefix, PrefixBudgets};
-use crate::contests::{Board, Claim, Contests, Due};
+use crate::contests::{Board, Claim, Contests, Due, Kind};
 use crate::endpoint::{Endpoint, LocalId, Path};
-use crate::locals::{Locals, Service};
+use crate::locals::{Local, Locals, Service};
 use crate::membership::Membership;
 use crate::metrics::{Counter, Counters, DropReason, Gauge};
 use crate::sessions::{Activity, Full, Grade, Session, Sessions, Slot, Table};
@@ -158,6 +159,8 @@ pub enum Handoff {
     Claim(Claim),
     /// A probed endpoint answered elsewhere.
     Answered(Endpoint),
+    /// The node is wanted and has no session; it may be asked from this local address.
+    Recall(NodeId, LocalId),
     /// Something waits for the node in the directory.
     Notify(NodeId),
     /// The directory has forgotten the node.
@@ -271,7 +274,8 @@ impl Server {
             Handoff::Claim(claim) => {
                 self.claim(now, claim);
             }
-            Handoff::Answered(endpoint) => self.holder_answered(&endpoint),
+            Handoff::Answered(endpoint) => self.answered(now, &endpoint),
+            Handoff::Recall(node, local) => self.recall(now, node, local),
             Handoff::Notify(node) => {
                 if let Some(session) = self.sessions.find(node) {
                     self.push_send(Send::new(session.path, &Message::Notify { kind: 1 }));
@@ -292,10 +296,11 @@ impl Server {
         while let Some(due) = self.contests.poll_due(now) {
             match due {
                 Due::Probe(holder) => self.probe(holder),
-                Due::Won(contest) => {
+                Due::Silence(contest) if contest.kind == Kind::Contest => {
                     self.counters.count(Counter::ContestsWon);
                     self.displace(now, contest.claim, contest.grade);
                 }
+                Due::Silence(_) => {}
             }
         }
         if now >= self.next_sweep {
@@ -334,7 +339,7 @@ impl Server {
         match Format::of(datagram) {
             Format::Beacon => self.control(now, from, datagram, reply),
             Format::Stun => self.stun(from, datagram, reply),
-            Format::Tunnel => self.tunnel_frame(from, datagram),
+            Format::Tunnel => self.tunnel_frame(now, from, datagram),
             Format::Unknown => Action::Drop(DropReason::UnknownType),
         }
     }
@@ -392,6 +397,7 @@ impl Server {
             }
         }
         let Some(session) = self.sessions.find(target) else {
+            self.want(now, target, from.local);
             return Action::Drop(DropReason::UnknownDestination);
         };
         let send = Send::new(session.path, &Message::PunchCommand(from.remote.socket_addr()));
@@ -410,6 +416,7 @@ impl Server {
         };
         let Some(session) = self.sessions.find(dest).filter(|_| dest.is_node()) else {
             self.charge_unknown(now, sender_slot);
+            self.want(now, dest, from.local);
             return Action::Drop(DropReason::UnknownDestination);
         };
         if let Some(slot) = sender_slot {
@@ -515,12 +522,12 @@ impl Server {
         }
     }
 
-    fn tunnel_frame(&mut self, from: Path, datagram: &[u8]) -> Action {
+    fn tunnel_frame(&mut self, now: Time, from: Path, datagram: &[u8]) -> Action {
         if !datagram.starts_with(b"PILP") {
             return Action::Drop(DropReason::UnknownType);
         }
         match self.contests.awaited_by(&from.remote) {
-            Some(shard) if shard == self.shard => self.holder_answered(&from.remote),
+            Some(shard) if shard == self.shard => self.answered(now, &from.remote),
             Some(shard) => self.push_handoff(shard, Handoff::Answered(from.remote)),
             None => return Action::Drop(DropReason::UnsolicitedProbe),
         }
@@ -623,12 +630,51 @@ impl Server {
         }
     }
 
-    fn holder_answered(&mut self, endpoint: &Endpoint) {
-        while let Some(node) = self.contests.answered(endpoint) {
-            self.counters.count(Counter::ContestsHeld);
-            if let Some((slot, _)) = self.sessions.find_own(node) {
-                self.sessions.activity(slot).contested = false;
+    /// A sign of life from an endpoint that was asked for one.
+    fn answered(&mut self, now: Time, endpoint: &Endpoint) {
+        while let Some(contest) = self.contests.answered(endpoint) {
+            let found = self.sessions.find_own(contest.claim.node);
+            match (contest.kind, found) {
+                (Kind::Contest, Some((slot, _))) => {
+                    self.counters.count(Counter::ContestsHeld);
+                    self.sessions.activity(slot).contested = false;
+                }
+                (Kind::Recall, None) => {
+                    self.counters.count(Counter::SessionsRecalled);
+                    self.begin_session(now, contest.claim, contest.grade);
+                }
+                _ => {}
             }
+        }
+    }
+
+    /// Somebody wants to reach a node that has no session.
+    fn want(&mut self, now: Time, node: NodeId, local: LocalId) {
+        if self.membership.last_endpoint(node).is_none() {
+            return;
+        }
+        match self.sessions.owner(node) {
+            owner if owner == self.shard => self.recall(now, node, local),
+            owner => self.push_handoff(owner, Handoff::Recall(node, local)),
+        }
+    }
+
+    /// Asks a node for a sign of life where it last registered, from an address of the right family: the one it is
+    /// wanted through, else the first.
+    fn recall(&mut self, now: Time, node: NodeId, wanted_through: LocalId) {
+        let Some(remote) = self.membership.last_endpoint(node).filter(may_be_asked) else { return };
+        let usable = |local: &Local| {
+            local.present && local.service == Service::Beacon && local.bound.is_ipv4() == remote.socket_addr().is_ipv4()
+        };
+        let local = match self.locals.get(wanted_through) {
+            Some(local) if usable(local) => Some(wanted_through),
+            _ => self.locals.iter().find(|(_, local)| usable(local)).map(|(id, _)| id),
+        };
+        let Some(local) = local else { return };
+        let path = Path { remote, local };
+        let claim = Claim { node, path, extended: false };
+        if self.sessions.find_own(node).is_none() && self.contests.recall(now, claim, self.grade(node, &remote)) {
+            self.probe(path);
         }
     }
 
@@ -670,6 +716,12 @@ impl Server {
             self.counters.count(Counter::MailDropped);
         }
     }
+}
+
+/// Whoever registers names an endpoint of its choice; none of this host's own.
+fn may_be_asked(endpoint: &Endpoint) -> bool {
+    let ip = endpoint.ip();
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
 }
 
 fn encode(reply: &mut [u8; REPLY_MAX], message: &Message<'_>) -> usize {

@@ -6,5 +6,6 @@ mod server {
     mod accounting;
     mod claims;
     mod messages;
+    mod recall;
     mod stun;
 }

@@ -132,13 +132,14 @@ impl Service {
         let mut hostname_error = None;
         if self.may_register(caller, id, signature) {
             let signed_host = signature.and(listen.ip());
+            let last_before = self.last_endpoint(id);
             self.update(id, |fact| describe(fact, caller.ip, &listen, register, signature.is_some()));
             if let Some(signature) = signature {
                 let changed = self.proofs.set_signed_host(id, signed_host);
                 let operation = wire::registry::Operation::Register(register.clone());
                 let first_use = self.prove(caller, id, &operation, signature);
                 debug_assert!(first_use, "replays may not register");
-                if changed {
+                if changed || self.last_endpoint(id) != last_before {
                     self.publish(id);
                 }
             }

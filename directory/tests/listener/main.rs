@@ -390,7 +390,7 @@ impl Recorder {
 }
 
 impl RelayLink for Recorder {
-    fn publish(&self, node: NodeId, proven: &[IpAddr]) {
+    fn publish(&self, node: NodeId, proven: &[IpAddr], _last: Option<SocketAddr>) {
         self.0.lock().unwrap().push(Told::Publish(node, proven.to_vec()));
     }
 

@@ -29,8 +29,8 @@ impl Link {
 }
 
 impl RelayLink for Link {
-    fn publish(&self, node: NodeId, proven: &[IpAddr]) {
-        self.relay.membership().publish(node, proven);
+    fn publish(&self, node: NodeId, proven: &[IpAddr], last: Option<SocketAddr>) {
+        self.relay.membership().publish(node, proven, last);
     }
 
     fn withdraw(&self, node: NodeId) {

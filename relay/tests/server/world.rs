@@ -53,7 +53,7 @@ impl World {
     pub fn with_directory(shards: usize) -> Self {
         let world = Self::new(Admission::Grace, shards);
         world.membership.set_authority(true);
-        (1..10).for_each(|node| world.membership.publish(NodeId(node), &[]));
+        (1..10).for_each(|node| world.membership.publish(NodeId(node), &[], None));
         world
     }
 
@@ -77,7 +77,13 @@ impl World {
 
     pub fn prove(&self, node: u32, ips: &[&str]) {
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
-        self.membership.publish(NodeId(node), &ips);
+        self.membership.publish(NodeId(node), &ips, None);
+    }
+
+    /// The node has registered with a signature, naming this endpoint.
+    pub fn registered_at(&self, node: u32, endpoint: &str) {
+        let endpoint: SocketAddr = endpoint.parse().unwrap();
+        self.membership.publish(NodeId(node), &[endpoint.ip()], Some(endpoint));
     }
 
     /// Delivers a datagram to the shard the steering program would choose.

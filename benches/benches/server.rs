@@ -50,7 +50,7 @@ impl World {
         let mut server = Server::new(rules, 0, &shared, Arc::new(locals()));
         let mut reply = [0; REPLY_MAX];
         for node in (0..count).map(|index| Ids::Dense.node(index)) {
-            membership.publish(node, &[path(node).remote.ip()]);
+            membership.publish(node, &[path(node).remote.ip()], None);
             let mut discover = encode(Message::Discover { node, extended: false });
             server.handle_datagram(Time::default(), path(node), &mut discover, &mut reply);
         }

@@ -29,13 +29,20 @@ fn start(data_dir: &Path) -> Program {
 
 impl Program {
     /// SIGKILL: nothing of the program runs any more.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    fn kill(self) {
+        drop(self);
     }
 
     fn connect(&self) -> Client<TcpStream> {
         Client { stream: plain(self.address) }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Also when a test fails; a program left behind would hold on to the test's output.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

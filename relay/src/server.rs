@@ -9,7 +9,7 @@
 //! | relay or punch to a known node without a session | dropped, and the node is asked where it last registered |
 //! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, as a discover would be, but begins a
 //! session only from a proven address |
-//! | punch | same source rule; never teaches an endpoint |
+//! | punch | same source rule; begins a session only from a proven address, and never moves one |
 //! | `PILP` | evidence in a contest, or nothing |
 //! | STUN | answered by [`crate::stun`] |
 //!
@@ -390,11 +390,8 @@ impl Server {
         target: NodeId,
         reply: &mut [u8; REPLY_MAX],
     ) -> Action {
-        if self.rules.admission != Admission::Open {
-            match self.sessions.find(requester) {
-                Some(session) if session.path.remote == from.remote => self.note_activity(now, requester),
-                _ => return Action::Drop(DropReason::SourceMismatch),
-            }
+        if self.rules.admission != Admission::Open && !self.admit_requester(now, from, requester) {
+            return Action::Drop(DropReason::SourceMismatch);
         }
         let Some(session) = self.sessions.find(target) else {
             self.want(now, target, from.local);
@@ -403,6 +400,24 @@ impl Server {
         let send = Send::new(session.path, &Message::PunchCommand(from.remote.socket_addr()));
         let len = encode(reply, &Message::PunchCommand(session.path.remote.socket_addr()));
         Action::ReplyAndSend { len, send }
+    }
+
+    /// Checks that a punch request comes from its requester. After a restart of ours it may be the first that is heard
+    /// of a node: daemons whose peers are relayed send one every 15 s, and a discover once a minute.
+    fn admit_requester(&mut self, now: Time, from: Path, requester: NodeId) -> bool {
+        match self.sessions.find(requester) {
+            Some(session) => {
+                let own = session.path.remote == from.remote;
+                if own {
+                    self.note_activity(now, requester);
+                }
+                own
+            }
+            None if self.sessions.owns(requester) && self.may_claim_by_relay(now, from, requester, None) => {
+                self.claim(now, Claim { node: requester, path: from, extended: false }) == Outcome::Holds
+            }
+            None => false,
+        }
     }
 
     fn relay(&mut self, now: Time, from: Path, datagram: &mut [u8]) -> Action {

@@ -79,3 +79,18 @@ fn nodes_are_asked_from_an_address_of_their_family_and_never_on_this_host() {
     let probe = Message::PunchCommand("[2001:db8::2]:9001".parse().unwrap());
     assert_eq!(world.take_sent(), [sent("[2001:db8::33]:4003", BEACON_V6, probe)]);
 }
+
+#[test]
+fn a_punch_request_from_a_proven_address_is_a_sign_of_life_too() {
+    let mut world = restarted(1);
+    world.discover(ALICE, 1);
+    world.take_sent();
+    let tunnel = "198.18.1.2:50401";
+    world.message(tunnel, Message::PunchRequest { requester: NodeId(2), target: NodeId(1) });
+    assert_eq!(world.place(2).as_deref(), Some(tunnel));
+    assert_eq!(world.take_sent().len(), 2, "and the punch is brokered");
+    let elsewhere = "198.18.1.2:50999";
+    let punch = Message::PunchRequest { requester: NodeId(2), target: NodeId(1) };
+    assert_eq!(world.message(elsewhere, punch), Action::Drop(DropReason::SourceMismatch));
+    assert_eq!(world.place(2).as_deref(), Some(tunnel), "it moves nothing");
+}

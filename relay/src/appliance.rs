@@ -10,6 +10,7 @@ mod data_dir;
 mod directory_link;
 pub mod logging;
 mod welcome;
+mod whereabouts;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ use self::admin::{Admin, Sources};
 use self::cli::Arguments;
 use self::data_dir::DataDir;
 use self::directory_link::Link;
+use self::whereabouts::Whereabouts;
 
 /// Connections the embedded directory may hold need a file descriptor each.
 const OPEN_FILES_WANTED: u64 = 1 << 20;
@@ -46,12 +48,18 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         None => (None, None),
     };
+    let whereabouts = data_dir.as_ref().map(|data_dir| Whereabouts::in_folder(data_dir.path()));
+    if let Some(whereabouts) = &whereabouts {
+        relay.membership().remember(whereabouts.load());
+    }
     relay.serve()?;
+    let keeper = whereabouts.map(|whereabouts| whereabouts.keep(Arc::clone(&relay))).transpose()?;
     let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone() };
     let admin = settings.http.map(|address| Admin::start(address, sources)).transpose()?;
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
     wait_for_end(&relay, signals)?;
     relay.stop();
+    drop(keeper);
     drop(admin);
     if let Some(directory) = directory.and_then(Arc::into_inner) {
         directory.shutdown();

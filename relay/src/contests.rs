@@ -5,8 +5,7 @@
 //! contest in its favour; silence over all tries gives the id to the candidate. This settles NAT rebinding, roaming,
 //! neighbours behind one address and the short-lived sockets with which daemons measure round trips.
 //!
-//! The same question finds a node of which no session is left, after a restart of ours, where it was when it last
-//! registered: a recall. Its answer begins the session; silence changes nothing.
+//! The same question finds a node of which no session is left, after a restart of ours, where it was before: a recall. Its answer begins the session; silence changes nothing.
 //!
 //! `PILP` carries no node id, so it may arrive on any shard. Which endpoints are being asked is therefore posted on a
 //! [`Board`] all shards read; the shard that receives the answer passes it on to the one that asked.

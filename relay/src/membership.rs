@@ -5,6 +5,7 @@
 //! [`SeqCell`], so that a shard sees an id and its proofs as one set and never waits for the directory. What
 //! [`Membership::publish`] has returned from, every shard sees.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -35,6 +36,8 @@ pub struct Membership {
     /// Whether a directory feeds this; without one every id is possible.
     authority: AtomicBool,
     known: AtomicUsize,
+    /// Where nodes were before a restart.
+    remembered: OnceLock<HashMap<NodeId, Endpoint>>,
     writing: Mutex<()>,
 }
 
@@ -44,6 +47,7 @@ impl Default for Membership {
             chapters: lazy_slots(CHAPTERS),
             authority: AtomicBool::new(false),
             known: AtomicUsize::new(0),
+            remembered: OnceLock::new(),
             writing: Mutex::new(()),
         }
     }
@@ -101,9 +105,18 @@ impl Membership {
             .is_some_and(|words| wanted != [0, 0] && words[..LAST_IP].chunks_exact(2).any(|pair| pair == wanted))
     }
 
-    /// Where `node` was when it last registered with a signature.
+    /// Takes over where nodes were before a restart. Only the first call counts.
+    pub fn remember(&self, endpoints: HashMap<NodeId, Endpoint>) {
+        let _ = self.remembered.set(endpoints);
+    }
+
+    /// Where `node` was before a restart, else when it last registered with a signature. Behind some NATs, and with
+    /// daemons that register a start-up socket, only the first is right.
     #[must_use]
     pub fn last_endpoint(&self, node: NodeId) -> Option<Endpoint> {
+        if let Some(endpoint) = self.remembered.get().and_then(|remembered| remembered.get(&node)) {
+            return Some(*endpoint);
+        }
         let words = self.record(node)?.read(KNOWN)?;
         let ip = Ipv6Addr::from(u128::from(words[LAST_IP]) << 64 | u128::from(words[LAST_IP + 1]));
         let port = u16::try_from(words[LAST_PORT]).ok().filter(|port| *port != 0)?;

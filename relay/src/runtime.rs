@@ -49,6 +49,7 @@ pub enum StartError {
 pub struct Relay {
     mailboxes: Arc<[Mailbox]>,
     published: Vec<Arc<Published>>,
+    table: Arc<Table>,
     membership: Arc<Membership>,
     addresses: Arc<Mutex<Addresses>>,
     /// Sockets that are bound and not served yet, and the changes since.
@@ -97,6 +98,7 @@ impl Relay {
         Ok(Self {
             mailboxes,
             published,
+            table: shared.table,
             membership,
             addresses: Arc::new(Mutex::new(addresses)),
             waiting: Mutex::new(Some((bound, changes))),
@@ -144,6 +146,12 @@ impl Relay {
     #[must_use]
     pub fn counters(&self) -> Vec<Counters> {
         self.published.iter().map(|published| published.snapshot()).collect()
+    }
+
+    /// Every live session, as a cold reader sees them.
+    #[must_use]
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
     /// Tells the shard that owns `node`. A full mailbox drops the message: all of them are hints that come again.

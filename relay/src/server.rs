@@ -6,7 +6,7 @@
 //! | discover, id 0 | answered, never stored |
 //! | discover, unknown id | answered; stored only where no directory can say (then at the lowest grade) |
 //! | discover, known id | stored or contested by grade; the answer always carries the true source |
-//! | relay or punch to a known node without a session | dropped, and the node is asked where it last registered |
+//! | relay or punch to a known node without a session | dropped, and the node is asked where it was last |
 //! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, as a discover would be, but begins a
 //! session only from a proven address |
 //! | punch | same source rule; begins a session only from a proven address, and never moves one |
@@ -665,7 +665,7 @@ impl Server {
 
     /// Somebody wants to reach a node that has no session.
     fn want(&mut self, now: Time, node: NodeId, local: LocalId) {
-        if self.membership.last_endpoint(node).is_none() {
+        if !self.may_be_stored(node) || self.membership.last_endpoint(node).is_none() {
             return;
         }
         match self.sessions.owner(node) {

@@ -116,6 +116,15 @@ impl Table {
         part[slot].read(node.0).map(Session::from_words)
     }
 
+    /// Every live session, in no order. A cold reader's walk: sessions that come and go meanwhile may be missed.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, Session)> + '_ {
+        self.parts.iter().flatten().filter_map(|cell| {
+            let tag = cell.tag();
+            let live = !matches!(tag, EMPTY | TOMBSTONE);
+            live.then(|| cell.read(tag)).flatten().map(|words| (NodeId(tag), Session::from_words(words)))
+        })
+    }
+
     fn probe(&self, node: NodeId) -> impl Iterator<Item = usize> + use<> {
         let len = self.parts[0].len();
         let home = node.0 as usize / self.parts.len() % len;

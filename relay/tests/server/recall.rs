@@ -1,6 +1,8 @@
 //! After a restart no session is left. Daemons say where they are only once a minute; the relay asks those that are
-//! wanted where they last registered.
+//! wanted where they were before, or last registered.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use relay::metrics::{Counter, DropReason};
@@ -32,6 +34,18 @@ fn two_silent_nodes_reach_each_other_within_a_round_trip() {
         assert!(matches!(world.relay(ALICE, 1, 2, b"x"), Action::Forward { .. }));
         assert_eq!(world.counters().get(Counter::SessionsRecalled), 1);
     }
+}
+
+#[test]
+fn where_a_node_was_before_the_restart_counts_more_than_what_it_registered() {
+    let mut world = restarted(1);
+    let tunnel = "198.18.1.2:50401";
+    let before = HashMap::from([(NodeId(2), tunnel.parse::<SocketAddr>().unwrap().into())]);
+    world.membership.remember(before);
+    world.relay(ALICE, 1, 2, b"x");
+    assert_eq!(world.take_sent(), [sent(tunnel, BEACON, Message::PunchCommand(RELAY.parse().unwrap()))]);
+    world.receive(tunnel, b"PILP");
+    assert_eq!(world.place(2).as_deref(), Some(tunnel));
 }
 
 #[test]

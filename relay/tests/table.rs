@@ -38,10 +38,10 @@ enum Step {
 
 /// Ids of shard 1: dense ones, ones that all have the same home, and ones from the far end of the number space.
 fn node() -> impl Strategy<Value = NodeId> {
-    let slots = slots_per_shard(SHARDS, SESSIONS_MAX) as u32;
+    let homes = slots_per_shard(SHARDS, SESSIONS_MAX) as u32 * 3 / 4;
     prop_oneof![
         4 => (0..40u32).prop_map(|index| 2 * index + 1),
-        3 => (0..40u32).prop_map(move |index| 2 * slots * index + 2 * (slots - 1) + 1),
+        3 => (0..40u32).prop_map(move |index| 2 * homes * index + 2 * (homes - 1) + 1),
         1 => (0..40u32).prop_map(|index| u32::MAX - 2 - 2 * index),
     ]
     .prop_map(NodeId)
@@ -148,8 +148,8 @@ proptest! {
 fn colliding_ids_are_found_as_far_as_the_search_goes_and_refused_beyond() {
     let table = Table::new(1, 1000);
     let mut sessions = Sessions::new(Arc::clone(&table), 0);
-    let slots = sessions.slots() as u32;
-    let colliding = |index: u32| NodeId(7 + slots * index);
+    let homes = sessions.slots() as u32 * 3 / 4;
+    let colliding = |index: u32| NodeId(7 + homes * index);
     for index in 0..PROBES_MAX {
         sessions.insert(colliding(index), session(colliding(index), 1), Activity::default()).unwrap();
     }
@@ -161,6 +161,19 @@ fn colliding_ids_are_found_as_far_as_the_search_goes_and_refused_beyond() {
     assert!(sessions.insert(beyond, session(beyond, 1), Activity::default()).is_ok(), "a free slot is used again");
     assert_eq!(table.find(colliding(3)), None);
     assert_eq!(table.find(beyond), Some(session(beyond, 1)));
+}
+
+#[test]
+fn sparse_ids_find_room_among_dense_ones() {
+    let table = Table::new(1, 4096);
+    let mut sessions = Sessions::new(Arc::clone(&table), 0);
+    let dense = (1..=2048).map(NodeId);
+    // An odd factor permutes the numbers of 32 bits.
+    let sparse = (1..=512u32).map(|index| NodeId(index.wrapping_mul(0x9E37_79B1)));
+    for node in dense.chain(sparse) {
+        assert!(sessions.insert(node, session(node, 1), Activity::default()).is_ok(), "no room for {node:?}");
+        assert_eq!(table.find(node), Some(session(node, 1)));
+    }
 }
 
 #[test]
@@ -187,9 +200,9 @@ fn a_reader_never_gets_another_nodes_endpoint() {
     const ROUNDS: u32 = 200_000;
     let table = Table::new(1, 16);
     let mut sessions = Sessions::new(Arc::clone(&table), 0);
-    let slots = sessions.slots() as u32;
+    let homes = sessions.slots() as u32 * 3 / 4;
     // Three nodes with one home share the first slots in turn.
-    let nodes = [1, 1 + slots, 1 + 2 * slots].map(NodeId);
+    let nodes = [1, 1 + homes, 1 + 2 * homes].map(NodeId);
     let done = AtomicBool::new(false);
     let (seen, _) = thread::scope(|scope| {
         let reader = scope.spawn(|| {

@@ -49,11 +49,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         None => (None, None),
     };
     let whereabouts = data_dir.as_ref().map(|data_dir| Whereabouts::in_folder(data_dir.path()));
-    if let Some(whereabouts) = &whereabouts {
-        relay.membership().remember(whereabouts.load());
-    }
+    let before = whereabouts.as_ref().map(Whereabouts::load).unwrap_or_default();
+    relay.membership().remember(before.clone());
     relay.serve()?;
-    let keeper = whereabouts.map(|whereabouts| whereabouts.keep(Arc::clone(&relay))).transpose()?;
+    let keeper = whereabouts.map(|whereabouts| whereabouts.keep(Arc::clone(&relay), before)).transpose()?;
     let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone() };
     let admin = settings.http.map(|address| Admin::start(address, sources)).transpose()?;
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;

@@ -2,7 +2,8 @@
 //!
 //! It is a hint, never a fact: after a restart the relay asks a node that is wanted, and only its answer makes a session
 //! (see [`relay::contests`]). So a lost or torn file costs a minute at most, until daemons say by themselves where they
-//! are, and nothing is flushed to the disk for it.
+//! are, and nothing is flushed to the disk for it. Nodes that have not spoken since the restart stay in the file for as
+//! long as a silent session would live: the next crash may come before their next word.
 //!
 //! ```text
 //! magic=8, then for each session: node=4, address=16 (IPv4 mapped), port=2; integers are big-endian
@@ -10,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::Ipv6Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -18,9 +19,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use relay::Endpoint;
 use relay::metrics::{Counter, Counters};
 use relay::runtime::Relay;
+use relay::{Endpoint, Time};
 use wire::NodeId;
 use wire::codec::Reader;
 
@@ -29,6 +30,8 @@ const MAGIC: &[u8; 8] = b"PRWHERE1";
 const RECORD_BYTES: usize = 4 + 16 + 2;
 /// How stale the file may be.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long silent nodes of before the restart are kept: a session's life.
+const SILENT_FOR: Duration = Duration::from_secs(600);
 
 /// The file of one data folder.
 #[derive(Debug)]
@@ -68,14 +71,19 @@ impl Whereabouts {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn keep(self, relay: Arc<Relay>) -> io::Result<Keeper> {
+    pub fn keep(self, relay: Arc<Relay>, before: HashMap<NodeId, Endpoint>) -> io::Result<Keeper> {
         let (stop, stopped) = mpsc::channel();
         let body = move || {
+            let mut before = before;
+            let started = Time::read_clock();
             let mut written = None;
             loop {
                 let last = stopped.recv_timeout(INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout);
+                if Time::read_clock().since(started) > SILENT_FOR {
+                    before = HashMap::new();
+                }
                 let changes = changes(&relay.counters());
-                if written != Some(changes) && self.write(&relay).is_ok() {
+                if written != Some(changes) && self.write(&merged(&before, &relay)).is_ok() {
                     written = Some(changes);
                 }
                 if last {
@@ -88,8 +96,7 @@ impl Whereabouts {
     }
 
     /// Written beside and renamed, so that a crash leaves the old file or the new.
-    fn write(&self, relay: &Relay) -> io::Result<()> {
-        let sessions = relay.table().iter().map(|(node, session)| (node, session.path.remote));
+    fn write(&self, endpoints: &HashMap<NodeId, Endpoint>) -> io::Result<()> {
         let beside = self.0.with_extension("new");
         let result = fs::OpenOptions::new()
             .write(true)
@@ -97,13 +104,21 @@ impl Whereabouts {
             .truncate(true)
             .mode(0o600)
             .open(&beside)
-            .and_then(|mut file| io::Write::write_all(&mut file, &encode(sessions)))
+            .and_then(|mut file| file.write_all(&encode(endpoints)))
             .and_then(|()| fs::rename(&beside, &self.0));
         if let Err(error) = &result {
             tracing::warn!(file = %self.0.display(), %error, "cannot write the whereabouts of nodes");
         }
         result
     }
+}
+
+/// Where nodes are now, and where those were that have not spoken yet.
+fn merged(before: &HashMap<NodeId, Endpoint>, relay: &Relay) -> HashMap<NodeId, Endpoint> {
+    let mut endpoints = before.clone();
+    endpoints.extend(relay.table().iter().map(|(node, session)| (node, session.path.remote)));
+    endpoints.retain(|node, _| !relay.membership().has_authority() || relay.membership().knows(*node));
+    endpoints
 }
 
 impl Drop for Keeper {
@@ -123,9 +138,10 @@ fn changes(shards: &[Counters]) -> u64 {
     shards.iter().flat_map(of).sum()
 }
 
-fn encode(sessions: impl Iterator<Item = (NodeId, Endpoint)>) -> Vec<u8> {
-    let mut bytes = MAGIC.to_vec();
-    for (NodeId(node), Endpoint { ip, port }) in sessions {
+fn encode(endpoints: &HashMap<NodeId, Endpoint>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(MAGIC.len() + endpoints.len() * RECORD_BYTES);
+    bytes.extend(MAGIC);
+    for (NodeId(node), Endpoint { ip, port }) in endpoints {
         bytes.extend(node.to_be_bytes());
         bytes.extend(ip.octets());
         bytes.extend(port.to_be_bytes());
@@ -154,10 +170,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_damage_is_told_apart() {
         let at = |text: &str| Endpoint::from(text.parse::<SocketAddr>().unwrap());
-        let sessions = [(NodeId(1), at("198.18.0.7:4001")), (NodeId(9), at("[2001:db8::7]:4002"))];
-        let bytes = encode(sessions.into_iter());
-        assert_eq!(decode(&bytes), Some(HashMap::from(sessions)));
-        assert_eq!(decode(&encode(std::iter::empty())), Some(HashMap::new()));
+        let endpoints = HashMap::from([(NodeId(1), at("198.18.0.7:4001")), (NodeId(9), at("[2001:db8::7]:4002"))]);
+        let bytes = encode(&endpoints);
+        assert_eq!(decode(&encode(&HashMap::new())), Some(HashMap::new()));
+        assert_eq!(decode(&bytes), Some(endpoints));
         for cut in (0..bytes.len()).filter(|cut| *cut != MAGIC.len() && *cut != MAGIC.len() + RECORD_BYTES) {
             assert_eq!(decode(&bytes[..cut]), None, "cut at {cut}");
         }

@@ -52,12 +52,12 @@ stage_build() {
     cargo build --release -p relay -p directory -p loadgen
 }
 
-# Real kernels: namespaces, NATs, unmodified Pilot programs, no route out. One scenario at a time: they measure.
+# Real kernels: namespaces, NATs, unmodified Pilot programs, no route out.
 stage_lab() {
     cargo test -p lab --no-run
     local bin=$PWD/$relay_bin pilot=$PWD/target/pilot-venv/bin
     as_root env "PATH=$PATH" "HOME=$HOME" PILOT_RELAY_BIN="$bin" PILOT_BIN_DIR="${PILOT_BIN_DIR:-$pilot}" \
-        PILOT_LAB_FULL="${PILOT_LAB_FULL:-}" cargo test -p lab -- --nocapture --test-threads=1
+        PILOT_LAB_FULL="${PILOT_LAB_FULL:-}" cargo test -p lab -- --nocapture --test-threads="${PILOT_LAB_THREADS:-2}"
 }
 
 # 100 000 peers register through the directory and relay; then the relay's own counters must add up.

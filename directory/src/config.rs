@@ -2,12 +2,12 @@
 //! that keeps its memory finite. Reading flags is left to `main`.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use wire::cidr::Cidr;
 
 /// The port daemons expect a directory on.
 pub const DEFAULT_PORT: u16 = 9000;
@@ -140,74 +140,9 @@ pub(crate) fn digests_equal(one: &[u8; 32], other: &[u8; 32]) -> bool {
     one.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-/// A range of addresses, such as `10.0.0.0/8`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cidr {
-    network: IpAddr,
-    prefix_bits: u8,
-}
-
-impl Cidr {
-    /// `127.0.0.0/8` and `::1/128`.
-    #[must_use]
-    pub fn loopback() -> Vec<Self> {
-        vec![
-            Self { network: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix_bits: 8 },
-            Self { network: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix_bits: 128 },
-        ]
-    }
-
-    /// Whether `ip` is in the range; an IPv4-mapped address counts as IPv4.
-    #[must_use]
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.network, ip.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(ip)) => {
-                (u32::from(network) ^ u32::from(ip)).leading_zeros() >= u32::from(self.prefix_bits)
-            }
-            (IpAddr::V6(network), IpAddr::V6(ip)) => {
-                (u128::from(network) ^ u128::from(ip)).leading_zeros() >= u32::from(self.prefix_bits)
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Text that is no address range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an address range; expected ADDRESS/BITS, such as 10.0.0.0/8 or 2001:db8::/32, or a single address")]
-pub struct CidrError;
-
-impl FromStr for Cidr {
-    type Err = CidrError;
-
-    fn from_str(text: &str) -> Result<Self, CidrError> {
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let network: IpAddr = address.parse().map_err(|_| CidrError)?;
-        let width = if network.is_ipv4() { 32 } else { 128 };
-        let prefix_bits = bits.map_or(Ok(width), |bits| bits.parse().map_err(|_| CidrError))?;
-        if prefix_bits > width {
-            return Err(CidrError);
-        }
-        Ok(Self { network, prefix_bits })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_range_holds_its_addresses_and_no_others() {
-        let range: Cidr = "10.1.0.0/16".parse().unwrap();
-        for (ip, inside) in [("10.1.255.9", true), ("10.2.0.0", false), ("::ffff:10.1.0.1", true), ("::1", false)] {
-            assert_eq!(range.contains(ip.parse().unwrap()), inside, "{ip}");
-        }
-        let all: Cidr = "::/0".parse().unwrap();
-        assert!(all.contains("2001:db8::1".parse().unwrap()));
-        for wrong in ["", "10.0.0.0/33", "10.0.0.0/", "x/8", "::/129", "10.0.0.0/-1"] {
-            assert_eq!(wrong.parse::<Cidr>(), Err(CidrError), "{wrong:?}");
-        }
-    }
 
     #[test]
     fn an_admin_token_matches_itself_alone_and_does_not_print() {

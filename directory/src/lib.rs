@@ -50,7 +50,7 @@ use metrics::Metrics;
 use service::Service;
 use store::Store;
 
-pub use config::{AdminToken, Cidr, Config, Limits, Tls};
+pub use config::{AdminToken, Config, Limits, Tls};
 pub use relay_link::{NoRelay, RelayLink};
 
 /// How long requests in progress may take once the directory shuts down.

@@ -12,8 +12,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use wire::cidr::Cidr;
 
-use crate::config::{Cidr, Limits};
+use crate::config::Limits;
 use crate::connection::{self, Budget, within};
 use crate::driver::{Driver, Peer};
 use crate::limits::address_unit;

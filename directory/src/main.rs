@@ -9,8 +9,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use directory::config::DEFAULT_PORT;
-use directory::{AdminToken, Cidr, Config, NoRelay, Running, Tls};
+use directory::{AdminToken, Config, NoRelay, Running, Tls};
 use tokio::signal::unix::{SignalKind, signal};
+use wire::cidr::Cidr;
 
 /// The directory of a Pilot network: registrations, names, trust, networks.
 #[derive(Debug, Parser)]

@@ -22,10 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wire::beacon::{self, Message};
+use wire::cidr::Cidr;
 use wire::codec::Writer;
 use wire::{Format, NodeId};
 
-use crate::admission::{Budget, Prefix, PrefixBudgets};
+use crate::admission::{Budget, PrefixBudgets};
 use crate::contests::{Board, Claim, Contests, Due, Kind};
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::locals::{Local, Locals, Service};
@@ -75,7 +76,7 @@ pub struct Rules {
     /// Packets a source prefix may relay for nodes of another shard.
     pub prefix_packets: Budget,
     /// Prefixes that are never charged.
-    pub exempt: Vec<Prefix>,
+    pub exempt: Vec<Cidr>,
     /// Silence after which a session ends.
     pub session_timeout: Duration,
     /// What STUN answers say of the software; nothing by default.

@@ -6,6 +6,7 @@
 //! | module | format | section |
 //! |---|---|---|
 //! | [`address`] | 48-bit addresses, node ids, ports | 1 |
+//! | [`cidr`] | ranges of IP addresses as text | – |
 //! | [`packet`] | the 34-byte packet header and its CRC | 2 |
 //! | [`tunnel`] | daemon to daemon frames: `PILA`, `PILK`, `PILS`, `PILP` | 3 |
 //! | [`beacon`] | discover, punch, relay, deliver, notify | 4 |
@@ -17,6 +18,7 @@
 
 pub mod address;
 pub mod beacon;
+pub mod cidr;
 pub mod codec;
 pub mod crc32;
 pub mod framing;

@@ -8,9 +8,10 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, ValueEnum};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
-use relay::admission::{Budget, Prefix};
+use relay::admission::Budget;
 use relay::config::{Config, SESSIONS_MAX_DEFAULT};
 use relay::server::{Admission, Rules};
+use wire::cidr::Cidr;
 use wire::stun::SOFTWARE_MAX;
 
 use super::data_dir::DataDir;
@@ -90,7 +91,7 @@ pub struct Arguments {
     pub control_packets: u64,
     /// Sources that no limit applies to, in relay and directory; may be repeated [default: loopback]
     #[arg(long, value_name = "CIDR")]
-    pub exempt: Vec<String>,
+    pub exempt: Vec<Cidr>,
     /// What STUN answers say of the software; nothing by default
     #[arg(long, value_name = "TEXT")]
     pub stun_software: Option<String>,
@@ -128,7 +129,6 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// What to hand out as relay addresses, as given.
     pub advertise_text: Vec<String>,
-    exempt: Vec<directory::Cidr>,
     tls: directory::Tls,
     admin_token_file: Option<PathBuf>,
 }
@@ -157,11 +157,7 @@ impl Arguments {
         let beacon_port = beacon.map_or(0, |beacon| beacon.port());
         let advertise =
             self.advertise.iter().map(|text| advertised(text, beacon_port)).collect::<Result<Vec<_>, _>>()?;
-        let exempt = if self.exempt.is_empty() {
-            vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()]
-        } else {
-            self.exempt.clone()
-        };
+        let exempt = if self.exempt.is_empty() { Cidr::loopback() } else { self.exempt };
         let tls = match (self.tls_cert, self.tls_key, self.tls_self_signed) {
             (Some(cert), Some(key), _) => directory::Tls::Files { cert, key },
             (_, _, true) => directory::Tls::SelfSigned,
@@ -174,7 +170,7 @@ impl Arguments {
             sender_bytes: Budget::new(self.sender_bytes, self.sender_bytes / 4),
             prefix_control: Budget::new(self.control_packets, self.control_packets * 4),
             prefix_packets: second(self.sender_packets),
-            exempt: exempt.iter().map(|text| text.parse::<Prefix>().context("--exempt")).collect::<Result<_, _>>()?,
+            exempt,
             stun_software: self.stun_software,
             ..Rules::default()
         };
@@ -192,7 +188,6 @@ impl Arguments {
             http: self.http.resolve(has_ipv6),
             data_dir: self.data_dir,
             advertise_text: self.advertise,
-            exempt: exempt.iter().map(|text| text.parse().context("--exempt")).collect::<Result<_, _>>()?,
             tls,
             admin_token_file: self.admin_token_file,
         })
@@ -227,7 +222,7 @@ impl Settings {
             listen: vec![listen],
             tls: self.tls.clone(),
             admin_token: Some(token),
-            exempt: self.exempt.clone(),
+            exempt: self.relay.rules.exempt.clone(),
             ..directory::Config::new(data_dir.path())
         })
     }

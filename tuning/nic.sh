@@ -1,0 +1,153 @@
+#!/bin/sh
+# Prepares a network interface for pilot-relay: one receive queue a CPU, each queue's interrupt on its CPU, ports in the
+# receive hash, larger rings, merging of datagrams. Why and with which effect: README.md beside this file.
+#
+# Prints what it would do, and what undoes it. With --apply it does it. Nothing survives a reboot.
+set -eu
+
+usage() {
+    cat <<'TEXT'
+usage: nic.sh DEVICE CPUS [--apply]
+  DEVICE  the interface the relay serves, such as eth0
+  CPUS    the CPUs that shall take its interrupts, such as 0-3,8
+  --apply do it; without it, only print
+TEXT
+    exit 2
+}
+
+fail() {
+    echo "nic.sh: $1" >&2
+    exit 1
+}
+
+case $# in 2 | 3) ;; *) usage ;; esac
+device=$1
+cpu_list=$2
+apply=${3:-}
+[ -z "$apply" ] || [ "$apply" = --apply ] || usage
+[ -d "/sys/class/net/$device" ] || fail "there is no interface $device; 'ip -brief link' lists them"
+command -v ethtool >/dev/null || fail "ethtool is missing; on Debian: apt install ethtool"
+if [ -n "$apply" ] && [ "$(id -u)" -ne 0 ]; then fail "--apply needs root"; fi
+
+# 0-3,8 -> one number a line.
+cpus() {
+    echo "$cpu_list" | tr ',' '\n' | while IFS=- read -r first last; do seq "$first" "${last:-$first}"; done
+}
+expr "$cpu_list" : '[0-9][0-9,-]*$' >/dev/null || usage
+cpu_count=$(cpus | wc -l)
+[ "$cpu_count" -gt 0 ] || usage
+for cpu in $(cpus); do
+    [ -d "/sys/devices/system/cpu/cpu$cpu" ] || fail "this host has no CPU $cpu"
+done
+
+# change DO UNDO: both are shell commands.
+undo_file=$(mktemp)
+trap 'rm -f "$undo_file"' EXIT
+change() {
+    echo "  $1"
+    echo "  $2" >>"$undo_file"
+    if [ -n "$apply" ]; then sh -c "$1" || echo "  # refused by the driver; left as it was" >&2; fi
+}
+
+# The value of a named line in one of the two halves (maximums, current) of what ethtool prints.
+maximum() { sed -n '/maximums/,/Current/p' | sed -n "s/^$1:[[:space:]]*//p" | head -n 1; }
+current() { sed -n '/Current/,$p' | sed -n "s/^$1:[[:space:]]*//p" | head -n 1; }
+is_number() { case $1 in '' | *[!0-9]*) return 1 ;; esac; }
+
+queues() {
+    channels=$(ethtool -l "$device" 2>/dev/null) || return 0
+    most=$(echo "$channels" | maximum Combined)
+    now=$(echo "$channels" | current Combined)
+    is_number "$most" && is_number "$now" || return 0
+    wanted=$cpu_count
+    if [ "$wanted" -gt "$most" ]; then wanted=$most; fi
+    if [ "$now" -ne "$wanted" ]; then
+        change "ethtool -L $device combined $wanted" "ethtool -L $device combined $now"
+    fi
+}
+
+rings() {
+    rings=$(ethtool -g "$device" 2>/dev/null) || return 0
+    most=$(echo "$rings" | maximum RX)
+    now=$(echo "$rings" | current RX)
+    is_number "$most" && is_number "$now" || return 0
+    wanted=4096
+    if [ "$wanted" -gt "$most" ]; then wanted=$most; fi
+    if [ "$now" -lt "$wanted" ]; then change "ethtool -G $device rx $wanted" "ethtool -G $device rx $now"; fi
+}
+
+hash_with_ports() {
+    for family in udp4 udp6; do
+        fields=$(ethtool -n "$device" rx-flow-hash "$family" 2>/dev/null) || continue
+        case $fields in
+            *"L4 bytes 0 & 1"*) ;;
+            *"IP SA"*)
+                change "ethtool -N $device rx-flow-hash $family sdfn" "ethtool -N $device rx-flow-hash $family sd"
+                ;;
+        esac
+    done
+}
+
+offloads() {
+    features=$(ethtool -k "$device" 2>/dev/null) || return 0
+    for feature in generic-receive-offload tx-udp-segmentation; do
+        case $(echo "$features" | sed -n "s/^$feature: //p") in
+            off) change "ethtool -K $device $feature on" "ethtool -K $device $feature off" ;;
+        esac
+    done
+}
+
+# Interrupts in the order of their queues, one CPU each, and the transmit queue of the same number to the same CPU.
+affinity() {
+    number=0
+    for irq in $(device_irqs); do
+        file=/proc/irq/$irq/smp_affinity_list
+        [ -w "$file" ] || [ -z "$apply" ] || continue
+        cpu=$(nth_cpu "$number")
+        change "echo $cpu > $file" "echo $(cat "$file") > $file"
+        number=$((number + 1))
+    done
+    number=0
+    for queue in "/sys/class/net/$device/queues"/tx-*; do
+        file=$queue/xps_cpus
+        now=$(cat "$file" 2>/dev/null) || continue
+        change "echo $(mask "$(nth_cpu "$number")") > $file" "echo $now > $file"
+        number=$((number + 1))
+    done
+}
+
+# Drivers name the interrupts of their queues after the interface; those of virtio after their device.
+device_irqs() {
+    for irq in $(find "/sys/class/net/$device/device/msi_irqs/" -type f -printf '%f\n' 2>/dev/null | sort -n); do
+        if grep -q "^ *$irq:.*\($device\|input\|[Rr]x\)" /proc/interrupts; then echo "$irq"; fi
+    done
+}
+
+nth_cpu() { cpus | sed -n "$(($1 % cpu_count + 1))p"; }
+
+# A CPU number as the comma-separated words of 32 bits that sysfs takes.
+mask() {
+    words=$(($1 / 32))
+    text=$(printf '%x' $((1 << ($1 % 32))))
+    while [ "$words" -gt 0 ]; do
+        text=$text,00000000
+        words=$((words - 1))
+    done
+    echo "$text"
+}
+
+if [ -n "$apply" ]; then echo "done on $device:"; else echo "to be done on $device (--apply does it):"; fi
+queues
+rings
+hash_with_ports
+offloads
+affinity
+if ! [ -s "$undo_file" ]; then
+    echo "  nothing; it is as it should be, or its driver offers no choice"
+    exit 0
+fi
+echo "to undo:"
+cat "$undo_file"
+if command -v systemctl >/dev/null && systemctl is-active --quiet irqbalance 2>/dev/null; then
+    echo "irqbalance is running and will move the interrupts again; stop it: systemctl disable --now irqbalance"
+fi

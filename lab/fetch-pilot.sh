@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 venv=${1:-target/pilot-venv}
-[ -x "$venv/bin/pip" ] || python3 -m venv "$venv" ||
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv" ||
     { echo "cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }
-"$venv/bin/pip" install --quiet --disable-pip-version-check pilotprotocol==1.18.0
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check pilotprotocol==1.18.0
 echo "pilotprotocol 1.18.0 is in $venv/bin"

@@ -4,7 +4,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 # The laboratory and the load stage use the program as it is shipped.
 relay_bin=target/release/pilot-relay
 loadgen_bin=target/release/loadgen
-debian_packages=(build-essential clang coturn curl iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
+debian_packages=(build-essential ca-certificates clang coturn curl iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -19,6 +19,8 @@ stage_tools() {
     if [ ${#missing[@]} -gt 0 ]; then
         as_root apt-get update -q
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+        # Only its client programs are wanted; the server would hold the STUN port.
+        case " ${missing[*]} " in *" coturn "*) as_root systemctl disable --now coturn 2>/dev/null || true ;; esac
     fi
     if ! command -v cargo >/dev/null; then
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
@@ -41,7 +43,7 @@ stage_unit() {
 
 # Every interleaving of the lock-free parts.
 stage_loom() {
-    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p relay --lib loom
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release -p relay --lib loom
 }
 
 stage_fuzz() {
@@ -60,19 +62,18 @@ stage_lab() {
         PILOT_LAB_FULL="${PILOT_LAB_FULL:-}" cargo test -p lab -- --nocapture --test-threads="${PILOT_LAB_THREADS:-2}"
 }
 
-# 100 000 peers register through the directory and relay; then the relay's own counters must add up.
-stage_load() {
-    local data
+# 100 000 peers register through the directory and relay; then the relay's own counters must add up. A subshell, so that
+# the relay ends with it however it ends.
+stage_load() (
     data=$(mktemp -d)
     "$relay_bin" --data-dir "$data" --beacon 127.0.0.1:19001 --stun off --registry 127.0.0.1:19000 \
         --http 127.0.0.1:13000 &
-    local relay=$!
-    # shellcheck disable=SC2064
-    trap "kill $relay 2>/dev/null; rm -rf '$data'" RETURN
+    relay=$!
+    trap 'kill "$relay" 2>/dev/null || true; rm -rf "$data"' EXIT
     curl -s --retry 50 --retry-connrefused --retry-delay 0 --retry-max-time 20 http://127.0.0.1:13000/healthz
     "$loadgen_bin" --peers "${LOADGEN_PEERS:-100000}" --relay 127.0.0.1:19001 --registry 127.0.0.1:19000 \
-        --rate "${LOADGEN_RATE:-40000}" --seconds "${LOADGEN_SECONDS:-10}" --max-loss 0.1
+        --rate "${LOADGEN_RATE:-20000}" --seconds "${LOADGEN_SECONDS:-10}" --max-loss 0.1
     lab/check-accounting.py http://127.0.0.1:13000/counters
     kill "$relay"
     wait "$relay"
-}
+)

@@ -22,6 +22,8 @@ use crate::time::Time;
 
 /// Contests one shard carries on at once.
 pub const CONTESTS_MAX: usize = 1024;
+/// Of these, recalls: whoever asks for many absent nodes must not keep others from moving.
+const RECALLS_MAX: usize = CONTESTS_MAX / 4;
 
 /// How the holder is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +122,7 @@ impl Contests {
 
     /// Begins a recall; the caller asks for the first time. `false` where there is no room, or one is under way.
     pub fn recall(&mut self, now: Time, claim: Claim, grade: Grade) -> bool {
-        self.ask(now, claim, grade, claim.path, Kind::Recall, RECALL)
+        self.active.len() < RECALLS_MAX && self.ask(now, claim, grade, claim.path, Kind::Recall, RECALL)
     }
 
     fn ask(&mut self, now: Time, claim: Claim, grade: Grade, asked: Path, kind: Kind, patience: Patience) -> bool {
@@ -130,6 +132,15 @@ impl Contests {
         let Patience { tries, interval } = patience;
         self.active.push(Contest { claim, grade, asked, kind, tries_left: tries - 1, interval, due: now + interval });
         true
+    }
+
+    /// A candidate with better proof takes the place of the one in a contest under way.
+    pub fn improve(&mut self, claim: Claim, grade: Grade) {
+        let contest = self.active.iter_mut().find(|contest| contest.claim.node == claim.node);
+        if let Some(contest) = contest.filter(|contest| contest.kind == Kind::Contest && contest.grade < grade) {
+            contest.claim = claim;
+            contest.grade = grade;
+        }
     }
 
     /// Ends the contest for `node`; returns whether there was one.

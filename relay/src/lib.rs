@@ -12,12 +12,15 @@
 //! | module | decides | does I/O |
 //! |---|---|---|
 //! | [`server`] | what happens to a datagram | no |
-//! | [`admission`] | who may claim an id and send, and how much | no |
+//! | [`contests`] | which of two endpoints holds an id, and where a silent node is | no |
+//! | [`admission`] | how much a sender and a source prefix may send | no |
+//! | [`locals`] | which of our addresses answers | no |
 //! | [`sessions`], [`membership`] | where a node is; which nodes exist and which addresses are proven theirs | no |
 //! | [`stun`] | what a STUN request is answered | no |
 //! | [`train`] | which datagrams leave together | no |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
 //! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
+//! | [`mailbox`], [`runtime`] | nothing; messages between threads, and the threads | yes |
 #![deny(unsafe_code)]
 
 pub mod admission;

@@ -109,7 +109,11 @@ impl Locals {
     }
 }
 
-/// Addresses of one family that can reach each other's peers.
-fn scope(ip: IpAddr) -> (bool, bool) {
-    (ip.is_ipv4(), ip.is_loopback())
+/// Addresses of one family that can reach each other's peers: family, loopback, private.
+fn scope(ip: IpAddr) -> (bool, bool, bool) {
+    let private = match ip {
+        IpAddr::V4(ip) => ip.is_private(),
+        IpAddr::V6(ip) => ip.is_unique_local(),
+    };
+    (ip.is_ipv4(), ip.is_loopback(), private)
 }

@@ -50,7 +50,9 @@ impl Mailbox {
     /// Gives the mail back when the box is full.
     pub fn post(&self, mail: Mail) -> Result<(), Mail> {
         self.queue.push(mail)?;
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        // Sequentially consistent with `acknowledge`: either the shard's look after it finds this mail, or this finds the
+        // flag cleared and wakes the shard again.
+        if !self.woken.swap(true, Ordering::SeqCst) {
             // The counter cannot overflow with one write a wake-up, which is the only way this fails.
             let _ = self.wake.write(1);
         }
@@ -64,7 +66,7 @@ impl Mailbox {
 
     /// The shard has read the eventfd and will now look.
     pub fn acknowledge(&self) {
-        self.woken.store(false, Ordering::Release);
+        self.woken.store(false, Ordering::SeqCst);
     }
 }
 

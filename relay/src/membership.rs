@@ -38,6 +38,8 @@ pub struct Membership {
     known: AtomicUsize,
     /// Where nodes were before a restart.
     remembered: OnceLock<HashMap<NodeId, Endpoint>>,
+    /// Whether that was long ago.
+    forgotten: AtomicBool,
     writing: Mutex<()>,
 }
 
@@ -48,6 +50,7 @@ impl Default for Membership {
             authority: AtomicBool::new(false),
             known: AtomicUsize::new(0),
             remembered: OnceLock::new(),
+            forgotten: AtomicBool::new(false),
             writing: Mutex::new(()),
         }
     }
@@ -110,11 +113,18 @@ impl Membership {
         let _ = self.remembered.set(endpoints);
     }
 
+    /// Ends what [`Self::remember`] began: where nodes were before the restart no longer says where they are.
+    pub fn forget(&self) {
+        self.forgotten.store(true, Ordering::Relaxed);
+    }
+
     /// Where `node` was before a restart, else when it last registered with a signature. Behind some NATs, and with
     /// daemons that register a start-up socket, only the first is right.
     #[must_use]
     pub fn last_endpoint(&self, node: NodeId) -> Option<Endpoint> {
-        if let Some(endpoint) = self.remembered.get().and_then(|remembered| remembered.get(&node)) {
+        if !self.forgotten.load(Ordering::Relaxed)
+            && let Some(endpoint) = self.remembered.get().and_then(|remembered| remembered.get(&node))
+        {
             return Some(*endpoint);
         }
         let words = self.record(node)?.read(KNOWN)?;

@@ -168,11 +168,7 @@ impl Relay {
     /// Stops all shards and waits for them.
     pub fn stop(&self) {
         for mailbox in self.mailboxes.iter() {
-            let mut mail = Mail::Stop;
-            while let Err(refused) = mailbox.post(mail) {
-                mail = refused;
-                thread::yield_now();
-            }
+            post(mailbox, Mail::Stop);
         }
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
@@ -184,6 +180,15 @@ impl Relay {
 /// What a panicking cold thread leaves behind is still whole: every change is made in one step.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts in what must not be lost: a full mailbox is waited for.
+fn post(mailbox: &Mailbox, mail: Mail) {
+    let mut mail = mail;
+    while let Err(refused) = mailbox.post(mail) {
+        mail = refused;
+        thread::yield_now();
+    }
 }
 
 /// Starts a shard and waits until it has its ring.
@@ -232,7 +237,10 @@ fn follow(addresses: Arc<Mutex<Addresses>>, changes: Changes) -> io::Result<()> 
                 tracing::error!(%error, "address changes are no longer followed; restart after changing addresses");
                 return;
             }
-            lock(&addresses).refresh();
+            // A panic here must not end the following of addresses for good.
+            if panic::catch_unwind(AssertUnwindSafe(|| lock(&addresses).refresh())).is_err() {
+                tracing::error!("following the host's addresses failed once; the next change is tried again");
+            }
         }
     };
     thread::Builder::new().name("addresses".to_owned()).spawn(body).map(drop)
@@ -274,12 +282,13 @@ impl Addresses {
 
     /// Binds everything asked for; an address that is not usable yet is left to a later change.
     fn bind_at_start(&mut self) -> Result<Bound, StartError> {
-        let host = host_addresses().map_err(|error| StartError::Io("cannot list the host's addresses", error))?;
+        let host =
+            interfaces::host_addresses().map_err(|error| StartError::Io("cannot list the host's addresses", error))?;
         let mut bound = self.no_sockets();
         for (service, wanted) in self.wanted.clone() {
             let mut port = wanted.port();
             for address in expand(wanted.ip(), &host) {
-                match self.bind(service, SocketAddr::new(address.ip, port), address.mtu, true, &mut bound) {
+                match self.bind(service, SocketAddr::new(address.ip, port), address.mtu, &host, &mut bound) {
                     Ok(picked) => port = picked,
                     Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                         return Err(StartError::Busy(SocketAddr::new(address.ip, port), flag(service)));
@@ -299,7 +308,7 @@ impl Addresses {
 
     /// Binds what is new on the host and takes down what is gone.
     fn refresh(&mut self) {
-        let host = match host_addresses() {
+        let host = match interfaces::host_addresses() {
             Ok(host) => host,
             Err(error) => {
                 tracing::error!(%error, "cannot list the host's addresses");
@@ -316,7 +325,7 @@ impl Addresses {
                 if self.serves(service, place) {
                     continue;
                 }
-                if let Err(error) = self.bind(service, place, address.mtu, false, &mut bound) {
+                if let Err(error) = self.bind(service, place, address.mtu, &host, &mut bound) {
                     tracing::warn!(%place, %error, "a new address cannot be served yet");
                 }
             }
@@ -349,12 +358,13 @@ impl Addresses {
         service: Service,
         place: SocketAddr,
         mtu: usize,
-        patient: bool,
+        host: &[HostAddress],
         bound: &mut Bound,
     ) -> io::Result<u16> {
-        let (place, sockets) = bind_group(place, self.mailboxes.len(), patient)?;
+        let (place, sockets) = bind_group(place, self.mailboxes.len())?;
         let payload_max = interfaces::payload_max(place.ip(), mtu);
-        let local = Local { bound: place, seen_as: self.seen_as(place), service, payload_max, present: true };
+        let seen_as = self.seen_as(service, place, host);
+        let local = Local { bound: place, seen_as, service, payload_max, present: true };
         let Some(id) = self.locals.put(local) else {
             tracing::warn!(%place, "more than {LOCALS_MAX} local addresses; this one is not served");
             return Ok(place.port());
@@ -365,35 +375,30 @@ impl Addresses {
         Ok(place.port())
     }
 
-    /// Behind a one-to-one NAT clients know another address than the one bound.
-    fn seen_as(&self, bound: SocketAddr) -> SocketAddr {
-        let own = |advertised: &SocketAddr| advertised.ip() == bound.ip();
-        let usable = |advertised: &&SocketAddr| {
-            advertised.is_ipv4() == bound.is_ipv4() && !bound.ip().is_loopback() && !advertised.ip().is_unspecified()
-        };
-        if self.advertise.iter().any(own) {
-            return bound;
+    /// Behind a one-to-one NAT clients know another address than the one bound: the advertised one, unless that is an
+    /// address of this host, which then is reached as it is. The advertised port is the beacon's.
+    fn seen_as(&self, service: Service, bound: SocketAddr, host: &[HostAddress]) -> SocketAddr {
+        let of_family: Vec<_> = self.advertise.iter().filter(|one| one.is_ipv4() == bound.is_ipv4()).collect();
+        let is_own = |advertised: &&SocketAddr| host.iter().any(|address| address.ip == advertised.ip());
+        match of_family.first() {
+            Some(advertised) if !bound.ip().is_loopback() && !of_family.iter().any(is_own) => match service {
+                Service::Beacon => **advertised,
+                Service::Stun => SocketAddr::new(advertised.ip(), bound.port()),
+            },
+            _ => bound,
         }
-        let advertised = self.advertise.iter().find(usable);
-        advertised.map_or(bound, |advertised| SocketAddr::new(advertised.ip(), bound.port()))
     }
 
     fn deliver(&self, bound: Bound) {
         let locals = Arc::new(self.locals.clone());
         for (mailbox, sockets) in self.mailboxes.iter().zip(bound) {
-            if mailbox.post(Mail::Locals(Arc::clone(&locals), sockets)).is_err() {
-                tracing::error!("a shard is too busy to take new addresses");
-            }
+            post(mailbox, Mail::Locals(Arc::clone(&locals), sockets));
         }
     }
 
     fn no_sockets(&self) -> Bound {
         self.mailboxes.iter().map(|_| Vec::new()).collect()
     }
-}
-
-fn host_addresses() -> io::Result<Vec<HostAddress>> {
-    interfaces::host_addresses()
 }
 
 /// The addresses an address stands for: a wildcard for every one of its families.

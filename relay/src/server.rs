@@ -27,7 +27,7 @@ use wire::codec::Writer;
 use wire::{Format, NodeId};
 
 use crate::admission::{Budget, PrefixBudgets};
-use crate::contests::{Board, Claim, Contests, Due, Kind};
+use crate::contests::{Board, Claim, Contest, Contests, Due, Kind};
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::locals::{Local, Locals, Service};
 use crate::membership::Membership;
@@ -45,6 +45,9 @@ const UNKNOWN_RUN_MAX: u16 = 32;
 const UNKNOWN_COST: u64 = 16;
 /// Activity is noted at this grain, so that a busy session does not keep its cache line dirty.
 const SEEN_GRAIN: Duration = Duration::from_secs(1);
+/// A sign of life names no id, so whoever took over a holder's endpoint could give it. It counts for a holder that has
+/// spoken as the node itself within this time; daemons do once a minute.
+const HOLDER_SILENT_MAX: Duration = Duration::from_secs(150);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Every slot is looked at once in this time.
 const SWEEP_ROUND: u32 = 60;
@@ -297,11 +300,7 @@ impl Server {
         while let Some(due) = self.contests.poll_due(now) {
             match due {
                 Due::Probe(holder) => self.probe(holder),
-                Due::Silence(contest) if contest.kind == Kind::Contest => {
-                    self.counters.count(Counter::ContestsWon);
-                    self.displace(now, contest.claim, contest.grade);
-                }
-                Due::Silence(_) => {}
+                Due::Silence(contest) => self.handle_silence(now, contest),
             }
         }
         if now >= self.next_sweep {
@@ -309,6 +308,15 @@ impl Server {
             self.sweep(now);
         }
         self.gauge();
+    }
+
+    /// The one asked did not answer; a session that has moved meanwhile is not what was asked about.
+    fn handle_silence(&mut self, now: Time, Contest { claim, grade, asked, kind, .. }: Contest) {
+        let held = self.sessions.find_own(claim.node).map(|(_, session)| session.path.remote);
+        if kind == Kind::Contest && held.is_none_or(|held| held == asked.remote) {
+            self.counters.count(Counter::ContestsWon);
+            self.displace(now, claim, grade);
+        }
     }
 
     /// When [`Self::handle_timeout`] is next needed.
@@ -343,6 +351,10 @@ impl Server {
             Format::Tunnel => self.tunnel_frame(now, from, datagram),
             Format::Unknown => Action::Drop(DropReason::UnknownType),
         }
+    }
+
+    fn is_present(&self, local: LocalId) -> bool {
+        self.locals.get(local).is_some_and(|local| local.present)
     }
 
     fn speaks(&self, local: LocalId, service: Service) -> bool {
@@ -394,8 +406,8 @@ impl Server {
         if self.rules.admission != Admission::Open && !self.admit_requester(now, from, requester) {
             return Action::Drop(DropReason::SourceMismatch);
         }
-        let Some(session) = self.sessions.find(target) else {
-            self.want(now, target, from.local);
+        let Some(session) = self.sessions.find(target).filter(|session| self.is_present(session.path.local)) else {
+            self.want(now, target, from);
             return Action::Drop(DropReason::UnknownDestination);
         };
         let send = Send::new(session.path, &Message::PunchCommand(from.remote.socket_addr()));
@@ -430,15 +442,15 @@ impl Server {
             Ok(slot) => slot,
             Err(reason) => return Action::Drop(reason),
         };
-        let Some(session) = self.sessions.find(dest).filter(|_| dest.is_node()) else {
+        let Some(session) = self.sessions.find(dest) else {
             self.charge_unknown(now, sender_slot);
-            self.want(now, dest, from.local);
+            self.want(now, dest, from);
             return Action::Drop(DropReason::UnknownDestination);
         };
         if let Some(slot) = sender_slot {
             self.sessions.activity(slot).unknown_run = 0;
         }
-        if !self.locals.get(session.path.local).is_some_and(|local| local.present) {
+        if !self.is_present(session.path.local) {
             return Action::Drop(DropReason::NoLocalAddress);
         }
         let part = if session.extended {
@@ -567,11 +579,13 @@ impl Server {
             return Outcome::Holds;
         }
         let held_grade = self.grade(node, &held.path.remote);
-        if self.rules.admission == Admission::Open || grade > held_grade {
+        let silent = now.since(self.sessions.activity(slot).seen) > HOLDER_SILENT_MAX;
+        if self.rules.admission == Admission::Open || grade > held_grade || (grade == held_grade && silent) {
             self.displace(now, claim, grade);
             return Outcome::Holds;
         }
         if self.sessions.activity(slot).contested {
+            self.contests.improve(claim, grade);
             return Outcome::Contested;
         }
         if !self.contests.begin(now, claim, grade, held.path, held_grade) {
@@ -601,6 +615,8 @@ impl Server {
         });
         match inserted {
             Ok(_) => {
+                // A recall under way is about where the node was; it is here now.
+                self.contests.end(claim.node);
                 self.counters.count(Counter::SessionsStarted);
                 Outcome::Holds
             }
@@ -664,14 +680,15 @@ impl Server {
         }
     }
 
-    /// Somebody wants to reach a node that has no session.
-    fn want(&mut self, now: Time, node: NodeId, local: LocalId) {
-        if !self.may_be_stored(node) || self.membership.last_endpoint(node).is_none() {
+    /// Somebody wants to reach a node that has no session. It costs what a discover costs.
+    fn want(&mut self, now: Time, node: NodeId, from: Path) {
+        let known = self.may_be_stored(node) && self.membership.last_endpoint(node).is_some();
+        if !known || !self.charge_control(now, from) {
             return;
         }
         match self.sessions.owner(node) {
-            owner if owner == self.shard => self.recall(now, node, local),
-            owner => self.push_handoff(owner, Handoff::Recall(node, local)),
+            owner if owner == self.shard => self.recall(now, node, from.local),
+            owner => self.push_handoff(owner, Handoff::Recall(node, from.local)),
         }
     }
 

@@ -107,6 +107,9 @@ impl Table {
     /// The session of `node`, whichever shard owns it.
     #[must_use]
     pub fn find(&self, node: NodeId) -> Option<Session> {
+        if !node.is_node() {
+            return None;
+        }
         let part = &self.parts[shard_of(node, self.parts.len())];
         let slot = self.probe(node).find_map(|slot| match part[slot].tag() {
             EMPTY => Some(None),
@@ -204,6 +207,9 @@ impl Sessions {
     /// The slot and session of a node this shard owns.
     #[must_use]
     pub fn find_own(&self, node: NodeId) -> Option<(Slot, Session)> {
+        if !node.is_node() {
+            return None;
+        }
         let part = self.part();
         for slot in self.table.probe(node) {
             match part[slot].tag() {

@@ -1,4 +1,4 @@
-//! The driver of one core: complete, decide, submit. The only place of the relay that reads the clock.
+//! The driver of one core: complete, decide, submit. Of all that a datagram passes, only this reads the clock.
 //!
 //! ```text
 //! wait → reap completions → retry failed sends of the last batch → give its buffers back
@@ -235,7 +235,10 @@ impl Shard {
     }
 
     fn decide_batch(&mut self, now: Time) {
-        while self.batch.len() < BATCH_MAX && self.trains.room() >= SEND_RESERVE {
+        while self.batch.len() < BATCH_MAX
+            && self.trains.room() >= SEND_RESERVE
+            && self.replies_used + SEND_RESERVE <= REPLIES_MAX
+        {
             let Some(received) = self.pending.pop_front() else { break };
             self.decide(now, received);
         }
@@ -374,6 +377,8 @@ impl Shard {
             }
         }
         for LocalSockets { id, main, fragmenting } in sockets {
+            // What ended there concerned the socket before.
+            self.ended.retain(|(slot, _)| *slot != id.main());
             self.ring.install(id.main(), main.as_fd())?;
             self.ring.install(id.fragmenting(), fragmenting.as_fd())?;
             self.ring.receive(id.main())?;

@@ -34,16 +34,12 @@ pub struct LocalSockets {
 }
 
 /// Binds `address` once for every shard, in the order the steering program counts, and returns the address with its
-/// port and the sockets by shard. With `patient`, waits a little for a port that a relay just left.
+/// port and the sockets by shard. Waits a little for a port that a relay, or a shard of ours, has just left.
 ///
 /// # Errors
 /// `AddrInUse` when any other socket holds the port: joining its group would split the traffic with it.
-pub fn bind_group(
-    address: SocketAddr,
-    shards: usize,
-    patient: bool,
-) -> io::Result<(SocketAddr, Vec<(OwnedFd, OwnedFd)>)> {
-    let address = claim_port(address, patient)?;
+pub fn bind_group(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr, Vec<(OwnedFd, OwnedFd)>)> {
+    let address = claim_port(address)?;
     // Receiving members first: the program's result is an index in joining order.
     let mut members = Vec::with_capacity(shards);
     for _ in 0..shards {
@@ -70,8 +66,8 @@ pub fn bind_group(
 }
 
 /// Makes sure that nobody holds the port, and picks one for port 0.
-fn claim_port(address: SocketAddr, patient: bool) -> io::Result<SocketAddr> {
-    let mut retries = if patient { BIND_RETRIES } else { 0 };
+fn claim_port(address: SocketAddr) -> io::Result<SocketAddr> {
+    let mut retries = BIND_RETRIES;
     loop {
         let alone = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
@@ -116,7 +112,7 @@ fn set_path_mtu_discovery(socket: &Socket, address: SocketAddr, mode: c_int) -> 
     Ok(())
 }
 
-/// Beyond the system's limit where we may, up to it otherwise; `doctor` tells when that is too little.
+/// Beyond the system's limit where we may, up to it otherwise.
 fn grow(socket: &Socket, option: c_int, force: c_int, bytes: usize) {
     let bytes = c_int::try_from(bytes).unwrap_or(c_int::MAX);
     if enable(socket, libc::SOL_SOCKET, force, bytes).is_err() {

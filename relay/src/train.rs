@@ -86,12 +86,6 @@ impl<R> Trains<R> {
         self.links_max - self.links.len()
     }
 
-    /// Whether nothing is to be sent.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.trains.is_empty()
-    }
-
     /// Forgets the batch.
     pub fn clear(&mut self) {
         self.trains.clear();

@@ -59,6 +59,9 @@ pub enum RingError {
     /// A part of it is missing.
     #[error("this kernel's io_uring lacks {0}; Linux 6.1 or later is needed")]
     Feature(&'static str),
+    /// No memory may be locked for it.
+    #[error("no memory for the ring; raise the limit of locked memory (LimitMEMLOCK=, ulimit -l) or use fewer shards")]
+    Memory,
     /// Another refusal.
     #[error("cannot set up the ring: {0}")]
     Io(#[from] io::Error),
@@ -71,6 +74,7 @@ impl RingError {
             Some(libc::ENOSYS) => Self::Missing,
             Some(libc::EPERM | libc::EACCES) => Self::Forbidden,
             Some(libc::EINVAL) => Self::Feature(feature),
+            Some(libc::ENOMEM) => Self::Memory,
             _ => Self::Io(error),
         }
     }
@@ -591,7 +595,8 @@ mod tests {
         assert!(text(libc::ENOSYS).contains("no io_uring"));
         assert!(text(libc::EPERM).contains("kernel.io_uring_disabled"));
         assert!(text(libc::EINVAL).contains("lacks X"));
-        assert!(text(libc::ENOMEM).contains("cannot set up"));
+        assert!(text(libc::ENOMEM).contains("LimitMEMLOCK"));
+        assert!(text(libc::EMFILE).contains("cannot set up"));
     }
 
     #[test]

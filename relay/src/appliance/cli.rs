@@ -16,6 +16,10 @@ use wire::stun::SOFTWARE_MAX;
 
 use super::data_dir::DataDir;
 
+/// However low a limit, a few packets in a row must pass, or nothing would.
+const BURST_PACKETS_MIN: u64 = 32;
+const BURST_BYTES_MIN: u64 = 65_536;
+
 /// Where an address flag points: nowhere, or to an address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {
@@ -155,21 +159,21 @@ impl Arguments {
         }
         let spin = self.spin.unwrap_or(if cpus.len() < all_cpus { 50 } else { 0 });
         let beacon_port = beacon.map_or(0, |beacon| beacon.port());
-        let advertise =
-            self.advertise.iter().map(|text| advertised(text, beacon_port)).collect::<Result<Vec<_>, _>>()?;
+        let advertise = self.advertise.iter().map(|text| advertised(text, beacon_port));
+        let advertise = advertise.collect::<anyhow::Result<Vec<_>>>()?.concat();
         let exempt = if self.exempt.is_empty() { Cidr::loopback() } else { self.exempt };
         let tls = match (self.tls_cert, self.tls_key, self.tls_self_signed) {
             (Some(cert), Some(key), _) => directory::Tls::Files { cert, key },
             (_, _, true) => directory::Tls::SelfSigned,
             _ => directory::Tls::Off,
         };
-        let second = |per_second: u64| Budget::new(per_second, per_second / 5);
+        let fifth = |per_second: u64| Budget::new(per_second, (per_second / 5).max(BURST_PACKETS_MIN));
         let rules = Rules {
             admission: self.admission,
-            sender_packets: second(self.sender_packets),
-            sender_bytes: Budget::new(self.sender_bytes, self.sender_bytes / 4),
-            prefix_control: Budget::new(self.control_packets, self.control_packets * 4),
-            prefix_packets: second(self.sender_packets),
+            sender_packets: fifth(self.sender_packets),
+            sender_bytes: Budget::new(self.sender_bytes, (self.sender_bytes / 4).max(BURST_BYTES_MIN)),
+            prefix_control: Budget::new(self.control_packets, self.control_packets.saturating_mul(4)),
+            prefix_packets: fifth(self.sender_packets),
             exempt,
             stun_software: self.stun_software,
             ..Rules::default()
@@ -247,21 +251,22 @@ fn listen(text: &str) -> Result<Listen, String> {
         return Ok(Listen::Anywhere(port));
     }
     resolve_name(text)
-        .map(Listen::At)
+        .map(|addresses| Listen::At(addresses[0]))
         .map_err(|error| format!("{error}; write ADDRESS:PORT, such as 0.0.0.0:9001 or [::]:9001, or `off`"))
 }
 
-fn resolve_name(text: &str) -> Result<SocketAddr, String> {
-    let mut addresses = text.to_socket_addrs().map_err(|error| error.to_string())?;
-    addresses.next().ok_or_else(|| "the name has no address".to_owned())
+/// At least one address.
+fn resolve_name(text: &str) -> Result<Vec<SocketAddr>, String> {
+    let addresses: Vec<_> = text.to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
 }
 
-/// An `--advertise` value; the port is that of the beacon unless given.
-fn advertised(text: &str, beacon_port: u16) -> anyhow::Result<SocketAddr> {
+/// What an `--advertise` value names; the port is that of the beacon unless given.
+fn advertised(text: &str, beacon_port: u16) -> anyhow::Result<Vec<SocketAddr>> {
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(SocketAddr::new(ip, beacon_port));
+        return Ok(vec![SocketAddr::new(ip, beacon_port)]);
     }
-    let with_port = if text.rsplit_once(':').is_some() { text.to_owned() } else { format!("{text}:{beacon_port}") };
+    let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:{beacon_port}") };
     resolve_name(&with_port)
         .map_err(|error| anyhow::anyhow!("--advertise {text}: {error}; write HOST or HOST:PORT as nodes reach it"))
 }

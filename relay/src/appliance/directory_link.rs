@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use directory::RelayLink;
+use relay::locals::Service;
 use relay::runtime::Relay;
 use relay::server::Handoff;
 use wire::NodeId;
@@ -28,6 +29,17 @@ impl Link {
     }
 }
 
+impl Link {
+    /// The beacon's address a client that has reached `local` should use: that one where it is served, else one of the
+    /// same family, else any.
+    fn beacon_near(&self, local: IpAddr) -> Option<IpAddr> {
+        let locals = self.relay.locals();
+        let beacons = locals.iter().filter(|(_, local)| local.service == Service::Beacon && local.present);
+        let distance = |ip: &IpAddr| (*ip != local, ip.is_ipv4() != local.is_ipv4());
+        beacons.map(|(_, local)| local.bound.ip()).min_by_key(distance)
+    }
+}
+
 impl RelayLink for Link {
     fn publish(&self, node: NodeId, proven: &[IpAddr], last: Option<SocketAddr>) {
         self.relay.membership().publish(node, proven, last);
@@ -47,7 +59,7 @@ impl RelayLink for Link {
         if !self.advertise.is_empty() {
             return self.advertise.clone();
         }
-        let local = local.to_canonical();
+        let Some(local) = self.beacon_near(local.to_canonical()) else { return Vec::new() };
         if is_private(local) && !local.is_loopback() && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(%local, "handing out a private relay address; name the public one with --advertise");
         }

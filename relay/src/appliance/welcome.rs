@@ -44,7 +44,8 @@ pub fn print(
     line("shards", format!("{} on CPUs {:?}", settings.relay.shards(), settings.relay.cpus));
     line("memory", settings.relay.memory().to_string());
     if let (Some(beacon), Some(registry)) = (beacon_host(settings, relay), registry.first()) {
-        let registry = SocketAddr::new(beacon.ip(), registry.port());
+        let anywhere = registry.ip().is_unspecified();
+        let registry = if anywhere { SocketAddr::new(beacon.ip(), registry.port()) } else { *registry };
         text.push_str(&format!("Point a Pilot daemon here:\n  pilot-daemon -registry {registry} -beacon {beacon}\n"));
     }
     let mut out = io::stdout().lock();

@@ -28,8 +28,9 @@ use wire::codec::Reader;
 const FILE: &str = "whereabouts";
 const MAGIC: &[u8; 8] = b"PRWHERE1";
 const RECORD_BYTES: usize = 4 + 16 + 2;
-/// How stale the file may be.
+/// How stale the file may be at least, and how many times longer than writing it takes.
 const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL_PER_WRITE: u32 = 50;
 /// How long silent nodes of before the restart are kept: a session's life.
 const SILENT_FOR: Duration = Duration::from_secs(600);
 
@@ -76,15 +77,19 @@ impl Whereabouts {
         let body = move || {
             let mut before = before;
             let started = Time::read_clock();
+            let mut interval = INTERVAL;
             let mut written = None;
             loop {
-                let last = stopped.recv_timeout(INTERVAL) != Err(mpsc::RecvTimeoutError::Timeout);
-                if Time::read_clock().since(started) > SILENT_FOR {
+                let last = stopped.recv_timeout(interval) != Err(mpsc::RecvTimeoutError::Timeout);
+                let now = Time::read_clock();
+                if now.since(started) > SILENT_FOR {
                     before = HashMap::new();
+                    relay.membership().forget();
                 }
                 let changes = changes(&relay.counters());
                 if written != Some(changes) && self.write(&merged(&before, &relay)).is_ok() {
                     written = Some(changes);
+                    interval = INTERVAL.max(Time::read_clock().since(now) * INTERVAL_PER_WRITE);
                 }
                 if last {
                     return;

@@ -42,7 +42,7 @@ impl Turn {
 #[test]
 fn running_out_of_buffers_ends_the_receive_and_loses_nothing() {
     let sent = 3 * u32::from(BUFFERS);
-    let (place, mut sockets) = bind_group(LOOPBACK, 1, false).unwrap();
+    let (place, mut sockets) = bind_group(LOOPBACK, 1).unwrap();
     let (main, _sibling) = sockets.remove(0);
     let mut ring = Ring::new(1, 64).unwrap();
     ring.install(SLOT, main.as_fd()).unwrap();

@@ -218,6 +218,29 @@ fn probes_nobody_asked_for_are_dropped() {
 }
 
 #[test]
+fn an_attacker_with_a_claim_under_way_does_not_keep_the_rebound_owner_out() {
+    let mut world = World::with_directory(2);
+    world.prove(1, &["198.18.1.1"]);
+    world.discover(OWNER, 1);
+    world.discover(SQUATTER, 1);
+    let rebound = "198.18.1.1:4999";
+    world.discover(rebound, 1);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.place(1).as_deref(), Some(rebound));
+}
+
+#[test]
+fn whoever_took_over_a_silent_holders_endpoint_cannot_hold_the_id_for_it() {
+    let mut world = World::with_directory(2);
+    world.prove(1, &["198.18.1.1"]);
+    world.discover(OWNER, 1);
+    world.pass(Duration::from_secs(160));
+    world.discover("198.18.1.1:4999", 1);
+    answer_probe(&mut world, OWNER);
+    assert_eq!(world.place(1).as_deref(), Some("198.18.1.1:4999"));
+}
+
+#[test]
 fn an_open_relay_believes_the_last_claim() {
     let mut world = World::new(Admission::Open, 2);
     world.discover(OWNER, 1);

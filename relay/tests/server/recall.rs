@@ -108,3 +108,42 @@ fn a_punch_request_from_a_proven_address_is_a_sign_of_life_too() {
     assert_eq!(world.message(elsewhere, punch), Action::Drop(DropReason::SourceMismatch));
     assert_eq!(world.place(2).as_deref(), Some(tunnel), "it moves nothing");
 }
+
+#[test]
+fn a_recall_under_way_does_not_decide_a_later_contest() {
+    let mut world = restarted(1);
+    world.relay(ALICE, 1, 2, b"x");
+    let (moved, rival) = ("198.18.1.2:4999", "198.18.6.6:666");
+    world.discover(moved, 2);
+    world.discover(rival, 2);
+    world.relay(moved, 2, 1, b"the holder is heard");
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.place(2).as_deref(), Some(moved));
+}
+
+#[test]
+fn asking_for_many_absent_nodes_does_not_keep_others_from_moving() {
+    let mut world = World::with_directory(1);
+    for node in 10..3000 {
+        world.registered_at(node, &format!("198.18.2.{}:{node}", node % 250));
+    }
+    world.discover(ALICE, 1);
+    world.discover(BOB, 2);
+    for node in 10..3000 {
+        world.relay(ALICE, 1, node, b"x");
+    }
+    world.take_sent();
+    world.discover("198.18.1.2:4999", 2);
+    world.pass(Duration::from_millis(1100));
+    assert_eq!(world.place(2).as_deref(), Some("198.18.1.2:4999"));
+}
+
+#[test]
+fn the_broadcast_id_is_nobody() {
+    let mut world = restarted(1);
+    world.discover(ALICE, 1);
+    world.discover(BOB, 2);
+    world.hand(relay::server::Handoff::Withdraw(NodeId(2)), 2);
+    let punch = Message::PunchRequest { requester: NodeId(1), target: NodeId(u32::MAX) };
+    assert_eq!(world.message(ALICE, punch), Action::Drop(DropReason::UnknownDestination));
+}

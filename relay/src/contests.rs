@@ -32,12 +32,12 @@ struct Patience {
     interval: Duration,
 }
 
-/// Among equals: two tries within a second.
-const EQUALS: Patience = Patience { tries: 2, interval: Duration::from_millis(500) };
-/// Against a candidate of a lower grade the holder is asked more often in that second, so that an unlucky loss or two
+/// Among equals: two tries, decided before a daemon that dials tries again after 750 ms. A node that roams while it
+/// dials is served by that try.
+const EQUALS: Patience = Patience { tries: 2, interval: Duration::from_millis(350) };
+/// Against a candidate of a lower grade the holder is asked more often in that time, so that an unlucky loss or two
 /// cannot cost it the id.
-const LOWER: Patience = Patience { tries: 4, interval: Duration::from_millis(250) };
-
+const LOWER: Patience = Patience { tries: 4, interval: Duration::from_millis(175) };
 /// A recall: a node that is there answers soon, and the packets that wanted it are sent again by their senders.
 const RECALL: Patience = Patience { tries: 2, interval: Duration::from_millis(500) };
 

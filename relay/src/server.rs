@@ -7,14 +7,17 @@
 //! | discover, unknown id | answered; stored only where no directory can say (then at the lowest grade) |
 //! | discover, known id | stored or contested by grade; the answer always carries the true source |
 //! | relay or punch to a known node without a session | dropped, and the node is asked where it was last |
-//! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, as a discover would be, but begins a
-//! session only from a proven address |
+//! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, which begins none without proof |
 //! | punch | same source rule; begins a session only from a proven address, and never moves one |
 //! | `PILP` | evidence in a contest, or nothing |
 //! | STUN | answered by [`crate::stun`] |
 //!
-//! A higher [`Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]). Under
+//! Who may send in a node's name is decided in `senders`, who holds an id in `claims`: a higher
+//! [`crate::sessions::Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]). Under
 //! [`Admission::Open`] nothing is checked and the last claim wins: for laboratories.
+
+mod claims;
+mod senders;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -27,12 +30,12 @@ use wire::codec::Writer;
 use wire::{Format, NodeId};
 
 use crate::admission::{Budget, PrefixBudgets};
-use crate::contests::{Board, Claim, Contest, Contests, Due, Kind};
+use crate::contests::{Board, Claim, Contests, Due};
 use crate::endpoint::{Endpoint, LocalId, Path};
-use crate::locals::{Local, Locals, Service};
+use crate::locals::{Locals, Service};
 use crate::membership::Membership;
 use crate::metrics::{Counter, Counters, DropReason, Gauge};
-use crate::sessions::{Activity, Full, Grade, Session, Sessions, Slot, Table};
+use crate::sessions::{Sessions, Table};
 use crate::stun;
 use crate::time::Time;
 
@@ -40,20 +43,9 @@ use crate::time::Time;
 pub const REPLY_MAX: usize = stun::REPLY_MAX;
 /// Sends and handoffs kept until the shard fetches them; what exceeds this is dropped and counted.
 const PENDING_MAX: usize = 1024;
-/// Relays to unknown destinations in a row after which each costs the sender [`UNKNOWN_COST`] packets.
-const UNKNOWN_RUN_MAX: u16 = 32;
-const UNKNOWN_COST: u64 = 16;
-/// Activity is noted at this grain, so that a busy session does not keep its cache line dirty.
-const SEEN_GRAIN: Duration = Duration::from_secs(1);
-/// A sign of life names no id, so whoever took over a holder's endpoint could give it. It counts for a holder that has
-/// spoken as the node itself within this time; daemons do once a minute.
-const HOLDER_SILENT_MAX: Duration = Duration::from_secs(150);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Every slot is looked at once in this time.
 const SWEEP_ROUND: u32 = 60;
-/// A session without proof may be evicted after this silence when the table is full.
-const UNPROVEN_GRACE: Duration = Duration::from_secs(90);
-const EVICTION_SEARCH: usize = 256;
 
 /// Who is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -199,14 +191,6 @@ pub struct Shared {
     pub board: Arc<Board>,
 }
 
-/// How a claim ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    Holds,
-    Contested,
-    Refused,
-}
-
 impl Server {
     /// The rules of shard number `shard`.
     #[must_use]
@@ -310,15 +294,6 @@ impl Server {
         self.gauge();
     }
 
-    /// The one asked did not answer; a session that has moved meanwhile is not what was asked about.
-    fn handle_silence(&mut self, now: Time, Contest { claim, grade, asked, kind, .. }: Contest) {
-        let held = self.sessions.find_own(claim.node).map(|(_, session)| session.path.remote);
-        if kind == Kind::Contest && held.is_none_or(|held| held == asked.remote) {
-            self.counters.count(Counter::ContestsWon);
-            self.displace(now, claim, grade);
-        }
-    }
-
     /// When [`Self::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Time {
@@ -415,24 +390,6 @@ impl Server {
         Action::ReplyAndSend { len, send }
     }
 
-    /// Checks that a punch request comes from its requester. After a restart of ours it may be the first that is heard
-    /// of a node: daemons whose peers are relayed send one every 15 s, and a discover once a minute.
-    fn admit_requester(&mut self, now: Time, from: Path, requester: NodeId) -> bool {
-        match self.sessions.find(requester) {
-            Some(session) => {
-                let own = session.path.remote == from.remote;
-                if own {
-                    self.note_activity(now, requester);
-                }
-                own
-            }
-            None if self.sessions.owns(requester) && self.may_claim_by_relay(now, from, requester, None) => {
-                self.claim(now, Claim { node: requester, path: from, extended: false }) == Outcome::Holds
-            }
-            None => false,
-        }
-    }
-
     fn relay(&mut self, now: Time, from: Path, datagram: &mut [u8]) -> Action {
         let (sender, dest) = match Message::decode(datagram) {
             Ok(Message::Relay { sender, dest, .. }) => (sender, dest),
@@ -461,87 +418,6 @@ impl Server {
         Action::Forward { to: session.path, part }
     }
 
-    /// Checks that a relayed packet comes from its sender and that the sender may send. The slot is that of a sender
-    /// owned here.
-    fn admit_sender(&mut self, now: Time, from: Path, sender: NodeId, len: usize) -> Result<Option<Slot>, DropReason> {
-        if self.rules.admission == Admission::Open {
-            let own = self.sessions.owns(sender).then(|| self.sessions.find_own(sender)).flatten();
-            if let Some((slot, session)) = own
-                && session.path.remote == from.remote
-            {
-                self.touch(now, slot, sender);
-            }
-            return Ok(None);
-        }
-        if !self.sessions.owns(sender) {
-            return self.admit_foreign_sender(now, from, sender).map(|()| None);
-        }
-        let slot = match self.sessions.find_own(sender) {
-            Some((slot, session)) if session.path.remote == from.remote => {
-                self.touch(now, slot, sender);
-                slot
-            }
-            found => self.admit_moved_sender(now, from, sender, found.map(|(_, session)| session))?,
-        };
-        let activity = self.sessions.activity(slot);
-        let within = self.rules.sender_packets.charge(&mut activity.packets, now, 1)
-            && self.rules.sender_bytes.charge(&mut activity.bytes, now, len as u64);
-        if within { Ok(Some(slot)) } else { Err(DropReason::SenderBudget) }
-    }
-
-    /// A packet that does not come from the sender's endpoint. The sender may have moved: a daemon that roams in the
-    /// middle of a transfer says so by a discover only up to a minute later.
-    fn admit_moved_sender(
-        &mut self,
-        now: Time,
-        from: Path,
-        node: NodeId,
-        held: Option<Session>,
-    ) -> Result<Slot, DropReason> {
-        if !self.may_claim_by_relay(now, from, node, held) {
-            return Err(DropReason::SourceMismatch);
-        }
-        let extended = held.is_some_and(|session| session.extended);
-        match self.claim(now, Claim { node, path: from, extended }) {
-            Outcome::Holds => self.sessions.find_own(node).map(|(slot, _)| slot).ok_or(DropReason::SourceMismatch),
-            Outcome::Contested => Err(DropReason::SourceContested),
-            Outcome::Refused => Err(DropReason::SourceMismatch),
-        }
-    }
-
-    /// Several nodes may share a socket, and a merged receive is steered by its first datagram: the sender may belong
-    /// to another shard. Its session is read there; the source address pays.
-    fn admit_foreign_sender(&mut self, now: Time, from: Path, sender: NodeId) -> Result<(), DropReason> {
-        let held = self.sessions.find(sender);
-        if held.is_some_and(|session| session.path.remote == from.remote) {
-            let within = self.foreign.charge(&self.rules.prefix_packets, from.remote.ip, now, 1);
-            return if within { Ok(()) } else { Err(DropReason::PrefixBudget) };
-        }
-        if self.may_claim_by_relay(now, from, sender, held) {
-            let extended = held.is_some_and(|session| session.extended);
-            let claim = Claim { node: sender, path: from, extended };
-            self.push_handoff(self.sessions.owner(sender), Handoff::Claim(claim));
-        }
-        Err(DropReason::SourceMismatch)
-    }
-
-    /// From a proven address always; from another only against a holder, who is asked first, and at the price of a
-    /// discover, which would achieve the same.
-    fn may_claim_by_relay(&mut self, now: Time, from: Path, node: NodeId, held: Option<Session>) -> bool {
-        let proven = node.is_node() && self.membership.proves(node, from.remote.ip);
-        proven || (held.is_some() && self.may_be_stored(node) && self.charge_control(now, from))
-    }
-
-    fn charge_unknown(&mut self, now: Time, sender: Option<Slot>) {
-        let Some(slot) = sender else { return };
-        let activity = self.sessions.activity(slot);
-        activity.unknown_run = activity.unknown_run.saturating_add(1);
-        if activity.unknown_run > UNKNOWN_RUN_MAX {
-            // Refusal is fine: the account is empty already.
-            let _ = self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST);
-        }
-    }
-
     fn stun(&self, from: Path, datagram: &[u8], reply: &mut [u8; REPLY_MAX]) -> Action {
         let software = self.rules.stun_software.as_deref();
         match stun::respond(datagram, from, &self.locals, software, reply) {
@@ -560,162 +436,6 @@ impl Server {
             None => return Action::Drop(DropReason::UnsolicitedProbe),
         }
         Action::Defer
-    }
-
-    /// Decides who holds an id owned here.
-    fn claim(&mut self, now: Time, claim: Claim) -> Outcome {
-        let Claim { node, path, .. } = claim;
-        let grade = self.grade(node, &path.remote);
-        let Some((slot, held)) = self.sessions.find_own(node) else {
-            return self.begin_session(now, claim, grade);
-        };
-        if held.path.remote == path.remote {
-            let session = Session { path, extended: claim.extended };
-            if session != held {
-                self.sessions.update(slot, session);
-            }
-            self.touch(now, slot, node);
-            self.sessions.activity(slot).grade = grade;
-            return Outcome::Holds;
-        }
-        let held_grade = self.grade(node, &held.path.remote);
-        let silent = now.since(self.sessions.activity(slot).seen) > HOLDER_SILENT_MAX;
-        if self.rules.admission == Admission::Open || grade > held_grade || (grade == held_grade && silent) {
-            self.displace(now, claim, grade);
-            return Outcome::Holds;
-        }
-        if self.sessions.activity(slot).contested {
-            self.contests.improve(claim, grade);
-            return Outcome::Contested;
-        }
-        if !self.contests.begin(now, claim, grade, held.path, held_grade) {
-            self.counters.count(Counter::ClaimsRefused);
-            return Outcome::Refused;
-        }
-        self.counters.count(Counter::ContestsStarted);
-        self.sessions.activity(slot).contested = true;
-        self.probe(held.path);
-        Outcome::Contested
-    }
-
-    fn grade(&self, node: NodeId, endpoint: &Endpoint) -> Grade {
-        if self.membership.proves(node, endpoint.ip) { Grade::ProvenAddress } else { Grade::Unproven }
-    }
-
-    fn begin_session(&mut self, now: Time, claim: Claim, grade: Grade) -> Outcome {
-        let session = Session { path: claim.path, extended: claim.extended };
-        let activity = Activity { seen: now, grade, ..Activity::default() };
-        let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {
-            let stale = |_: NodeId, activity: &Activity| {
-                activity.grade == Grade::Unproven && now.since(activity.seen) > UNPROVEN_GRACE
-            };
-            let evicted = self.sessions.sweep(EVICTION_SEARCH, stale);
-            self.counters.add(Counter::SessionsExpired, evicted as u64);
-            self.sessions.insert(claim.node, session, activity)
-        });
-        match inserted {
-            Ok(_) => {
-                // A recall under way is about where the node was; it is here now.
-                self.contests.end(claim.node);
-                self.counters.count(Counter::SessionsStarted);
-                Outcome::Holds
-            }
-            Err(Full) => {
-                self.counters.count(Counter::ClaimsNoRoom);
-                Outcome::Refused
-            }
-        }
-    }
-
-    /// Gives the id to `claim`, whoever holds it.
-    fn displace(&mut self, now: Time, claim: Claim, grade: Grade) {
-        self.contests.end(claim.node);
-        let Some((slot, _)) = self.sessions.find_own(claim.node) else {
-            self.begin_session(now, claim, grade);
-            return;
-        };
-        self.sessions.update(slot, Session { path: claim.path, extended: claim.extended });
-        let activity = self.sessions.activity(slot);
-        *activity = Activity { seen: now, grade, contested: false, ..*activity };
-        self.counters.count(Counter::SessionsMoved);
-    }
-
-    /// The holder of `slot` was heard: it lives, and a contest for its id is over.
-    fn touch(&mut self, now: Time, slot: Slot, node: NodeId) {
-        let activity = self.sessions.activity(slot);
-        if now.since(activity.seen) >= SEEN_GRAIN {
-            activity.seen = now;
-        }
-        if activity.contested {
-            activity.contested = false;
-            if self.contests.end(node) {
-                self.counters.count(Counter::ContestsHeld);
-            }
-        }
-    }
-
-    fn note_activity(&mut self, now: Time, node: NodeId) {
-        if self.sessions.owns(node)
-            && let Some((slot, _)) = self.sessions.find_own(node)
-        {
-            self.touch(now, slot, node);
-        }
-    }
-
-    /// A sign of life from an endpoint that was asked for one.
-    fn answered(&mut self, now: Time, endpoint: &Endpoint) {
-        while let Some(contest) = self.contests.answered(endpoint) {
-            let found = self.sessions.find_own(contest.claim.node);
-            match (contest.kind, found) {
-                (Kind::Contest, Some((slot, _))) => {
-                    self.counters.count(Counter::ContestsHeld);
-                    self.sessions.activity(slot).contested = false;
-                }
-                (Kind::Recall, None) => {
-                    self.counters.count(Counter::SessionsRecalled);
-                    self.begin_session(now, contest.claim, contest.grade);
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Somebody wants to reach a node that has no session. It costs what a discover costs.
-    fn want(&mut self, now: Time, node: NodeId, from: Path) {
-        let known = self.may_be_stored(node) && self.membership.last_endpoint(node).is_some();
-        if !known || !self.charge_control(now, from) {
-            return;
-        }
-        match self.sessions.owner(node) {
-            owner if owner == self.shard => self.recall(now, node, from.local),
-            owner => self.push_handoff(owner, Handoff::Recall(node, from.local)),
-        }
-    }
-
-    /// Asks a node for a sign of life where it last registered, from an address of the right family: the one it is
-    /// wanted through, else the first.
-    fn recall(&mut self, now: Time, node: NodeId, wanted_through: LocalId) {
-        let Some(remote) = self.membership.last_endpoint(node).filter(may_be_asked) else { return };
-        let usable = |local: &Local| {
-            local.present && local.service == Service::Beacon && local.bound.is_ipv4() == remote.socket_addr().is_ipv4()
-        };
-        let local = match self.locals.get(wanted_through) {
-            Some(local) if usable(local) => Some(wanted_through),
-            _ => self.locals.iter().find(|(_, local)| usable(local)).map(|(id, _)| id),
-        };
-        let Some(local) = local else { return };
-        let path = Path { remote, local };
-        let claim = Claim { node, path, extended: false };
-        if self.sessions.find_own(node).is_none() && self.contests.recall(now, claim, self.grade(node, &remote)) {
-            self.probe(path);
-        }
-    }
-
-    /// Asks a holder for a sign of life: a punch command that names our own address.
-    fn probe(&mut self, holder: Path) {
-        if let Some(local) = self.locals.get(holder.local) {
-            self.push_send(Send::new(holder, &Message::PunchCommand(local.seen_as)));
-        }
     }
 
     fn sweep(&mut self, now: Time) {
@@ -749,12 +469,6 @@ impl Server {
             self.counters.count(Counter::MailDropped);
         }
     }
-}
-
-/// Whoever registers names an endpoint of its choice; none of this host's own.
-fn may_be_asked(endpoint: &Endpoint) -> bool {
-    let ip = endpoint.ip();
-    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
 }
 
 fn encode(reply: &mut [u8; REPLY_MAX], message: &Message<'_>) -> usize {

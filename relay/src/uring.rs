@@ -63,7 +63,7 @@ pub enum RingError {
     #[error("no memory for the ring; raise the limit of locked memory (LimitMEMLOCK=, ulimit -l) or use fewer shards")]
     Memory,
     /// Another refusal.
-    #[error("cannot set up the ring: {0}")]
+    #[error("cannot set up the ring")]
     Io(#[from] io::Error),
 }
 

@@ -174,7 +174,7 @@ fn a_proven_holder_that_fell_silent_yields_to_a_lower_candidate_only_after_four_
     world.prove(1, &["198.18.1.1"]);
     world.discover(OWNER, 1);
     world.discover("198.18.1.77:9", 1);
-    world.pass(Duration::from_millis(900));
+    world.pass(Duration::from_millis(600));
     assert_eq!(world.place(1).as_deref(), Some(OWNER));
     let probe = sent(OWNER, BEACON, Message::PunchCommand(RELAY.parse().unwrap()));
     assert_eq!(world.take_sent().iter().filter(|sent| **sent == probe).count(), 4);

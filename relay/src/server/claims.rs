@@ -1,0 +1,204 @@
+//! Who holds an id, and where a node is that has no session.
+
+use std::time::Duration;
+
+use wire::NodeId;
+use wire::beacon::Message;
+
+use super::{Admission, Handoff, Send, Server};
+use crate::contests::{Claim, Contest, Kind};
+use crate::endpoint::{Endpoint, LocalId, Path};
+use crate::locals::{Local, Service};
+use crate::metrics::Counter;
+use crate::sessions::{Activity, Full, Grade, Session, Slot};
+use crate::time::Time;
+
+/// Activity is noted at this grain, so that a busy session does not keep its cache line dirty.
+const SEEN_GRAIN: Duration = Duration::from_secs(1);
+/// A sign of life names no id, so whoever took over a holder's endpoint could give it. It counts for a holder that has
+/// spoken as the node itself within this time; daemons do once a minute.
+const HOLDER_SILENT_MAX: Duration = Duration::from_secs(150);
+/// A session without proof may be evicted after this silence when the table is full.
+const UNPROVEN_GRACE: Duration = Duration::from_secs(90);
+const EVICTION_SEARCH: usize = 256;
+
+/// How a claim ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Holds,
+    Contested,
+    Refused,
+}
+
+impl Server {
+    /// Decides who holds an id owned here.
+    pub(super) fn claim(&mut self, now: Time, claim: Claim) -> Outcome {
+        let Claim { node, path, .. } = claim;
+        let grade = self.grade(node, &path.remote);
+        let Some((slot, held)) = self.sessions.find_own(node) else {
+            return self.begin_session(now, claim, grade);
+        };
+        if held.path.remote == path.remote {
+            let session = Session { path, extended: claim.extended };
+            if session != held {
+                self.sessions.update(slot, session);
+            }
+            self.touch(now, slot, node);
+            self.sessions.activity(slot).grade = grade;
+            return Outcome::Holds;
+        }
+        let held_grade = self.grade(node, &held.path.remote);
+        let silent = now.since(self.sessions.activity(slot).seen) > HOLDER_SILENT_MAX;
+        if self.rules.admission == Admission::Open || grade > held_grade || (grade == held_grade && silent) {
+            self.displace(now, claim, grade);
+            return Outcome::Holds;
+        }
+        if self.sessions.activity(slot).contested {
+            self.contests.improve(claim, grade);
+            return Outcome::Contested;
+        }
+        if !self.contests.begin(now, claim, grade, held.path, held_grade) {
+            self.counters.count(Counter::ClaimsRefused);
+            return Outcome::Refused;
+        }
+        self.counters.count(Counter::ContestsStarted);
+        self.sessions.activity(slot).contested = true;
+        self.probe(held.path);
+        Outcome::Contested
+    }
+
+    pub(super) fn grade(&self, node: NodeId, endpoint: &Endpoint) -> Grade {
+        if self.membership.proves(node, endpoint.ip) { Grade::ProvenAddress } else { Grade::Unproven }
+    }
+
+    pub(super) fn begin_session(&mut self, now: Time, claim: Claim, grade: Grade) -> Outcome {
+        let session = Session { path: claim.path, extended: claim.extended };
+        let activity = Activity { seen: now, grade, ..Activity::default() };
+        let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {
+            let stale = |_: NodeId, activity: &Activity| {
+                activity.grade == Grade::Unproven && now.since(activity.seen) > UNPROVEN_GRACE
+            };
+            let evicted = self.sessions.sweep(EVICTION_SEARCH, stale);
+            self.counters.add(Counter::SessionsExpired, evicted as u64);
+            self.sessions.insert(claim.node, session, activity)
+        });
+        match inserted {
+            Ok(_) => {
+                // A recall under way is about where the node was; it is here now.
+                self.contests.end(claim.node);
+                self.counters.count(Counter::SessionsStarted);
+                Outcome::Holds
+            }
+            Err(Full) => {
+                self.counters.count(Counter::ClaimsNoRoom);
+                Outcome::Refused
+            }
+        }
+    }
+
+    /// Gives the id to `claim`, whoever holds it.
+    pub(super) fn displace(&mut self, now: Time, claim: Claim, grade: Grade) {
+        self.contests.end(claim.node);
+        let Some((slot, _)) = self.sessions.find_own(claim.node) else {
+            self.begin_session(now, claim, grade);
+            return;
+        };
+        self.sessions.update(slot, Session { path: claim.path, extended: claim.extended });
+        let activity = self.sessions.activity(slot);
+        *activity = Activity { seen: now, grade, contested: false, ..*activity };
+        self.counters.count(Counter::SessionsMoved);
+    }
+
+    /// The holder of `slot` was heard: it lives, and a contest for its id is over.
+    pub(super) fn touch(&mut self, now: Time, slot: Slot, node: NodeId) {
+        let activity = self.sessions.activity(slot);
+        if now.since(activity.seen) >= SEEN_GRAIN {
+            activity.seen = now;
+        }
+        if activity.contested {
+            activity.contested = false;
+            if self.contests.end(node) {
+                self.counters.count(Counter::ContestsHeld);
+            }
+        }
+    }
+
+    pub(super) fn note_activity(&mut self, now: Time, node: NodeId) {
+        if self.sessions.owns(node)
+            && let Some((slot, _)) = self.sessions.find_own(node)
+        {
+            self.touch(now, slot, node);
+        }
+    }
+
+    /// A sign of life from an endpoint that was asked for one.
+    pub(super) fn answered(&mut self, now: Time, endpoint: &Endpoint) {
+        while let Some(contest) = self.contests.answered(endpoint) {
+            let found = self.sessions.find_own(contest.claim.node);
+            match (contest.kind, found) {
+                (Kind::Contest, Some((slot, _))) => {
+                    self.counters.count(Counter::ContestsHeld);
+                    self.sessions.activity(slot).contested = false;
+                }
+                (Kind::Recall, None) => {
+                    self.counters.count(Counter::SessionsRecalled);
+                    self.begin_session(now, contest.claim, contest.grade);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Somebody wants to reach a node that has no session. It costs what a discover costs.
+    pub(super) fn want(&mut self, now: Time, node: NodeId, from: Path) {
+        let known = self.may_be_stored(node) && self.membership.last_endpoint(node).is_some();
+        if !known || !self.charge_control(now, from) {
+            return;
+        }
+        match self.sessions.owner(node) {
+            owner if owner == self.shard => self.recall(now, node, from.local),
+            owner => self.push_handoff(owner, Handoff::Recall(node, from.local)),
+        }
+    }
+
+    /// Asks a node for a sign of life where it last registered, from an address of the right family: the one it is
+    /// wanted through, else the first.
+    pub(super) fn recall(&mut self, now: Time, node: NodeId, wanted_through: LocalId) {
+        let Some(remote) = self.membership.last_endpoint(node).filter(may_be_asked) else { return };
+        let usable = |local: &Local| {
+            local.present && local.service == Service::Beacon && local.bound.is_ipv4() == remote.socket_addr().is_ipv4()
+        };
+        let local = match self.locals.get(wanted_through) {
+            Some(local) if usable(local) => Some(wanted_through),
+            _ => self.locals.iter().find(|(_, local)| usable(local)).map(|(id, _)| id),
+        };
+        let Some(local) = local else { return };
+        let path = Path { remote, local };
+        let claim = Claim { node, path, extended: false };
+        if self.sessions.find_own(node).is_none() && self.contests.recall(now, claim, self.grade(node, &remote)) {
+            self.probe(path);
+        }
+    }
+
+    /// Asks a holder for a sign of life: a punch command that names our own address.
+    pub(super) fn probe(&mut self, holder: Path) {
+        if let Some(local) = self.locals.get(holder.local) {
+            self.push_send(Send::new(holder, &Message::PunchCommand(local.seen_as)));
+        }
+    }
+
+    /// The one asked did not answer; a session that has moved meanwhile is not what was asked about.
+    pub(super) fn handle_silence(&mut self, now: Time, Contest { claim, grade, asked, kind, .. }: Contest) {
+        let held = self.sessions.find_own(claim.node).map(|(_, session)| session.path.remote);
+        if kind == Kind::Contest && held.is_none_or(|held| held == asked.remote) {
+            self.counters.count(Counter::ContestsWon);
+            self.displace(now, claim, grade);
+        }
+    }
+}
+
+/// Whoever registers names an endpoint of its choice; none of this host's own.
+fn may_be_asked(endpoint: &Endpoint) -> bool {
+    let ip = endpoint.ip();
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+}

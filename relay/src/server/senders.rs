@@ -1,0 +1,122 @@
+//! Who may send in a node's name, and how much.
+
+use wire::NodeId;
+
+use super::claims::Outcome;
+use super::{Admission, Handoff, Server};
+use crate::contests::Claim;
+use crate::endpoint::Path;
+use crate::metrics::DropReason;
+use crate::sessions::{Session, Slot};
+use crate::time::Time;
+
+/// Relays to unknown destinations in a row after which each costs the sender [`UNKNOWN_COST`] packets.
+const UNKNOWN_RUN_MAX: u16 = 32;
+const UNKNOWN_COST: u64 = 16;
+
+impl Server {
+    /// Checks that a punch request comes from its requester. After a restart of ours it may be the first that is heard
+    /// of a node: daemons whose peers are relayed send one every 15 s, and a discover once a minute.
+    pub(super) fn admit_requester(&mut self, now: Time, from: Path, requester: NodeId) -> bool {
+        match self.sessions.find(requester) {
+            Some(session) => {
+                let own = session.path.remote == from.remote;
+                if own {
+                    self.note_activity(now, requester);
+                }
+                own
+            }
+            None if self.sessions.owns(requester) && self.may_claim_by_relay(now, from, requester, None) => {
+                self.claim(now, Claim { node: requester, path: from, extended: false }) == Outcome::Holds
+            }
+            None => false,
+        }
+    }
+
+    /// Checks that a relayed packet comes from its sender and that the sender may send. The slot is that of a sender
+    /// owned here.
+    pub(super) fn admit_sender(
+        &mut self,
+        now: Time,
+        from: Path,
+        sender: NodeId,
+        len: usize,
+    ) -> Result<Option<Slot>, DropReason> {
+        if self.rules.admission == Admission::Open {
+            let own = self.sessions.owns(sender).then(|| self.sessions.find_own(sender)).flatten();
+            if let Some((slot, session)) = own
+                && session.path.remote == from.remote
+            {
+                self.touch(now, slot, sender);
+            }
+            return Ok(None);
+        }
+        if !self.sessions.owns(sender) {
+            return self.admit_foreign_sender(now, from, sender).map(|()| None);
+        }
+        let slot = match self.sessions.find_own(sender) {
+            Some((slot, session)) if session.path.remote == from.remote => {
+                self.touch(now, slot, sender);
+                slot
+            }
+            found => self.admit_moved_sender(now, from, sender, found.map(|(_, session)| session))?,
+        };
+        let activity = self.sessions.activity(slot);
+        let within = self.rules.sender_packets.charge(&mut activity.packets, now, 1)
+            && self.rules.sender_bytes.charge(&mut activity.bytes, now, len as u64);
+        if within { Ok(Some(slot)) } else { Err(DropReason::SenderBudget) }
+    }
+
+    /// A packet that does not come from the sender's endpoint. The sender may have moved: a daemon that roams in the
+    /// middle of a transfer says so by a discover only up to a minute later.
+    pub(super) fn admit_moved_sender(
+        &mut self,
+        now: Time,
+        from: Path,
+        node: NodeId,
+        held: Option<Session>,
+    ) -> Result<Slot, DropReason> {
+        if !self.may_claim_by_relay(now, from, node, held) {
+            return Err(DropReason::SourceMismatch);
+        }
+        let extended = held.is_some_and(|session| session.extended);
+        match self.claim(now, Claim { node, path: from, extended }) {
+            Outcome::Holds => self.sessions.find_own(node).map(|(slot, _)| slot).ok_or(DropReason::SourceMismatch),
+            Outcome::Contested => Err(DropReason::SourceContested),
+            Outcome::Refused => Err(DropReason::SourceMismatch),
+        }
+    }
+
+    /// Several nodes may share a socket, and a merged receive is steered by its first datagram: the sender may belong
+    /// to another shard. Its session is read there; the source address pays.
+    pub(super) fn admit_foreign_sender(&mut self, now: Time, from: Path, sender: NodeId) -> Result<(), DropReason> {
+        let held = self.sessions.find(sender);
+        if held.is_some_and(|session| session.path.remote == from.remote) {
+            let within = self.foreign.charge(&self.rules.prefix_packets, from.remote.ip, now, 1);
+            return if within { Ok(()) } else { Err(DropReason::PrefixBudget) };
+        }
+        if self.may_claim_by_relay(now, from, sender, held) {
+            let extended = held.is_some_and(|session| session.extended);
+            let claim = Claim { node: sender, path: from, extended };
+            self.push_handoff(self.sessions.owner(sender), Handoff::Claim(claim));
+        }
+        Err(DropReason::SourceMismatch)
+    }
+
+    /// From a proven address always; from another only against a holder, who is asked first, and at the price of a
+    /// discover, which would achieve the same.
+    pub(super) fn may_claim_by_relay(&mut self, now: Time, from: Path, node: NodeId, held: Option<Session>) -> bool {
+        let proven = node.is_node() && self.membership.proves(node, from.remote.ip);
+        proven || (held.is_some() && self.may_be_stored(node) && self.charge_control(now, from))
+    }
+
+    pub(super) fn charge_unknown(&mut self, now: Time, sender: Option<Slot>) {
+        let Some(slot) = sender else { return };
+        let activity = self.sessions.activity(slot);
+        activity.unknown_run = activity.unknown_run.saturating_add(1);
+        if activity.unknown_run > UNKNOWN_RUN_MAX {
+            // Refusal is fine: the account is empty already.
+            let _ = self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST);
+        }
+    }
+}

@@ -161,7 +161,7 @@ fn wrong_flags_are_answered_with_advice() {
     for (arguments, code, text) in [
         (vec!["--frobnicate"], 2, "unexpected argument"),
         (vec!["--listen", "nowhere"], 2, "expected an address such as 0.0.0.0:9000"),
-        (vec!["--exempt", "10.0.0.0/99"], 2, "not an address range"),
+        (vec!["--exempt", "10.0.0.0/99"], 2, "is no address range"),
         (vec!["--tls-cert", "x"], 2, "--tls-key"),
         (vec!["--tls-required"], 1, "add --tls-self-signed"),
         (vec!["--admin-token-file", &missing], 1, "cannot read the admin token"),

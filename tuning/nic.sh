@@ -1,6 +1,7 @@
 #!/bin/sh
-# Prepares a network interface for pilot-relay: one receive queue a CPU, each queue's interrupt on its CPU, ports in the
-# receive hash, larger rings, merging of datagrams. Why and with which effect: README.md beside this file.
+# Prepares a network interface for pilot-relay: one receive queue a CPU, each queue's interrupt on its CPU, packets passed
+# on where queues are too few, ports in the receive hash, larger rings, merging of datagrams. Why and with which effect:
+# README.md beside this file.
 #
 # Prints what it would do, and what undoes it. With --apply it does it. Nothing survives a reboot.
 set -eu
@@ -11,7 +12,12 @@ usage: nic.sh DEVICE CPUS [--apply]
   DEVICE  the interface the relay serves, such as eth0
   CPUS    the CPUs that shall take its interrupts, such as 0-3,8
   --apply do it; without it, only print
+Prints what undoes it, too. `pilot-relay doctor` tells whether it is needed.
 TEXT
+}
+
+wrong_usage() {
+    usage >&2
     exit 2
 }
 
@@ -20,11 +26,16 @@ fail() {
     exit 1
 }
 
-case $# in 2 | 3) ;; *) usage ;; esac
+case ${1:-} in -h | --help)
+    usage
+    exit 0
+    ;;
+esac
+case $# in 2 | 3) ;; *) wrong_usage ;; esac
 device=$1
 cpu_list=$2
 apply=${3:-}
-[ -z "$apply" ] || [ "$apply" = --apply ] || usage
+[ -z "$apply" ] || [ "$apply" = --apply ] || wrong_usage
 [ -d "/sys/class/net/$device" ] || fail "there is no interface $device; 'ip -brief link' lists them"
 command -v ethtool >/dev/null || fail "ethtool is missing; on Debian: apt install ethtool"
 if [ -n "$apply" ] && [ "$(id -u)" -ne 0 ]; then fail "--apply needs root"; fi
@@ -33,9 +44,9 @@ if [ -n "$apply" ] && [ "$(id -u)" -ne 0 ]; then fail "--apply needs root"; fi
 cpus() {
     echo "$cpu_list" | tr ',' '\n' | while IFS=- read -r first last; do seq "$first" "${last:-$first}"; done
 }
-expr "$cpu_list" : '[0-9][0-9,-]*$' >/dev/null || usage
+expr "$cpu_list" : '[0-9][0-9,-]*$' >/dev/null || wrong_usage
 cpu_count=$(cpus | wc -l)
-[ "$cpu_count" -gt 0 ] || usage
+[ "$cpu_count" -gt 0 ] || wrong_usage
 for cpu in $(cpus); do
     [ -d "/sys/devices/system/cpu/cpu$cpu" ] || fail "this host has no CPU $cpu"
 done
@@ -104,36 +115,63 @@ affinity() {
         file=/proc/irq/$irq/smp_affinity_list
         [ -w "$file" ] || [ -z "$apply" ] || continue
         cpu=$(nth_cpu "$number")
-        change "echo $cpu > $file" "echo $(cat "$file") > $file"
+        now=$(cat "$file")
+        if [ "$now" != "$cpu" ]; then change "echo $cpu > $file" "echo $now > $file"; fi
         number=$((number + 1))
     done
     number=0
     for queue in "/sys/class/net/$device/queues"/tx-*; do
         file=$queue/xps_cpus
         now=$(cat "$file" 2>/dev/null) || continue
-        change "echo $(mask "$(nth_cpu "$number")") > $file" "echo $now > $file"
+        wanted=$(mask "$(nth_cpu "$number")")
+        if [ "$(bare "$now")" != "$(bare "$wanted")" ]; then change "echo $wanted > $file" "echo $now > $file"; fi
         number=$((number + 1))
     done
 }
 
-# Drivers name the interrupts of their queues after the interface; those of virtio after their device.
+# Drivers name the interrupts of receive queues eth0-TxRx-3, virtio2-input.0, mlx5_comp3@pci and so on. Those of virtio
+# belong to the device that holds the interface's.
 device_irqs() {
-    for irq in $(find "/sys/class/net/$device/device/msi_irqs/" -type f -printf '%f\n' 2>/dev/null | sort -n); do
-        if grep -q "^ *$irq:.*\($device\|input\|[Rr]x\)" /proc/interrupts; then echo "$irq"; fi
+    device_folder=$(readlink -f "/sys/class/net/$device/device") || return 0
+    for folder in "$device_folder" "$(dirname "$device_folder")"; do
+        irqs=$(receive_irqs "$folder")
+        if [ -n "$irqs" ]; then
+            echo "$irqs"
+            return 0
+        fi
     done
 }
 
+receive_irqs() {
+    for irq in $(find "$1/msi_irqs/" -type f -printf '%f\n' 2>/dev/null | sort -n); do
+        name=$(sed -n "s/^ *$irq:.* //p" /proc/interrupts | sed "s/$device//")
+        case $name in *[Rr]x* | *input* | *comp* | *ntfy*) echo "$irq" ;; esac
+    done
+}
+
+# Fewer queues than CPUs: the CPU of a queue passes packets on to the others, by address and port (RPS).
+spread() {
+    queue_count=$(find "/sys/class/net/$device/queues/" -name 'rx-*' | wc -l)
+    if [ "$queue_count" -ge "$cpu_count" ]; then return 0; fi
+    wanted=$(mask "$(cpus)")
+    for queue in "/sys/class/net/$device/queues"/rx-*; do
+        file=$queue/rps_cpus
+        now=$(cat "$file" 2>/dev/null) || continue
+        if [ "$(bare "$now")" != "$(bare "$wanted")" ]; then change "echo $wanted > $file" "echo $now > $file"; fi
+    done
+}
+
+# A mask without the zeros before it, so that two spellings compare.
+bare() { echo "$1" | sed 's/^[0,]*//'; }
+
 nth_cpu() { cpus | sed -n "$(($1 % cpu_count + 1))p"; }
 
-# A CPU number as the comma-separated words of 32 bits that sysfs takes.
+# CPU numbers, one a line, as the comma-separated words of 32 bits that sysfs takes, the highest first.
 mask() {
-    words=$(($1 / 32))
-    text=$(printf '%x' $((1 << ($1 % 32))))
-    while [ "$words" -gt 0 ]; do
-        text=$text,00000000
-        words=$((words - 1))
-    done
-    echo "$text"
+    echo "$1" | awk '
+        BEGIN { last = 0 }
+        { word = int($1 / 32); bits[word] += 2 ^ ($1 % 32); if (word > last) last = word }
+        END { for (word = last; word >= 0; word--) printf "%08x%s", bits[word], word ? "," : "\n" }'
 }
 
 if [ -n "$apply" ]; then echo "done on $device:"; else echo "to be done on $device (--apply does it):"; fi
@@ -142,6 +180,7 @@ rings
 hash_with_ports
 offloads
 affinity
+spread
 if ! [ -s "$undo_file" ]; then
     echo "  nothing; it is as it should be, or its driver offers no choice"
     exit 0

@@ -8,6 +8,7 @@ mod admin;
 pub mod cli;
 mod data_dir;
 mod directory_link;
+pub mod doctor;
 pub mod logging;
 mod welcome;
 mod whereabouts;

@@ -11,6 +11,16 @@ use crate::uring::{BUFFER_BYTES, BUFFERS, SENDS_MAX};
 /// Sessions a relay holds unless told otherwise.
 pub const SESSIONS_MAX_DEFAULT: usize = 262_144;
 
+/// What a socket may hold while its shard is busy or descheduled.
+pub const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+/// What a socket may hold that its interface has not taken yet.
+pub const SEND_BUFFER_BYTES: usize = 4 << 20;
+
+/// The program, its libraries, its cold threads' heaps in huge pages. Measured: an idle relay alone, less its shards.
+const PROGRAM_BYTES: usize = 12 << 20;
+/// A shard's share besides the terms of [`Memory`]: budgets, trains, its heap in huge pages. Measured the same way.
+const SHARD_BYTES: usize = 11 << 20;
+
 /// Settings of a relay.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -45,11 +55,14 @@ impl Config {
             sessions: shards * slots_per_shard(shards, self.sessions_max) * SLOT_BYTES,
             buffers: shards * usize::from(BUFFERS) * BUFFER_BYTES,
             sends: shards * SENDS_MAX * (REPLY_MAX / 2 + 256),
+            program: PROGRAM_BYTES + shards * SHARD_BYTES,
         }
     }
 }
 
-/// Bytes by purpose, all of them allocated at start.
+/// Resident bytes by purpose once everything is in use. All of it is reserved at start, and touched as sessions and
+/// datagrams come. A directory in the same process, which grows with its nodes, and the kernel's socket buffers, which
+/// fill only while a shard is busy, come on top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// The session table.
@@ -58,19 +71,31 @@ pub struct Memory {
     pub buffers: usize,
     /// Send queues and replies.
     pub sends: usize,
+    /// The program itself, with what its allocator rounds up.
+    pub program: usize,
+}
+
+impl Memory {
+    /// The sum.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        let Self { sessions, buffers, sends, program } = *self;
+        sessions + buffers + sends + program
+    }
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let Self { sessions, buffers, sends } = *self;
+        let Self { sessions, buffers, sends, program } = *self;
         write!(
             f,
-            "{:.0} MiB = sessions {:.1} + receive buffers {:.1} + send queues {:.1}",
-            mib(sessions + buffers + sends),
+            "{:.0} MiB = sessions {:.1} + receive buffers {:.1} + send queues {:.1} + program {:.1}",
+            mib(self.total()),
             mib(sessions),
             mib(buffers),
-            mib(sends)
+            mib(sends),
+            mib(program)
         )
     }
 }

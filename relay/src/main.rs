@@ -7,12 +7,18 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use self::appliance::cli::{Command, CommandLine};
+use self::appliance::doctor;
+
 /// Connections and rings allocate here and there; packet memory is mapped once and never sees the allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = appliance::cli::Arguments::parse();
+    let CommandLine { command, arguments } = CommandLine::parse();
+    if let Some(Command::Doctor(arguments)) = command {
+        return doctor::run(*arguments);
+    }
     appliance::logging::start(arguments.log_json);
     match appliance::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,

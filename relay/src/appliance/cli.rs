@@ -1,11 +1,13 @@
 //! Command line to settings. Everything that can be refused is refused here, in one line that says what to type.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+mod values;
+
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use relay::admission::Budget;
@@ -14,22 +16,12 @@ use relay::server::{Admission, Rules};
 use wire::cidr::Cidr;
 use wire::stun::SOFTWARE_MAX;
 
+use self::values::{CpuList, Listen, advertised, cpu_list, listen};
 use super::data_dir::DataDir;
 
 /// However low a limit, a few packets in a row must pass, or nothing would.
 const BURST_PACKETS_MIN: u64 = 32;
 const BURST_BYTES_MIN: u64 = 65_536;
-
-/// Where an address flag points: nowhere, or to an address and port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// The part is switched off.
-    Off,
-    /// The default: every address, both families where the host has them.
-    Anywhere(u16),
-    /// Given by the user.
-    At(SocketAddr),
-}
 
 /// How datagrams are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,7 +37,48 @@ pub enum Datapath {
 /// Without arguments it serves everything: relay and STUN on UDP 9001, STUN on UDP 3478, the directory on TCP 9000,
 /// health and metrics on 127.0.0.1:3000. Addresses are ADDRESS:PORT, NAME:PORT or `off`; port 0 picks a free one.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "pilot-relay", version, max_term_width = 110)]
+#[command(name = "pilot-relay", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
+pub struct CommandLine {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to serve.
+    #[command(flatten)]
+    pub arguments: Arguments,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Inspect this host, and say what to change for a relay with the same flags
+    ///
+    /// Nothing is changed, and a relay at work is not disturbed. Run it as root to see everything. Each line is a check:
+    /// ok; note: worth knowing, or could not be looked at; warn: the relay works and would work better; problem: it would
+    /// not start, or nodes would not reach it. What to type follows, with the heading of tuning/README.md that says why.
+    #[command(after_help = DOCTOR_EXIT_STATUS)]
+    Doctor(Box<DoctorArguments>),
+}
+
+const DOCTOR_EXIT_STATUS: &str = "\
+Exit status:
+  0  nothing has to change
+  1  warnings
+  2  the command line is wrong
+  3  problems";
+
+/// The flags of `doctor`: those of the relay it is asked about, and its own.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArguments {
+    /// Print an array of checks: id, status, finding, advice, see (heading of the guide), values
+    #[arg(long)]
+    pub json: bool,
+    /// The relay's.
+    #[command(flatten)]
+    pub relay: Arguments,
+}
+
+/// The flags of the relay.
+#[derive(Clone, Debug, Args)]
 pub struct Arguments {
     /// Folder for the directory's database and the admin token [default: /var/lib/pilot-relay for root, else
     /// ~/.local/share/pilot-relay]
@@ -115,10 +148,6 @@ pub struct Arguments {
     #[arg(long)]
     pub log_json: bool,
 }
-
-/// CPU numbers in ascending order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CpuList(Vec<usize>);
 
 /// What the arguments mean on this host.
 #[derive(Clone, Debug)]
@@ -232,62 +261,11 @@ impl Settings {
     }
 }
 
-impl Listen {
-    fn resolve(self, has_ipv6: bool) -> Option<SocketAddr> {
-        match self {
-            Self::Off => None,
-            Self::Anywhere(port) if has_ipv6 => Some((Ipv6Addr::UNSPECIFIED, port).into()),
-            Self::Anywhere(port) => Some((Ipv4Addr::UNSPECIFIED, port).into()),
-            Self::At(address) => Some(address),
-        }
-    }
-}
-
-fn listen(text: &str) -> Result<Listen, String> {
-    if text == "off" {
-        return Ok(Listen::Off);
-    }
-    if let Some(port) = text.strip_prefix("any:").and_then(|port| port.parse().ok()) {
-        return Ok(Listen::Anywhere(port));
-    }
-    resolve_name(text)
-        .map(|addresses| Listen::At(addresses[0]))
-        .map_err(|error| format!("{error}; write ADDRESS:PORT, such as 0.0.0.0:9001 or [::]:9001, or `off`"))
-}
-
-/// At least one address.
-fn resolve_name(text: &str) -> Result<Vec<SocketAddr>, String> {
-    let addresses: Vec<_> = text.to_socket_addrs().map_err(|error| error.to_string())?.collect();
-    if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
-}
-
-/// What an `--advertise` value names; the port is that of the beacon unless given.
-fn advertised(text: &str, beacon_port: u16) -> anyhow::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, beacon_port)]);
-    }
-    let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:{beacon_port}") };
-    resolve_name(&with_port)
-        .map_err(|error| anyhow::anyhow!("--advertise {text}: {error}; write HOST or HOST:PORT as nodes reach it"))
-}
-
-fn cpu_list(text: &str) -> Result<CpuList, String> {
-    let wrong = || format!("`{text}` is no list of CPUs; write something like 0-3,8");
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
-        if first > last || last >= CpuSet::count() {
-            return Err(wrong());
-        }
-        cpus.extend(first..=last);
-    }
-    cpus.sort_unstable();
-    cpus.dedup();
-    Ok(CpuList(cpus))
-}
-
-fn allowed_cpus() -> anyhow::Result<Vec<usize>> {
+/// The CPUs this process may use, in ascending order.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn allowed_cpus() -> anyhow::Result<Vec<usize>> {
     let set =
         sched_getaffinity(Pid::from_raw(0)).context("cannot ask which CPUs may be used; name them with --cpus")?;
     Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
@@ -298,26 +276,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cpu_lists_are_read_and_refused() {
-        assert_eq!(cpu_list("0-2,5,1"), Ok(CpuList(vec![0, 1, 2, 5])));
-        for wrong in ["", "a", "3-1", "1,", "99999"] {
-            assert!(cpu_list(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_read_and_refused_with_a_hint() {
-        assert_eq!(listen("off"), Ok(Listen::Off));
-        assert_eq!(listen("127.0.0.1:0"), Ok(Listen::At("127.0.0.1:0".parse().unwrap())));
-        assert_eq!(listen("[::1]:9001"), Ok(Listen::At("[::1]:9001".parse().unwrap())));
-        for wrong in ["", "9001", "127.0.0.1", "127.0.0.1:99999"] {
-            assert!(listen(wrong).unwrap_err().contains("ADDRESS:PORT"), "{wrong}");
-        }
-    }
-
-    #[test]
     fn the_arguments_are_consistent() {
         use clap::CommandFactory as _;
-        Arguments::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 }

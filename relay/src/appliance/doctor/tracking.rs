@@ -1,0 +1,92 @@
+//! Connection tracking: the relay needs none, and its table is bounded.
+
+use super::check::{Check, sysctl};
+use super::topics::TRACKING;
+
+/// Share of the table above which new nodes are about to be shut out.
+const FULL_PERCENT: u64 = 80;
+
+/// What is known of it.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Entries now; `None` where the kernel does not track.
+    pub count: Option<u64>,
+    /// Entries at most.
+    pub max: u64,
+    /// Entries for the relay's ports; `None` where the kernel does not list them.
+    pub ours: Option<usize>,
+    /// The relay's UDP ports.
+    pub ports: Vec<u16>,
+}
+
+/// The verdict.
+pub fn check(facts: &Facts) -> Check {
+    let Facts { count, max, ours, ports } = facts;
+    let Some(count) = *count else { return TRACKING.ok("this kernel tracks no connections") };
+    let table = format!("{count} of {max} entries");
+    let exempt = "the nft table of tuning/README.md exempts the relay's ports";
+    let check = if count * 100 >= max * FULL_PERCENT {
+        TRACKING.problem(
+            format!("{table}: datagrams of new nodes are dropped once it is full"),
+            format!("{}; {exempt}", sysctl("net.netfilter.nf_conntrack_max", max * 4)),
+        )
+    } else if count == 0 {
+        TRACKING.ok("loaded, but no rule asks for it: nothing is tracked")
+    } else {
+        match ours {
+            Some(0) => TRACKING.ok(format!("{table}, none on UDP {}", list(ports))),
+            Some(ours) => TRACKING.warn(format!("{table}, {ours} of them on UDP {}", list(ports)), exempt),
+            None => TRACKING.warn(format!("{table}; which ports they are for is not listed here"), exempt),
+        }
+    };
+    check.value("count", count).value("max", *max).value("ours", *ours)
+}
+
+/// Counts the entries of `/proc/net/nf_conntrack` that come to one of our UDP ports.
+pub fn count_ours(listing: &str, ports: &[u16]) -> usize {
+    let to_us = |line: &&str| {
+        let mut words = line.split_whitespace();
+        // The first destination is the one the flow was opened to; the second is that of the replies.
+        words.clone().any(|word| word == "udp")
+            && words
+                .find_map(|word| word.strip_prefix("dport="))
+                .and_then(|port| port.parse().ok())
+                .is_some_and(|port: u16| ports.contains(&port))
+    };
+    listing.lines().filter(to_us).count()
+}
+
+fn list(ports: &[u16]) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::Status;
+    use super::*;
+
+    fn facts(count: Option<u64>, ours: Option<usize>) -> Facts {
+        Facts { count, max: 1000, ours, ports: vec![9001, 3478] }
+    }
+
+    #[test]
+    fn tracking_matters_where_it_tracks_us_or_is_nearly_full() {
+        let of = |count, ours| check(&facts(count, ours)).status;
+        assert_eq!([of(None, None), of(Some(0), Some(0)), of(Some(5), Some(0))], [Status::Ok; 3]);
+        assert_eq!([of(Some(5), Some(2)), of(Some(5), None)], [Status::Warn; 2]);
+        assert_eq!(of(Some(800), Some(0)), Status::Problem);
+        let full = check(&facts(Some(999), None)).advice.unwrap();
+        assert!(full.contains("sysctl -w net.netfilter.nf_conntrack_max=4000"), "{full}");
+    }
+
+    #[test]
+    fn the_listing_is_searched_for_flows_to_us() {
+        let listing = "\
+ipv4     2 udp      17 29 src=198.18.0.9 dst=198.18.0.2 sport=4000 dport=9001 src=198.18.0.2 dst=198.18.0.9 sport=9001 dport=4000 [ASSURED]
+ipv4     2 udp      17 29 src=198.18.0.2 dst=198.18.0.9 sport=9001 dport=53 src=198.18.0.9 dst=198.18.0.2 sport=53 dport=9001
+ipv4     2 tcp      6 431 ESTABLISHED src=198.18.0.9 dst=198.18.0.2 sport=4000 dport=9001 src=198.18.0.2 dst=198.18.0.9 sport=9001 dport=4000
+";
+        assert_eq!(count_ours(listing, &[9001, 3478]), 1);
+        assert_eq!(count_ours(listing, &[3478]), 0);
+    }
+}

@@ -1,13 +1,13 @@
-//! Which datagrams of each pair have arrived: tells first arrivals from duplicates and late ones from those in order.
+//! Which datagrams of each flow have arrived: tells first arrivals from duplicates and late ones from those in order.
 //!
-//! Memory is fixed at the start: one bitmap window per pair, behind the highest sequence number seen, as replay
+//! Memory is fixed at the start: one bitmap window per flow, behind the highest sequence number seen, as replay
 //! windows do it (RFC 6479). What a result means for the run's accounts is left to [`worker`](crate::worker).
 
-/// Memory all windows share, as long as every pair has at least [`WINDOW_WORDS_MIN`] words.
+/// Memory all windows share, as long as every flow has at least [`WINDOW_WORDS_MIN`] words.
 const WINDOWS_BYTES_MAX: usize = 16 << 20;
 /// The smallest window: 64 to 128 datagrams.
 const WINDOW_WORDS_MIN: usize = 2;
-/// The largest window; reordering by more than 65 536 datagrams of one pair is not reordering any more.
+/// The largest window; reordering by more than 65 536 datagrams of one flow is not reordering any more.
 const WINDOW_WORDS_MAX: usize = 1024;
 
 /// What one arrival is.
@@ -23,31 +23,31 @@ pub enum Arrival {
     Stale,
 }
 
-/// The windows of all pairs whose receivers belong to one worker.
+/// The windows of all flows whose receivers belong to one worker.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
-    /// One more than the highest number seen, per pair.
+    /// One more than the highest number seen, per flow.
     next: Vec<u64>,
-    /// Per pair, a ring of words; bit `n % 64` of word `n / 64` is set when number `n` has arrived.
+    /// Per flow, a ring of words; bit `n % 64` of word `n / 64` is set when number `n` has arrived.
     words: Vec<u64>,
-    words_per_pair: usize,
+    words_per_flow: usize,
 }
 
 impl Arrivals {
-    /// Windows for `pairs` pairs.
+    /// Windows for `flows` flows.
     #[must_use]
-    pub fn new(pairs: usize) -> Self {
-        let fair_share = WINDOWS_BYTES_MAX / size_of::<u64>() / pairs.max(1);
-        let words_per_pair = fair_share.clamp(WINDOW_WORDS_MIN, WINDOW_WORDS_MAX);
-        Self { next: vec![0; pairs], words: vec![0; pairs * words_per_pair], words_per_pair }
+    pub fn new(flows: usize) -> Self {
+        let fair_share = WINDOWS_BYTES_MAX / size_of::<u64>() / flows.max(1);
+        let words_per_flow = fair_share.clamp(WINDOW_WORDS_MIN, WINDOW_WORDS_MAX);
+        Self { next: vec![0; flows], words: vec![0; flows * words_per_flow], words_per_flow }
     }
 
-    /// Records the arrival of number `sequence` of pair `pair`.
-    pub fn record(&mut self, pair: usize, sequence: u64) -> Arrival {
-        let span = self.words_per_pair as u64;
-        let words = &mut self.words[pair * self.words_per_pair..][..self.words_per_pair];
+    /// Records the arrival of number `sequence` of flow `flow`.
+    pub fn record(&mut self, flow: usize, sequence: u64) -> Arrival {
+        let span = self.words_per_flow as u64;
+        let words = &mut self.words[flow * self.words_per_flow..][..self.words_per_flow];
         let (word, bit) = (sequence / 64, 1 << (sequence % 64));
-        let next = &mut self.next[pair];
+        let next = &mut self.next[flow];
 
         if sequence >= *next {
             // The word that holds `next - 1` is in use; all later ones up to `word` are about to be.
@@ -87,14 +87,14 @@ mod tests {
         assert_eq!(arrivals.record(0, 3), Arrival::InOrder);
         assert_eq!(arrivals.record(0, 1), Arrival::Reordered);
         assert_eq!(arrivals.record(0, 1), Arrival::Duplicate);
-        assert_eq!(arrivals.record(1, 1), Arrival::InOrder, "pairs are independent");
+        assert_eq!(arrivals.record(1, 1), Arrival::InOrder, "flows are independent");
         assert_eq!(arrivals.record(0, 2), Arrival::Reordered);
     }
 
     #[test]
     fn far_behind_is_stale() {
         let mut arrivals = Arrivals::new(2_000_000);
-        assert_eq!(arrivals.words_per_pair, WINDOW_WORDS_MIN);
+        assert_eq!(arrivals.words_per_flow, WINDOW_WORDS_MIN);
         assert_eq!(arrivals.record(0, 1000), Arrival::InOrder);
         assert_eq!(arrivals.record(0, 10), Arrival::Stale);
         assert_eq!(arrivals.record(0, 1000 - 64), Arrival::Reordered);

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
+
 /// A clock that starts at zero. Copies agree with each other, so workers can compare their readings.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -15,6 +17,12 @@ pub struct Reading {
     pub now_ns: u64,
     /// Wall-clock time, as a duration since 1970.
     pub wall: Duration,
+}
+
+/// Processor time that the calling thread has used, the kernel's work on its behalf included.
+#[must_use]
+pub fn thread_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).expect("every thread has this clock")
 }
 
 impl Clock {

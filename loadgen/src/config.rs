@@ -1,19 +1,22 @@
-//! Arguments, checked: what load to make, against what, from where.
+//! The command line, checked: what load to make, against what, from where.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::num::NonZero;
-use std::time::Duration;
+use std::path::PathBuf;
 
-use clap::Parser;
-
+use crate::args::{Args, ShapeName};
+use crate::conditions::Condition;
+use crate::flows::Shape;
 use crate::payload::STAMP_LEN;
 use crate::peers::{LOOPBACK_SOURCES, SourcePrefix};
 use crate::plan::Plan;
+use crate::ramp::Ramp;
+use crate::sizes::Sizes;
 
 /// The largest payload: a UDP datagram less the relay header.
 const SIZE_MAX: usize = 65_507 - wire::beacon::RELAY_HEADER_LEN;
 /// Datagrams per second that can be asked for.
-const RATE_MAX: u64 = 100_000_000;
+pub const RATE_MAX: u64 = 100_000_000;
 /// A week.
 const SECONDS_MAX: f64 = 604_800.0;
 /// Datagrams that may be due at the same moment.
@@ -22,95 +25,43 @@ const BURST_MAX: u64 = 1024;
 const BURSTS_PER_SECOND: u64 = 5000;
 /// The largest burst that is chosen on its own: one system call.
 const AUTOMATIC_BURST_MAX: u64 = crate::socket::BATCH_MAX as u64;
+const IPV4_HEADER_LEN: usize = 20;
+const IPV6_HEADER_LEN: usize = 40;
 const WORKERS_MAX: u32 = 64;
 const SOCKETS_MAX: u32 = 1024;
 const CONNECTIONS_MAX: u32 = 256;
 const RELAY_PORT: u16 = 9001;
 const REGISTRY_PORT: u16 = 9000;
 
-/// Simulates a fleet of peers that relay datagrams to each other in random pairs, and reports what became of each.
-///
-/// The load is open-loop: datagrams are due at fixed times whatever happens to them, and latency counts from those
-/// times. Without arguments: 100 000 peers on this host, 50 000 datagrams of 256 bytes a second for 10 s.
-///
-/// Against a relay on 127.0.0.0/8 every peer has a loopback address of its own. Elsewhere peers share sockets, told
-/// apart by node id (message types 08 and 09); so also on ::1, since IPv6 has only one loopback address. With
-/// --source-prefix every peer has its own address again.
-#[derive(Clone, Debug, Parser)]
-#[command(version, after_help = EXIT_STATUS_HELP)]
-pub struct Args {
-    /// Simulated peers
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
-    pub peers: u32,
-    /// The relay's address; a name is looked up
-    #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:9001")]
-    pub relay: String,
-    /// The directory's address
-    #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:9000")]
-    pub registry: String,
-    /// Make up node ids 1 to N instead of registering; the relay must run with --admission open
-    #[arg(long, conflicts_with = "registry")]
-    pub no_directory: bool,
-    /// Datagrams per second, over all peers
-    #[arg(long, value_name = "PPS", default_value_t = 50_000)]
-    pub rate: u64,
-    /// How long to send
-    #[arg(long, value_name = "S", default_value_t = 10.0)]
-    pub seconds: f64,
-    /// Payload of each datagram; the relay header of 9 bytes comes on top
-    #[arg(long, value_name = "BYTES", default_value_t = 256)]
-    pub size: usize,
-    /// Datagrams due at the same moment [default: what makes 5000 bursts a second, at most 64]
-    #[arg(long, value_name = "N")]
-    pub burst: Option<u64>,
-    /// Consecutive datagrams from one peer to its partner
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub run: u64,
-    /// Loss above this makes the exit status 1
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.1)]
-    pub max_loss: f64,
-    /// Chooses identities, pairs and senders; the same seed repeats them
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub seed: u64,
-    /// Give every peer a source address out of this prefix, routed to this host: ip route add local CIDR dev lo
-    #[arg(long, value_name = "CIDR")]
-    pub source_prefix: Option<SourcePrefix>,
-    /// UDP sockets, where peers share them
-    #[arg(long, value_name = "N", default_value_t = 16)]
-    pub sockets: u32,
-    /// Threads that send and receive [default: half the processors]
-    #[arg(long, value_name = "N")]
-    pub workers: Option<u32>,
-    /// Connections to the directory
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    pub connections: u32,
-    /// Write the report to stdout as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-const EXIT_STATUS_HELP: &str = "\
-Exit status:
-  0  loss within --max-loss
-  1  loss above --max-loss
-  2  the command line is wrong
-  3  the load could not be made: no answer, or this host is too slow for the rate";
-
 /// What to do.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Simulated peers, at least two.
-    pub peers: u32,
+    /// One load, or a search.
+    pub mode: Mode,
     /// The relay.
     pub relay: SocketAddr,
     /// The directory, unless node ids are made up.
     pub registry: Option<SocketAddr>,
-    /// The load.
-    pub plan: Plan,
-    /// Bytes of each payload.
-    pub size_bytes: usize,
+    /// Simulated peers, at least two.
+    pub peers: u32,
+    /// Datagrams per second.
+    pub rate_pps: Ramp,
+    /// How long to send.
+    pub duration_ns: u64,
+    /// Payloads.
+    pub sizes: Sizes,
+    /// Who sends to whom.
+    pub shape: Shape,
+    /// Datagrams due at the same moment, unless the rate decides.
+    pub burst: Option<u64>,
+    /// Consecutive datagrams of one flow.
+    pub run: u64,
+    /// Chooses identities, flows and their order.
+    pub seed: u64,
     /// Tolerated loss.
     pub max_loss_percent: f64,
+    /// What makes the run a failure besides.
+    pub conditions: Vec<Condition>,
     /// Source addresses, one per peer; without them peers share sockets.
     pub sources: Option<SourcePrefix>,
     /// UDP sockets that peers share.
@@ -121,6 +72,20 @@ pub struct Config {
     pub connections: u32,
     /// Whether the report is JSON.
     pub json: bool,
+    /// Where the report goes as a page.
+    pub html: Option<PathBuf>,
+}
+
+/// What is made of the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// It is made once.
+    Once,
+    /// Its rate is varied to find the highest one that is carried.
+    FindMax {
+        /// Length of a trial.
+        trial_ns: u64,
+    },
 }
 
 /// A mistake in the arguments.
@@ -137,49 +102,105 @@ impl Config {
         let relay = resolve("--relay", &args.relay, RELAY_PORT)?;
         let registry =
             if args.no_directory { None } else { Some(resolve("--registry", &args.registry, REGISTRY_PORT)?) };
-        check("--size", args.size, STAMP_LEN..=SIZE_MAX)?;
         check("--max-loss", args.max_loss, 0.0..=100.0)?;
         check("--connections", args.connections, 1..=CONNECTIONS_MAX)?;
         let sources = sources(args, relay)?;
         let workers = args.workers.unwrap_or_else(half_the_processors);
         check("--workers", workers, 1..=WORKERS_MAX)?;
         check("--sockets", args.sockets, 1..=SOCKETS_MAX)?;
+        check("--rate", args.rate.lowest(), 1..=RATE_MAX)?;
+        check("--rate", args.rate.highest(), 1..=RATE_MAX)?;
+        check("--run", args.run, 1..=u64::MAX)?;
+        if let Some(burst) = args.burst {
+            check("--burst", burst, 1..=BURST_MAX)?;
+        }
         Ok(Self {
-            peers: args.peers,
+            mode: mode(args)?,
             relay,
             registry,
-            plan: plan(args)?,
-            size_bytes: args.size,
+            peers: args.peers,
+            rate_pps: args.rate,
+            duration_ns: nanoseconds("--seconds", args.seconds)?,
+            sizes: sizes(args, relay)?,
+            shape: shape(args)?,
+            burst: args.burst,
+            run: args.run,
+            seed: args.seed,
             max_loss_percent: args.max_loss,
+            conditions: args.fail_if.concat(),
             sources,
             sockets: args.sockets,
             workers: workers.min(args.peers),
             connections: args.connections,
             json: args.json,
+            html: args.html.clone(),
         })
     }
 
-    /// How long the plan lasts.
+    /// The load as asked for.
     #[must_use]
-    pub fn duration(&self) -> Duration {
-        Duration::from_secs_f64(self.plan.packets as f64 / self.plan.rate_pps as f64)
+    pub fn plan(&self) -> Plan {
+        self.plan_of(self.rate_pps, self.duration_ns)
+    }
+
+    /// The load at another rate, for another time.
+    #[must_use]
+    pub fn plan_at(&self, rate_pps: u64, duration_ns: u64) -> Plan {
+        self.plan_of(Ramp::constant(rate_pps), duration_ns)
+    }
+
+    fn plan_of(&self, rate_pps: Ramp, duration_ns: u64) -> Plan {
+        let chosen = (rate_pps.highest() / BURSTS_PER_SECOND).clamp(1, AUTOMATIC_BURST_MAX);
+        Plan { rate_pps, duration_ns, burst: self.burst.unwrap_or(chosen), run: self.run, seed: self.seed }
     }
 
     /// Bytes of the largest datagram that is sent or received.
     #[must_use]
-    pub const fn datagram_len(&self) -> usize {
-        self.size_bytes + wire::beacon::RELAY_HEADER_LEN
+    pub fn datagram_len(&self) -> usize {
+        self.sizes.most() + wire::beacon::RELAY_HEADER_LEN
     }
 }
 
-fn plan(args: &Args) -> Result<Plan, UsageError> {
-    check("--rate", args.rate, 1..=RATE_MAX)?;
-    check("--seconds", args.seconds, 0.000_001..=SECONDS_MAX)?;
-    check("--run", args.run, 1..=u64::MAX)?;
-    let burst = args.burst.unwrap_or_else(|| (args.rate / BURSTS_PER_SECOND).clamp(1, AUTOMATIC_BURST_MAX));
-    check("--burst", burst, 1..=BURST_MAX)?;
-    let packets = ((args.rate as f64 * args.seconds).round() as u64).max(1);
-    Ok(Plan { rate_pps: args.rate, packets, burst, run: args.run, seed: args.seed })
+fn mode(args: &Args) -> Result<Mode, UsageError> {
+    if !args.find_max {
+        return Ok(Mode::Once);
+    }
+    if !args.rate.is_constant() {
+        let wrong = format!(
+            "--rate {} is a ramp, but --find-max begins at one rate; write --rate {}",
+            args.rate, args.rate.from
+        );
+        return Err(UsageError(wrong));
+    }
+    Ok(Mode::FindMax { trial_ns: nanoseconds("--trial", args.trial)? })
+}
+
+fn sizes(args: &Args, relay: SocketAddr) -> Result<Sizes, UsageError> {
+    let ip_header_len = if relay.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN };
+    let sizes =
+        Sizes::parse(&args.size, STAMP_LEN, ip_header_len).map_err(|error| UsageError(format!("--size {error}")))?;
+    check("--size", sizes.least(), STAMP_LEN..=SIZE_MAX)?;
+    check("--size", sizes.most(), STAMP_LEN..=SIZE_MAX)?;
+    Ok(sizes)
+}
+
+fn shape(args: &Args) -> Result<Shape, UsageError> {
+    let few = |argument: &str, count: Option<u32>| {
+        let count = count.unwrap_or(1);
+        check(argument, count, 1..=args.peers.saturating_sub(1)).map(|()| count)
+    };
+    match (args.shape, args.senders, args.receivers) {
+        (ShapeName::OneToMany, senders, None) => Ok(Shape::OneToMany { senders: few("--senders", senders)? }),
+        (ShapeName::ManyToOne, None, receivers) => Ok(Shape::ManyToOne { receivers: few("--receivers", receivers)? }),
+        (ShapeName::Pairs, None, None) => Ok(Shape::Pairs),
+        (_, Some(_), _) => Err(UsageError("--senders is for --shape one-to-many".to_owned())),
+        (_, None, Some(_)) => Err(UsageError("--receivers is for --shape many-to-one".to_owned())),
+    }
+}
+
+fn nanoseconds(argument: &str, seconds: f64) -> Result<u64, UsageError> {
+    check(argument, seconds, 0.000_001..=SECONDS_MAX)?;
+    Ok((seconds * 1e9).round() as u64)
 }
 
 fn sources(args: &Args, relay: SocketAddr) -> Result<Option<SourcePrefix>, UsageError> {
@@ -242,6 +263,8 @@ fn half_the_processors() -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn config(arguments: &[&str]) -> Result<Config, String> {
@@ -253,12 +276,27 @@ mod tests {
     #[test]
     fn no_arguments_mean_the_canonical_workload() {
         let config = config(&[]).unwrap();
-        assert_eq!((config.peers, config.size_bytes), (100_000, 256));
+        assert_eq!((config.peers, config.sizes.to_string()), (100_000, "256".to_owned()));
+        assert_eq!((config.mode, config.shape), (Mode::Once, Shape::Pairs));
         assert_eq!(config.relay.to_string(), "127.0.0.1:9001");
         assert_eq!(config.registry.unwrap().to_string(), "127.0.0.1:9000");
-        assert_eq!((config.plan.rate_pps, config.plan.packets, config.plan.burst), (50_000, 500_000, 10));
-        assert_eq!(config.duration(), Duration::from_secs(10));
+        let plan = config.plan();
+        assert_eq!((plan.rate_pps, plan.packets(), plan.burst), (Ramp::constant(50_000), 500_000, 10));
+        assert_eq!(plan.duration_ns, 10_000_000_000);
         assert_eq!(config.sources, Some(LOOPBACK_SOURCES));
+    }
+
+    #[test]
+    fn shapes_sizes_and_conditions_are_taken() {
+        let fan = config(&["--shape", "one-to-many", "--senders", "3"]).unwrap();
+        assert_eq!(fan.shape, Shape::OneToMany { senders: 3 });
+        assert_eq!(config(&["--shape", "many-to-one"]).unwrap().shape, Shape::ManyToOne { receivers: 1 });
+        assert_eq!(config(&["--size", "imix"]).unwrap().datagram_len(), 1472);
+        assert_eq!(config(&["--size", "imix", "--relay", "::1"]).unwrap().datagram_len(), 1452);
+        let conditions = ["--fail-if", "loss>1%,p99>5ms", "--fail-if", "rate<9"];
+        assert_eq!(config(&conditions).unwrap().conditions.len(), 3);
+        let ramp = config(&["--rate", "10000..80000", "--seconds", "2"]).unwrap().plan();
+        assert_eq!((ramp.packets(), ramp.burst), (90_000, 16));
     }
 
     #[test]
@@ -292,7 +330,21 @@ mod tests {
             (&["--rate", "0"], "--rate 0"),
             (&["--seconds", "0"], "--seconds 0"),
             (&["--seconds", "NaN"], "--seconds NaN"),
+            (&["--rate", "5-9"], "no ramp like 10000..80000"),
+            (&["--rate", "0..9"], "--rate 0"),
+            (&["--rate", "9..100000001"], "--rate 100000001"),
+            (&["--rate", "5..9", "--find-max"], "write --rate 5"),
+            (&["--trial", "0", "--find-max"], "--trial 0"),
             (&["--size", "27"], "use 28 to 65498"),
+            (&["--size", "27..99"], "use 28 to 65498"),
+            (&["--size", "99-65499"], "use 28 to 65498"),
+            (&["--size", "big"], "--size 'big' is no size"),
+            (&["--shape", "star"], "one-to-many"),
+            (&["--senders", "2"], "--senders is for --shape one-to-many"),
+            (&["--receivers", "2", "--shape", "one-to-many"], "--receivers is for"),
+            (&["--senders", "4", "--shape", "one-to-many", "--peers", "4"], "use 1 to 3"),
+            (&["--fail-if", "loss>1"], "write it like 1%"),
+            (&["--compare", "a", "b", "--rate", "5"], "cannot be used with"),
             (&["--max-loss=-1"], "--max-loss -1"),
             (&["--max-loss", "101"], "--max-loss 101"),
             (&["--burst", "0"], "--burst 0"),

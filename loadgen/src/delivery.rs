@@ -8,6 +8,7 @@ use std::ops::Range;
 use wire::NodeId;
 use wire::beacon::Message;
 
+use crate::flows::Flows;
 use crate::payload::{Flaw, Payloads, Stamp};
 use crate::peers::Placement;
 
@@ -20,8 +21,8 @@ pub struct Roster {
     pub placement: Placement,
     /// What they are called.
     pub ids: Vec<NodeId>,
-    /// To whom each sends.
-    pub partners: Vec<u32>,
+    /// Who sends to whom.
+    pub flows: Flows,
     /// What they say.
     pub payloads: Payloads,
 }
@@ -31,8 +32,8 @@ pub struct Roster {
 pub enum Heard {
     /// A datagram of the load, intact, from the right sender to the right receiver.
     Delivery {
-        /// The receiving peer.
-        receiver: u32,
+        /// The rank of its flow.
+        rank: u32,
         /// Its stamp.
         stamp: Stamp,
     },
@@ -83,15 +84,15 @@ impl Roster {
             Err(Flaw::Foreign) => return Heard::Foreign,
             Err(Flaw::Corrupt) => return Heard::Corrupt,
         };
-        let Some(&partner) = self.partners.get(stamp.pair as usize) else { return Heard::Corrupt };
-        let receiver = if stamp.is_probe() { stamp.pair } else { partner };
-        if sender != self.ids[stamp.pair as usize] || !came_to(receiver) {
-            Heard::Misdelivered
-        } else if stamp.is_probe() {
-            Heard::Probe(receiver)
+        let peer = stamp.flow;
+        let (from, to, heard) = if stamp.is_probe() {
+            (peer, peer, Heard::Probe(peer))
         } else {
-            Heard::Delivery { receiver, stamp }
-        }
+            let Some(flow) = self.flows.get(stamp.flow) else { return Heard::Corrupt };
+            (flow.sender, flow.receiver, Heard::Delivery { rank: flow.rank, stamp })
+        };
+        let Some(id) = self.ids.get(from as usize) else { return Heard::Corrupt };
+        if sender == *id && came_to(to) { heard } else { Heard::Misdelivered }
     }
 
     /// The peer whose own address is `destination`.
@@ -106,18 +107,21 @@ impl Roster {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flows::Shape;
     use crate::peers::LOOPBACK_SOURCES;
+    use crate::ramp::Ramp;
+    use crate::sizes::Sizes;
 
     const RELAY: &str = "127.0.0.1:9001";
 
-    /// Four peers with ids 10 to 13, each sending to the next.
+    /// Four peers with ids 10 to 13; 0 sends to all others, on the flow of the number one less.
     fn roster(placement: Placement) -> Roster {
         Roster {
             relay: RELAY.parse().unwrap(),
             placement,
             ids: (10..14).map(NodeId).collect(),
-            partners: vec![1, 2, 3, 0],
-            payloads: Payloads::new(99, 64),
+            flows: Flows::draw(Shape::OneToMany { senders: 1 }, 4, 1),
+            payloads: Payloads::new(99, Sizes::Ramp(Ramp::constant(64)), 1),
         }
     }
 
@@ -126,7 +130,7 @@ mod tests {
     }
 
     fn inner(stamp: &Stamp) -> Vec<u8> {
-        let mut out = vec![0; if stamp.is_probe() { crate::payload::STAMP_LEN } else { 64 }];
+        let mut out = vec![0; own().payloads.len(stamp)];
         own().payloads.write(stamp, &mut out);
         out
     }
@@ -147,26 +151,26 @@ mod tests {
         roster.judge(&encode(message), Some(RELAY.parse().unwrap()), None, &(0..4))
     }
 
-    const STAMP: Stamp = Stamp { pair: 1, sequence: 5, due_ns: 7 };
+    const STAMP: Stamp = Stamp { flow: 1, sequence: 5, due_ns: 7 };
 
     #[test]
     fn the_right_peer_hears_the_right_sender() {
         let inner = inner(&STAMP);
-        let deliver = Message::Deliver { sender: NodeId(11), inner: &inner };
-        assert_eq!(at_own(&deliver, 2), Heard::Delivery { receiver: 2, stamp: STAMP });
-        let deliver_to = Message::DeliverTo { sender: NodeId(11), dest: NodeId(12), inner: &inner };
-        assert_eq!(at_shared(&deliver_to), Heard::Delivery { receiver: 2, stamp: STAMP });
+        let deliver = Message::Deliver { sender: NodeId(10), inner: &inner };
+        assert_eq!(at_own(&deliver, 2), Heard::Delivery { rank: 1, stamp: STAMP });
+        let deliver_to = Message::DeliverTo { sender: NodeId(10), dest: NodeId(12), inner: &inner };
+        assert_eq!(at_shared(&deliver_to), Heard::Delivery { rank: 1, stamp: STAMP });
     }
 
     #[test]
     fn wrong_receivers_and_senders_are_misdelivered() {
         let inner = inner(&STAMP);
-        assert_eq!(at_own(&Message::Deliver { sender: NodeId(11), inner: &inner }, 3), Heard::Misdelivered);
+        assert_eq!(at_own(&Message::Deliver { sender: NodeId(10), inner: &inner }, 3), Heard::Misdelivered);
         assert_eq!(at_own(&Message::Deliver { sender: NodeId(12), inner: &inner }, 2), Heard::Misdelivered);
-        let wrong_dest = Message::DeliverTo { sender: NodeId(11), dest: NodeId(13), inner: &inner };
+        let wrong_dest = Message::DeliverTo { sender: NodeId(10), dest: NodeId(13), inner: &inner };
         assert_eq!(at_shared(&wrong_dest), Heard::Misdelivered);
         // A delivery that does not name its receiver tells nothing where several share a socket.
-        assert_eq!(at_shared(&Message::Deliver { sender: NodeId(11), inner: &inner }), Heard::Misdelivered);
+        assert_eq!(at_shared(&Message::Deliver { sender: NodeId(10), inner: &inner }), Heard::Misdelivered);
     }
 
     #[test]
@@ -183,12 +187,12 @@ mod tests {
     fn damage_and_strangers_are_told_apart() {
         let mut damaged = inner(&STAMP);
         damaged[40] ^= 1;
-        assert_eq!(at_own(&Message::Deliver { sender: NodeId(11), inner: &damaged }, 2), Heard::Corrupt);
-        let unknown_pair = inner(&Stamp { pair: 4, ..STAMP });
-        assert_eq!(at_own(&Message::Deliver { sender: NodeId(11), inner: &unknown_pair }, 2), Heard::Corrupt);
-        assert_eq!(at_own(&Message::Deliver { sender: NodeId(11), inner: b"PILS" }, 2), Heard::Foreign);
+        assert_eq!(at_own(&Message::Deliver { sender: NodeId(10), inner: &damaged }, 2), Heard::Corrupt);
+        let unknown_flow = inner(&Stamp { flow: 3, ..STAMP });
+        assert_eq!(at_own(&Message::Deliver { sender: NodeId(10), inner: &unknown_flow }, 2), Heard::Corrupt);
+        assert_eq!(at_own(&Message::Deliver { sender: NodeId(10), inner: b"PILS" }, 2), Heard::Foreign);
         let inner = inner(&STAMP);
-        let bytes = encode(&Message::Deliver { sender: NodeId(11), inner: &inner });
+        let bytes = encode(&Message::Deliver { sender: NodeId(10), inner: &inner });
         let stranger = Some("127.0.0.1:9002".parse().unwrap());
         assert_eq!(own().judge(&bytes, stranger, Some(LOOPBACK_SOURCES.address(2)), &(0..4)), Heard::Foreign);
     }
@@ -196,7 +200,7 @@ mod tests {
     #[test]
     fn a_delivery_for_another_workers_peer_is_misdelivered() {
         let inner = inner(&STAMP);
-        let bytes = encode(&Message::Deliver { sender: NodeId(11), inner: &inner });
+        let bytes = encode(&Message::Deliver { sender: NodeId(10), inner: &inner });
         let relay = Some(RELAY.parse().unwrap());
         assert_eq!(own().judge(&bytes, relay, Some(LOOPBACK_SOURCES.address(2)), &(0..2)), Heard::Misdelivered);
     }

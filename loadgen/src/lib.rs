@@ -1,24 +1,47 @@
 //! An open-loop load generator for relays and directories of the Pilot Protocol.
 //!
-//! **Life of a datagram.** [`plan`] says when it is due and who sends it. A [`worker`] stamps it ([`payload`]) and
-//! sends it on time, or late, in a batch, from the source address of its peer ([`peers`], [`socket`]). The relay
-//! delivers it; the worker of the receiving peer reads it, [`delivery`] decides what it is, [`arrivals`] whether it is
-//! the first, and [`report`] counts it and its latency, from the time it was due until the kernel had it.
+//! **Life of a datagram.** [`plan`] says when it is due and on which of the [`flows`]; [`sizes`] says how long it is. A
+//! [`worker`] stamps it ([`payload`]) and sends it on time, or late, in a batch, from the source address of its peer
+//! ([`peers`], [`socket`]). The relay delivers it; the worker of the receiving peer reads it, [`delivery`] decides what
+//! it is, [`arrivals`] whether it is the first, and the [`tally`] counts it and its latency, from the time it was due
+//! until the kernel had it: in a histogram ([`latency`]) and over time ([`timeline`]).
 //!
 //! **Before that**, peers get node ids from the directory ([`register`]) and make themselves known to the relay
-//! ([`discovery`]). [`run`] holds the phases together, [`view`] shows how far they are, [`config`] says what to do.
+//! ([`discovery`], later [`renewals`]); together they are the [`fleet`]. [`run`] makes one load with it, or those that
+//! [`search`] asks for. [`progress`] and [`view`] show how far things are.
+//!
+//! **After it**, the [`report`] says what it amounts to, and by [`saturation`] whose limit that is; it is checked
+//! against [`conditions`], told as [`text`], shown as a [`page`] and set against another one by [`compare`].
+//! [`args`] and [`config`] say what to do.
 
+pub mod args;
 pub mod arrivals;
 pub mod clock;
+pub mod compare;
+pub mod conditions;
 pub mod config;
 pub mod delivery;
 pub mod discovery;
+pub mod fleet;
+pub mod flows;
+pub mod host;
+pub mod latency;
+pub mod page;
 pub mod payload;
 pub mod peers;
 pub mod plan;
+pub mod progress;
+pub mod ramp;
 pub mod register;
+pub mod renewals;
 pub mod report;
 pub mod run;
+pub mod saturation;
+pub mod search;
+pub mod sizes;
 pub mod socket;
+pub mod tally;
+pub mod text;
+pub mod timeline;
 pub mod view;
 pub mod worker;

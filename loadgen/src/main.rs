@@ -1,13 +1,20 @@
 //! Arguments in, report out, exit status.
 
+use std::fmt::Display;
+use std::fs;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadgen::config::{Args, Config};
+use loadgen::args::Args;
+use loadgen::compare::compare;
+use loadgen::config::Config;
+use loadgen::page::page;
 use loadgen::report::{Report, Verdict};
 use loadgen::run::run;
 use loadgen::view::View;
+use serde::Serialize;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,33 +28,57 @@ enum Exit {
     Environment = 3,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
+/// A word to the user, and how the process ends.
+type Failed = (String, Exit);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let config = match Config::new(&args) {
-        Ok(config) => config,
-        Err(error) => return fail(&error, Exit::Usage),
+    let result = match args.compare.as_deref() {
+        Some([a, b]) => compare_reports(a, b, args.json),
+        _ => make_load(&args),
     };
-    match run(&config, draw_run_id(), &View::on_stderr()) {
-        Ok(report) => match print(&report, config.json) {
-            Ok(()) => exit_of(report.verdict).into(),
-            Err(error) => fail(&format!("cannot write the report: {error}"), Exit::Environment),
-        },
-        Err(failure) => fail(&failure, Exit::Environment),
-    }
+    let exit = result.unwrap_or_else(|(error, exit)| {
+        eprintln!("loadgen: {error}");
+        exit
+    });
+    ExitCode::from(exit as u8)
 }
 
-const fn exit_of(verdict: Verdict) -> Exit {
-    match verdict {
+fn make_load(args: &Args) -> Result<Exit, Failed> {
+    let config = Config::new(args).map_err(|error| failed(&error, Exit::Usage))?;
+    let report = run(&config, draw_run_id(), &View::on_stderr()).map_err(|error| failed(&error, Exit::Environment))?;
+    print(&report, config.json)?;
+    if let Some(path) = &config.html {
+        fs::write(path, page(&report))
+            .map_err(|error| failed(&format!("cannot write {}: {error}", path.display()), Exit::Environment))?;
+    }
+    for checked in report.conditions.iter().filter(|checked| checked.is_true) {
+        eprintln!("loadgen: {checked}");
+    }
+    Ok(exit_of(&report))
+}
+
+fn exit_of(report: &Report) -> Exit {
+    match report.verdict {
+        _ if report.conditions.iter().any(|checked| checked.is_true) => Exit::Loss,
         Verdict::Ok => Exit::Ok,
         Verdict::Loss => Exit::Loss,
         Verdict::GeneratorLimit => Exit::Environment,
     }
+}
+
+fn compare_reports(a: &PathBuf, b: &PathBuf, json: bool) -> Result<Exit, Failed> {
+    let names = [a, b].map(|path| path.display().to_string());
+    let comparison = compare(names, &read(a)?, &read(b)?).map_err(|error| failed(&error, Exit::Usage))?;
+    print(&comparison, json)?;
+    Ok(Exit::Ok)
+}
+
+fn read(path: &Path) -> Result<Report, Failed> {
+    let usage = |error: &dyn Display| failed(&format!("{}: {error}", path.display()), Exit::Usage);
+    let text = fs::read_to_string(path).map_err(|error| usage(&error))?;
+    serde_json::from_str(&text)
+        .map_err(|error| usage(&format!("no report of this loadgen ({error}); write one with: loadgen --json")))
 }
 
 /// Datagrams of other runs, still under way or made at the same time, must not be taken for ours.
@@ -56,18 +87,20 @@ fn draw_run_id() -> u64 {
     getrandom::u64().expect("the kernel has random numbers")
 }
 
-/// Writes the report to stdout. A reader that has seen enough and closed the pipe is no failure.
-fn print(report: &Report, json: bool) -> io::Result<()> {
-    let text =
-        if json { serde_json::to_string_pretty(report).map_err(io::Error::other)? + "\n" } else { report.to_string() };
+/// Writes to stdout. A reader that has seen enough and closed the pipe is no failure.
+fn print(what: &(impl Display + Serialize), json: bool) -> Result<(), Failed> {
+    let text = if json {
+        serde_json::to_string_pretty(what).map(|text| text + "\n").map_err(io::Error::other)
+    } else {
+        Ok(what.to_string())
+    };
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match text.and_then(|text| stdout.write_all(text.as_bytes())).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        result => result.map_err(|error| failed(&format!("cannot write the report: {error}"), Exit::Environment)),
     }
 }
 
-fn fail(error: &dyn std::fmt::Display, exit: Exit) -> ExitCode {
-    eprintln!("loadgen: {error}");
-    exit.into()
+fn failed(error: &dyn Display, exit: Exit) -> Failed {
+    (error.to_string(), exit)
 }

@@ -1,13 +1,14 @@
 //! What the simulated peers say to each other: a stamp, then filler that proves the content arrived intact.
 //!
 //! ```text
-//! run=8 pair=4 sequence=8 due=8 filler…
+//! run=8 flow=4 sequence=8 due=8 filler…
 //! ```
 //!
 //! All integers are big-endian. The filler is a window into one fixed pattern, chosen by the sequence number, so that
-//! neighbouring datagrams differ and checking costs one comparison.
+//! neighbouring datagrams differ and checking costs one comparison. How long it is follows from the stamp.
 
 use crate::plan::mix;
+use crate::sizes::Sizes;
 
 /// Bytes of the stamp; the smallest payload.
 pub const STAMP_LEN: usize = 8 + 4 + 8 + 8;
@@ -21,9 +22,9 @@ const WINDOWS: usize = 256;
 /// What a payload says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Index of the sending peer, which names the pair.
-    pub pair: u32,
-    /// Number of the datagram within its pair, from 0.
+    /// Number of the flow; of a probe, the peer.
+    pub flow: u32,
+    /// Number of the datagram within its flow, from 0.
     pub sequence: u64,
     /// When it was due, in nanoseconds after the start of the load.
     pub due_ns: u64,
@@ -33,7 +34,7 @@ impl Stamp {
     /// The stamp of the probe that peer `peer` sends to itself.
     #[must_use]
     pub const fn probe(peer: u32) -> Self {
-        Self { pair: peer, sequence: PROBE_SEQUENCE, due_ns: 0 }
+        Self { flow: peer, sequence: PROBE_SEQUENCE, due_ns: 0 }
     }
 
     /// Whether this is a probe.
@@ -56,30 +57,34 @@ pub enum Flaw {
 #[derive(Clone, Debug)]
 pub struct Payloads {
     run: u64,
-    size: usize,
+    sizes: Sizes,
+    duration_ns: u64,
     pattern: Vec<u8>,
 }
 
 impl Payloads {
-    /// Payloads of `size` bytes, at least [`STAMP_LEN`], for the run with the number `run`.
+    /// Payloads of `sizes`, at least [`STAMP_LEN`], for the run with the number `run`, which lasts `duration_ns`.
     #[must_use]
-    pub fn new(run: u64, size: usize) -> Self {
-        assert!(size >= STAMP_LEN);
-        let pattern = (0..(size + WINDOWS) as u64).map(|at| mix(at) as u8).collect();
-        Self { run, size, pattern }
+    pub fn new(run: u64, sizes: Sizes, duration_ns: u64) -> Self {
+        assert!(sizes.least() >= STAMP_LEN);
+        let pattern = (0..(sizes.most() + WINDOWS) as u64).map(|at| mix(at) as u8).collect();
+        Self { run, sizes, duration_ns, pattern }
     }
 
-    /// Bytes of each payload; probes are [`STAMP_LEN`] long.
+    /// Bytes of the payload with this stamp; a probe is nothing but its stamp.
     #[must_use]
-    pub const fn size(&self) -> usize {
-        self.size
+    pub fn len(&self, stamp: &Stamp) -> usize {
+        if stamp.is_probe() {
+            return STAMP_LEN;
+        }
+        self.sizes.of(stamp.flow, stamp.sequence, stamp.due_ns, self.duration_ns)
     }
 
-    /// Fills `out`, which is [`Self::size`] or, for a probe, [`STAMP_LEN`] bytes long.
+    /// Fills `out`, which is [`Self::len`] bytes long.
     pub fn write(&self, stamp: &Stamp, out: &mut [u8]) {
         let (head, filler) = out.split_at_mut(STAMP_LEN);
         head[..8].copy_from_slice(&self.run.to_be_bytes());
-        head[8..12].copy_from_slice(&stamp.pair.to_be_bytes());
+        head[8..12].copy_from_slice(&stamp.flow.to_be_bytes());
         head[12..20].copy_from_slice(&stamp.sequence.to_be_bytes());
         head[20..].copy_from_slice(&stamp.due_ns.to_be_bytes());
         filler.copy_from_slice(self.filler(stamp.sequence, filler.len()));
@@ -95,12 +100,11 @@ impl Payloads {
         }
         let Some((head, filler)) = payload.split_first_chunk::<STAMP_LEN>() else { return Err(Flaw::Corrupt) };
         let stamp = Stamp {
-            pair: u32::from_be_bytes(*head[8..].first_chunk().expect("within the stamp")),
+            flow: u32::from_be_bytes(*head[8..].first_chunk().expect("within the stamp")),
             sequence: u64::from_be_bytes(*head[12..].first_chunk().expect("within the stamp")),
             due_ns: u64::from_be_bytes(*head[20..].first_chunk().expect("within the stamp")),
         };
-        let expected_len = if stamp.is_probe() { STAMP_LEN } else { self.size };
-        if payload.len() != expected_len || filler != self.filler(stamp.sequence, filler.len()) {
+        if payload.len() != self.len(&stamp) || filler != self.filler(stamp.sequence, filler.len()) {
             return Err(Flaw::Corrupt);
         }
         Ok(stamp)
@@ -117,25 +121,31 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ramp::Ramp;
+
+    /// Payloads that are all of the same size.
+    fn fixed(run: u64, size: usize) -> Payloads {
+        Payloads::new(run, Sizes::Ramp(Ramp::constant(size as u64)), 1_000_000_000)
+    }
 
     fn payload(payloads: &Payloads, stamp: &Stamp) -> Vec<u8> {
-        let mut out = vec![0; if stamp.is_probe() { STAMP_LEN } else { payloads.size() }];
+        let mut out = vec![0; payloads.len(stamp)];
         payloads.write(stamp, &mut out);
         out
     }
 
-    const STAMP: Stamp = Stamp { pair: 3, sequence: 1_000_000, due_ns: 5 };
+    const STAMP: Stamp = Stamp { flow: 3, sequence: 1_000_000, due_ns: 5 };
 
     #[test]
     fn another_run_is_foreign() {
-        let bytes = payload(&Payloads::new(1, 64), &STAMP);
-        assert_eq!(Payloads::new(2, 64).read(&bytes), Err(Flaw::Foreign));
-        assert_eq!(Payloads::new(2, 64).read(&bytes[..7]), Err(Flaw::Foreign));
+        let bytes = payload(&fixed(1, 64), &STAMP);
+        assert_eq!(fixed(2, 64).read(&bytes), Err(Flaw::Foreign));
+        assert_eq!(fixed(2, 64).read(&bytes[..7]), Err(Flaw::Foreign));
     }
 
     #[test]
     fn a_probe_is_recognised() {
-        let payloads = Payloads::new(9, 512);
+        let payloads = fixed(9, 512);
         let probe = Stamp::probe(77);
         assert_eq!(payloads.read(&payload(&payloads, &probe)), Ok(probe));
         assert!(probe.is_probe() && !STAMP.is_probe());
@@ -143,15 +153,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn payloads_round_trip(pair: u32, sequence in 0..u64::MAX, due_ns: u64, size in STAMP_LEN..2000) {
-            let payloads = Payloads::new(4, size);
-            let stamp = Stamp { pair, sequence, due_ns };
+        fn payloads_round_trip(flow: u32, sequence in 0..u64::MAX, due_ns: u64, which in 0_usize..4) {
+            let text = ["64", "64..1200", "64-1200", "imix"][which];
+            let sizes = Sizes::parse(text, STAMP_LEN, 20).unwrap();
+            let payloads = Payloads::new(4, sizes, 1_000_000_000);
+            let stamp = Stamp { flow, sequence, due_ns };
             prop_assert_eq!(payloads.read(&payload(&payloads, &stamp)), Ok(stamp));
         }
 
         #[test]
         fn a_changed_filler_byte_is_noticed(at in STAMP_LEN..300, flip in 1_u8..) {
-            let payloads = Payloads::new(4, 300);
+            let payloads = fixed(4, 300);
             let mut bytes = payload(&payloads, &STAMP);
             bytes[at] ^= flip;
             prop_assert_eq!(payloads.read(&bytes), Err(Flaw::Corrupt));
@@ -159,7 +171,7 @@ mod tests {
 
         #[test]
         fn a_cut_or_grown_payload_is_noticed(len in 8_usize..400) {
-            let payloads = Payloads::new(4, 300);
+            let payloads = fixed(4, 300);
             let mut bytes = payload(&payloads, &STAMP);
             bytes.resize(len, 0);
             prop_assert_eq!(payloads.read(&bytes).is_ok(), len == 300);
@@ -167,10 +179,10 @@ mod tests {
 
         #[test]
         fn reading_never_panics(bytes: Vec<u8>) {
-            let _ = Payloads::new(0, 64).read(&bytes);
+            let _ = fixed(0, 64).read(&bytes);
             let mut ours = 0_u64.to_be_bytes().to_vec();
             ours.extend(bytes);
-            let _ = Payloads::new(0, 64).read(&ours);
+            let _ = fixed(0, 64).read(&ours);
         }
     }
 }

@@ -15,7 +15,7 @@ use wire::registry::request::Register;
 use wire::registry::{self, Answer, Base64, Operation, Request};
 
 use crate::peers::share;
-use crate::view::Counter;
+use crate::progress::Counter;
 
 /// Requests on the way per connection. Together with their answers they fit any socket buffer, so that neither side
 /// ever waits for the other to read first.

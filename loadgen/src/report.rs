@@ -1,147 +1,79 @@
-//! The accounts of a run and what they say: counts and histograms of each worker, their sum, the verdict, text, JSON.
+//! What a run, or a search, amounts to: figures, verdict, and everything needed to show or compare them. Written as JSON
+//! by `--json` and read back by `--compare`.
 
-use std::fmt;
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
+use crate::conditions::{Checked, Condition, Figure};
+use crate::latency::{Curve, Percentiles};
+use crate::saturation::{BUSY_PERCENT_MAX, LATE_PERCENT_MAX, Sign};
+use crate::search::{Finding, Limit, Outcome};
+use crate::tally::Tally;
+use crate::timeline::Series;
 
-/// A datagram that leaves later than this after it was due counts as late.
-pub const LATE: Duration = Duration::from_millis(10);
-/// Share of late datagrams above which latencies tell more about the generator than about the relay.
-const LATE_PERCENT_MAX: f64 = 1.0;
 /// Share of the planned rate that must have been reached.
 const RATE_REACHED_MIN: f64 = 0.99;
-/// A pause of the whole generator that is forgiven at the end of the plan.
-const PAUSE_MAX: Duration = Duration::from_millis(250);
-/// The longest time a histogram tells apart; longer ones count as this.
-const HISTOGRAM_MAX: Duration = Duration::from_secs(60);
-const SIGNIFICANT_DIGITS: u8 = 3;
+/// A pause of the whole generator that is forgiven at the end of the plan, in seconds.
+const PAUSE_SECONDS_MAX: f64 = 0.25;
 
-/// What one worker counted, or several together.
-#[derive(Clone, Debug)]
-pub struct Tally {
-    /// Datagrams the kernel took.
-    pub sent: u64,
-    /// Datagrams of the plan that were never sent, because the generator was too far behind.
-    pub unsent: u64,
-    /// Datagrams the kernel refused to send.
-    pub refused: u64,
-    /// Datagrams sent later than [`LATE`].
-    pub late: u64,
-    /// First arrivals at the right peer, intact.
-    pub delivered: u64,
-    /// Those among them that came after a later one of their pair.
-    pub reordered: u64,
-    /// Further arrivals.
-    pub duplicated: u64,
-    /// Arrivals so far behind that first and further ones cannot be told apart.
-    pub stale: u64,
-    /// Arrivals with a changed length or content.
-    pub corrupt: u64,
-    /// Arrivals at the wrong peer or under the wrong sender's name.
-    pub misdelivered: u64,
-    /// Arrivals that are not of this run.
-    pub foreign: u64,
-    /// Sessions renewed.
-    pub renewed: u64,
-    /// Datagrams that reached this host but were dropped because the generator did not read in time.
-    pub overrun: u64,
-    /// When the last datagram was sent, after the start of the load.
-    pub last_sent: Duration,
-    /// From due to arrival, in nanoseconds.
-    pub latency: Histogram<u64>,
-    /// From due to sent, in nanoseconds.
-    pub lateness: Histogram<u64>,
-}
-
-impl Tally {
-    /// Records that datagrams due at `due_ns` left at `now_ns`.
-    pub fn record_departure(&mut self, due_ns: u64, now_ns: u64) {
-        let lateness = now_ns.saturating_sub(due_ns);
-        self.lateness.saturating_record(lateness);
-        self.late += u64::from(u128::from(lateness) > LATE.as_nanos());
-    }
-
-    /// Records a first arrival.
-    pub fn record_delivery(&mut self, due_ns: u64, arrived_ns: u64) {
-        self.delivered += 1;
-        self.latency.saturating_record(arrived_ns.saturating_sub(due_ns));
-    }
-
-    /// Adds what another worker counted.
-    pub fn add(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.unsent += other.unsent;
-        self.refused += other.refused;
-        self.late += other.late;
-        self.delivered += other.delivered;
-        self.reordered += other.reordered;
-        self.duplicated += other.duplicated;
-        self.stale += other.stale;
-        self.corrupt += other.corrupt;
-        self.misdelivered += other.misdelivered;
-        self.foreign += other.foreign;
-        self.renewed += other.renewed;
-        self.overrun += other.overrun;
-        self.last_sent = self.last_sent.max(other.last_sent);
-        self.latency += &other.latency;
-        self.lateness += &other.lateness;
-    }
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        let longest = u64::try_from(HISTOGRAM_MAX.as_nanos()).expect("a minute");
-        let empty = Histogram::new_with_bounds(1, longest, SIGNIFICANT_DIGITS).expect("constant bounds are valid");
-        Self {
-            sent: 0,
-            unsent: 0,
-            refused: 0,
-            late: 0,
-            delivered: 0,
-            reordered: 0,
-            duplicated: 0,
-            stale: 0,
-            corrupt: 0,
-            misdelivered: 0,
-            foreign: 0,
-            renewed: 0,
-            overrun: 0,
-            last_sent: Duration::ZERO,
-            latency: empty.clone(),
-            lateness: empty,
-        }
-    }
-}
-
-/// What was asked for, as far as the report repeats it.
-#[derive(Clone, Debug, Serialize)]
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Workload {
+    /// The relay.
+    pub relay: String,
     /// Simulated peers.
     pub peers: u32,
     /// Where they sit.
     pub placement: String,
-    /// Datagrams per second.
+    /// Who sends to whom.
+    pub shape: String,
+    /// Datagrams per second, as asked for.
+    pub rate: String,
+    /// Datagrams per second, on average.
     pub rate_pps: u64,
     /// How long.
     pub seconds: f64,
-    /// Bytes of payload.
-    pub size_bytes: usize,
+    /// Bytes of payload, as asked for.
+    pub size: String,
+    /// Bytes of payload, on average.
+    pub size_bytes: u64,
     /// Datagrams due at the same moment.
     pub burst: u64,
-    /// Consecutive datagrams of one pair.
+    /// Consecutive datagrams of one flow.
     pub run: u64,
     /// Threads.
     pub workers: u32,
-    /// Seed of pairs and senders.
+    /// Seed of identities, flows and their order.
     pub seed: u64,
     /// Tolerated loss.
     pub max_loss_percent: f64,
 }
 
+/// Where and when.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Circumstances {
+    /// Version of this program.
+    pub version: String,
+    /// When the load began, in seconds since 1970.
+    pub started_unix_seconds: u64,
+    /// This host.
+    pub host: Host,
+}
+
+/// The host that made the load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The processor's model.
+    pub processor: String,
+    /// How many of them the program may use.
+    pub processors: u32,
+    /// Name and release of the kernel.
+    pub kernel: String,
+    /// Whether the relay is on this host too, so that both share its processors.
+    pub is_shared_with_relay: bool,
+}
+
 /// How the peers became known.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Enrolment {
     /// Peers that the relay delivers to.
     pub registered: u32,
@@ -151,33 +83,8 @@ pub struct Enrolment {
     pub relay_seconds: f64,
 }
 
-/// Percentiles, in microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Percentiles {
-    /// Half are shorter.
-    pub p50: f64,
-    /// 99 % are shorter.
-    pub p99: f64,
-    /// 99.9 % are shorter.
-    pub p99_9: f64,
-    /// The longest.
-    pub max: f64,
-}
-
-impl From<&Histogram<u64>> for Percentiles {
-    fn from(histogram: &Histogram<u64>) -> Self {
-        let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1000.0;
-        Self {
-            p50: microseconds(histogram.value_at_quantile(0.5)),
-            p99: microseconds(histogram.value_at_quantile(0.99)),
-            p99_9: microseconds(histogram.value_at_quantile(0.999)),
-            max: microseconds(histogram.max()),
-        }
-    }
-}
-
 /// What the figures amount to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Loss is tolerable, and the load was what was asked for.
@@ -188,9 +95,44 @@ pub enum Verdict {
     GeneratorLimit,
 }
 
-/// The result of a run.
-#[derive(Clone, Debug, Serialize)]
+/// A trial of a search, in short.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TrialReport {
+    /// Datagrams per second that were asked for.
+    pub rate_pps: u64,
+    /// How long.
+    pub seconds: f64,
+    /// Whether it was to confirm the result.
+    pub is_confirmation: bool,
+    /// What it showed.
+    pub outcome: Outcome,
+    /// Datagrams sent a second.
+    pub sent_pps: f64,
+    /// Datagrams delivered a second.
+    pub delivered_pps: f64,
+    /// The relay's share of loss.
+    pub loss_percent: f64,
+    /// From due to arrival.
+    pub latency_us: Percentiles,
+    /// Signs of the generator's limit.
+    pub saturation: Vec<Sign>,
+}
+
+/// How the highest rate was searched for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SearchReport {
+    /// The result.
+    pub finding: Finding,
+    /// All trials, in order.
+    pub trials: Vec<TrialReport>,
+}
+
+/// The result of a run; of a search, the result of its last trial.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
+    /// Where and when.
+    #[serde(flatten)]
+    pub circumstances: Circumstances,
     /// What was asked for.
     pub workload: Workload,
     /// How the peers became known.
@@ -208,13 +150,15 @@ pub struct Report {
     pub refused: u64,
     /// Datagrams delivered, each counted once.
     pub delivered: u64,
+    /// Rate at which they were delivered.
+    pub delivered_pps: f64,
     /// Sent and not delivered.
     pub lost: u64,
     /// Those among the lost that this host dropped because the generator did not read in time.
     pub overrun: u64,
     /// The relay's share of loss: lost without overrun, of sent.
     pub loss_percent: f64,
-    /// Delivered after a later one of the same pair.
+    /// Delivered after a later one of the same flow.
     pub reordered: u64,
     /// Delivered again.
     pub duplicated: u64,
@@ -230,22 +174,38 @@ pub struct Report {
     pub renewed: u64,
     /// From due to arrival at the receiving peer's socket.
     pub latency_us: Percentiles,
+    /// Latencies too long for the histogram; they count as its longest.
+    pub latency_beyond: u64,
+    /// The distribution of latencies.
+    pub latency_curve: Curve,
     /// From due to sent: the generator's own part of the latency.
     pub lateness_us: Percentiles,
     /// Datagrams that left later than 10 ms after they were due.
     pub late: u64,
-    /// What it amounts to.
+    /// Share of the sending time that the busiest worker's thread spent on a processor.
+    pub busiest_worker_percent: f64,
+    /// Signs of the generator's limit.
+    pub saturation: Vec<Sign>,
+    /// The run over time.
+    pub timeline: Series,
+    /// The search, if this was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchReport>,
+    /// What became of the conditions of `--fail-if`.
+    pub conditions: Vec<Checked>,
+    /// What it amounts to, conditions apart.
     pub verdict: Verdict,
 }
 
 impl Report {
-    /// Draws up the report.
+    /// Draws up the report of a run.
     #[must_use]
-    pub fn new(workload: Workload, enrolment: Enrolment, tally: &Tally) -> Self {
+    pub fn new(circumstances: Circumstances, workload: Workload, enrolment: Enrolment, tally: &Tally) -> Self {
         let lost = tally.sent.saturating_sub(tally.delivered);
         let overrun = tally.overrun.min(lost);
         let sending_seconds = tally.last_sent.as_secs_f64().max(workload.seconds);
         let mut report = Self {
+            circumstances,
             workload,
             enrolment,
             sent: tally.sent,
@@ -254,6 +214,7 @@ impl Report {
             unsent: tally.unsent,
             refused: tally.refused,
             delivered: tally.delivered,
+            delivered_pps: tally.delivered as f64 / sending_seconds,
             lost,
             overrun,
             loss_percent: percent(lost - overrun, tally.sent),
@@ -264,13 +225,82 @@ impl Report {
             misdelivered: tally.misdelivered,
             foreign: tally.foreign,
             renewed: tally.renewed,
-            latency_us: (&tally.latency).into(),
-            lateness_us: (&tally.lateness).into(),
+            latency_us: tally.latency.percentiles(),
+            latency_beyond: tally.latency.beyond(),
+            latency_curve: tally.latency.curve(),
+            lateness_us: tally.lateness.percentiles(),
             late: tally.late,
+            busiest_worker_percent: tally.busiest_percent,
+            saturation: Vec::new(),
+            timeline: tally.timeline.series(),
+            search: None,
+            conditions: Vec::new(),
             verdict: Verdict::Ok,
         };
+        report.saturation = report.signs();
         report.verdict = report.judge();
         report
+    }
+
+    /// The report of a search whose last trial this was.
+    #[must_use]
+    pub fn with_search(self, search: SearchReport) -> Self {
+        let verdict = match search.finding {
+            Finding::Highest { .. } | Finding::AtLeast { .. } => Verdict::Ok,
+            Finding::Nothing { limit: Limit::Relay, .. } => Verdict::Loss,
+            Finding::Nothing { limit: Limit::Generator, .. } => Verdict::GeneratorLimit,
+        };
+        Self { search: Some(search), verdict, ..self }
+    }
+
+    /// Checks `conditions` and keeps what became of them.
+    pub fn check(&mut self, conditions: &[Condition]) {
+        self.conditions = conditions.iter().map(|condition| condition.check(self.figure(condition.figure()))).collect();
+    }
+
+    /// A figure by name; latencies exist only if something was delivered.
+    #[must_use]
+    pub fn figure(&self, figure: Figure) -> Option<f64> {
+        let latency = |us: f64| (self.delivered > 0).then_some(us);
+        match figure {
+            Figure::Loss => Some(self.loss_percent),
+            Figure::P50 => latency(self.latency_us.p50),
+            Figure::P90 => latency(self.latency_us.p90),
+            Figure::P99 => latency(self.latency_us.p99),
+            Figure::P999 => latency(self.latency_us.p99_9),
+            Figure::Max => latency(self.latency_us.max),
+            Figure::Rate => Some(self.delivered_pps),
+            Figure::Late => Some(percent(self.late, self.sent + self.refused)),
+            Figure::Duplicated => Some(percent(self.duplicated, self.sent)),
+            Figure::Reordered => Some(percent(self.reordered, self.sent)),
+        }
+    }
+
+    /// What this run shows as a trial of a search. Unlike [`Verdict`], it never holds against the relay what it lost
+    /// while the generator was late: in a search the next trial knows better.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.verdict {
+            Verdict::Ok => Outcome::Carried,
+            Verdict::Loss if !self.is_late() => Outcome::Lossy,
+            Verdict::Loss | Verdict::GeneratorLimit => Outcome::GeneratorLimit,
+        }
+    }
+
+    /// This run as a trial of a search.
+    #[must_use]
+    pub fn as_trial(&self, is_confirmation: bool) -> TrialReport {
+        TrialReport {
+            rate_pps: self.workload.rate_pps,
+            seconds: self.workload.seconds,
+            is_confirmation,
+            outcome: self.outcome(),
+            sent_pps: self.sent_pps,
+            delivered_pps: self.delivered_pps,
+            loss_percent: self.loss_percent,
+            latency_us: self.latency_us,
+            saturation: self.saturation.clone(),
+        }
     }
 
     fn judge(&self) -> Verdict {
@@ -296,80 +326,18 @@ impl Report {
     fn is_rate_reached(&self) -> bool {
         let planned = self.sent + self.unsent + self.refused;
         self.sent as f64 >= planned as f64 * RATE_REACHED_MIN
-            && self.sending_seconds <= self.workload.seconds / RATE_REACHED_MIN + PAUSE_MAX.as_secs_f64()
+            && self.sending_seconds <= self.workload.seconds / RATE_REACHED_MIN + PAUSE_SECONDS_MAX
     }
 
-    /// What a reader must know before believing the figures.
-    fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
-        if !self.is_rate_reached() {
-            remarks.push(format!(
-                "the generator reached {:.0} of {} datagrams a second: lower --rate, or add --workers",
-                self.sent_pps, self.workload.rate_pps
-            ));
-        }
-        if self.refused > 0 {
-            remarks.push(format!("this host refused to send {} datagrams; they count as never sent", self.refused));
-        }
-        if self.overrun > 0 {
-            remarks.push(format!(
-                "{} of the lost reached this host and were dropped in the generator's own sockets; they do not count as \
-                 the relay's loss",
-                self.overrun
-            ));
-        }
-        if self.is_late() {
-            remarks.push(format!(
-                "{} left more than {} ms late and in bursts: latencies and losses are the generator's too",
-                self.late,
-                LATE.as_millis()
-            ));
-        }
-        remarks
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Workload { peers, rate_pps, seconds, size_bytes, burst, max_loss_percent, placement, .. } = &self.workload;
-        let Enrolment { registered, directory_seconds, relay_seconds } = self.enrolment;
-        let directory = directory_seconds.map(|seconds| format!("in {seconds:.1} s with the directory, "));
-        writeln!(
-            out,
-            "registered    {registered} of {peers} {}in {relay_seconds:.1} s with the relay; {placement}",
-            directory.unwrap_or_default()
-        )?;
-        writeln!(
-            out,
-            "sent          {} in {seconds} s, {:.0}/s of {rate_pps}/s asked for, {size_bytes} bytes each, bursts of {burst}",
-            self.sent, self.sent_pps
-        )?;
-        writeln!(out, "delivered     {}", self.delivered)?;
-        writeln!(out, "lost          {} ({:.4} %)", self.lost, self.loss_percent)?;
-        writeln!(out, "reordered     {}", self.reordered)?;
-        writeln!(out, "duplicated    {}", self.duplicated)?;
-        writeln!(
-            out,
-            "wrong         {} corrupt, {} misdelivered, {} stale, {} foreign",
-            self.corrupt, self.misdelivered, self.stale, self.foreign
-        )?;
-        writeln!(out, "latency       {} from due to arrival", self.latency_us)?;
-        writeln!(out, "lateness      {} from due to sent, the generator's part", self.lateness_us)?;
-        for remark in self.remarks() {
-            writeln!(out, "note          {remark}")?;
-        }
-        match self.verdict {
-            Verdict::Ok => writeln!(out, "verdict       ok, loss is within {max_loss_percent} %"),
-            Verdict::Loss => writeln!(out, "verdict       loss is above {max_loss_percent} %"),
-            Verdict::GeneratorLimit => writeln!(out, "verdict       this is the generator's limit, not the relay's"),
-        }
-    }
-}
-
-impl fmt::Display for Percentiles {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p99, p99_9, max } = self;
-        write!(out, "p50 {p50:.0} µs  p99 {p99:.0} µs  p99.9 {p99_9:.0} µs  max {max:.0} µs")
+    fn signs(&self) -> Vec<Sign> {
+        let signs = [
+            (!self.is_rate_reached(), Sign::Behind { sent_pps: self.sent_pps, asked_pps: self.workload.rate_pps }),
+            (self.refused > 0, Sign::Refused { datagrams: self.refused }),
+            (self.overrun > 0, Sign::Overrun { datagrams: self.overrun }),
+            (self.is_late(), Sign::Late { datagrams: self.late, p99_us: self.lateness_us.p99 }),
+            (self.busiest_worker_percent > BUSY_PERCENT_MAX, Sign::Busy { percent: self.busiest_worker_percent }),
+        ];
+        signs.into_iter().filter_map(|(is_there, sign)| is_there.then_some(sign)).collect()
     }
 }
 
@@ -377,32 +345,51 @@ fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
+/// A report of four peers at 1000 datagrams a second for a second, for tests.
+#[cfg(test)]
+pub(crate) fn example(tally: &Tally) -> Report {
+    let circumstances = Circumstances {
+        version: "0.0.0".to_owned(),
+        started_unix_seconds: 1_795_368_000,
+        host: Host {
+            processor: "Test <CPU>".to_owned(),
+            processors: 2,
+            kernel: "Linux 6.18".to_owned(),
+            is_shared_with_relay: true,
+        },
+    };
+    let workload = Workload {
+        relay: "127.0.0.1:9001".to_owned(),
+        peers: 4,
+        placement: "each at its own address".to_owned(),
+        shape: "pairs".to_owned(),
+        rate: "1000".to_owned(),
+        rate_pps: 1000,
+        seconds: 1.0,
+        size: "256".to_owned(),
+        size_bytes: 256,
+        burst: 1,
+        run: 1,
+        workers: 1,
+        seed: 1,
+        max_loss_percent: 0.1,
+    };
+    let enrolment = Enrolment { registered: 4, directory_seconds: Some(0.25), relay_seconds: 0.5 };
+    Report::new(circumstances, workload, enrolment, tally)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn workload() -> Workload {
-        Workload {
-            peers: 4,
-            placement: "each at its own address".to_owned(),
-            rate_pps: 1000,
-            seconds: 1.0,
-            size_bytes: 256,
-            burst: 1,
-            run: 1,
-            workers: 1,
-            seed: 1,
-            max_loss_percent: 0.1,
-        }
-    }
-
     fn report(tally: &Tally) -> Report {
-        let enrolment = Enrolment { registered: 4, directory_seconds: Some(0.25), relay_seconds: 0.5 };
-        Report::new(workload(), enrolment, tally)
+        example(tally)
     }
 
     fn all_sent() -> Tally {
-        Tally { sent: 1000, last_sent: Duration::from_millis(999), ..Tally::default() }
+        Tally { sent: 1000, last_sent: Duration::from_millis(999), ..Tally::new(1_000_000_000) }
     }
 
     #[test]
@@ -452,37 +439,53 @@ mod tests {
     }
 
     #[test]
-    fn lateness_is_recorded_and_remarked() {
-        let mut tally = Tally { delivered: 1000, ..all_sent() };
-        for number in 0..1000 {
-            tally.record_departure(0, if number < 20 { 10_000_001 } else { 10_000_000 });
-        }
-        assert_eq!(tally.late, 20);
-        let report = report(&tally);
-        assert_eq!((report.late, report.verdict), (20, Verdict::Ok));
-        assert!(report.to_string().contains("20 left more than 10 ms late"));
+    fn every_sign_of_the_generators_limit_is_named() {
+        let strained = Tally {
+            sent: 900,
+            unsent: 50,
+            refused: 50,
+            delivered: 800,
+            overrun: 100,
+            late: 20,
+            busiest_percent: 99.0,
+            ..all_sent()
+        };
+        let names: Vec<_> = report(&strained).saturation.iter().map(Sign::name).collect();
+        assert_eq!(names, ["behind", "refused", "overrun", "late", "busy"]);
+        assert!(report(&Tally { delivered: 1000, busiest_percent: 80.0, ..all_sent() }).saturation.is_empty());
     }
 
     #[test]
-    fn latency_counts_from_due() {
-        let mut tally = Tally::default();
-        for latency in 1..=1000 {
-            tally.record_delivery(5_000, 5_000 + latency * 1000);
-        }
-        let percentiles = Percentiles::from(&tally.latency);
-        assert!((percentiles.p50 - 500.0).abs() < 1.0, "{percentiles}");
-        assert!((percentiles.p99 - 990.0).abs() < 1.0, "{percentiles}");
-        assert!((percentiles.max - 1000.0).abs() < 1.0, "{percentiles}");
+    fn a_search_never_blames_the_relay_for_a_late_generator() {
+        let outcome = |late, delivered| report(&Tally { late, delivered, ..all_sent() }).outcome();
+        assert_eq!(outcome(0, 1000), Outcome::Carried);
+        assert_eq!(outcome(0, 900), Outcome::Lossy);
+        assert_eq!(outcome(100, 500), Outcome::GeneratorLimit);
+        let overrun = report(&Tally { overrun: 100, delivered: 900, ..all_sent() });
+        assert_eq!(overrun.outcome(), Outcome::GeneratorLimit);
     }
 
     #[test]
-    fn workers_add_up() {
-        let mut one = Tally { delivered: 1, foreign: 2, ..all_sent() };
-        one.record_delivery(0, 5);
-        let mut both = one.clone();
-        both.add(&one);
-        assert_eq!((both.sent, both.delivered, both.foreign, both.latency.len()), (2000, 4, 4, 2));
-        assert_eq!(both.last_sent, one.last_sent);
+    fn conditions_are_checked_against_the_figures() {
+        let mut report = report(&Tally { delivered: 990, ..all_sent() });
+        report.check(&Condition::parse_list("loss>0.5%,rate<980,late>0%").unwrap());
+        assert_eq!(report.conditions.iter().map(|checked| checked.is_true).collect::<Vec<_>>(), [true, false, false]);
+        let mut silent = example(&all_sent());
+        silent.check(&Condition::parse_list("p99>1s").unwrap());
+        assert!(silent.conditions[0].is_true, "no latency is no good latency");
+    }
+
+    #[test]
+    fn a_report_is_read_back_as_it_was_written() {
+        let mut tally = Tally { delivered: 0, ..all_sent() };
+        tally.record_departure(0, 5_000);
+        tally.record_delivery(0, 50_000);
+        let mut report = report(&tally);
+        report.check(&Condition::parse_list("p99>1s").unwrap());
+        let search = SearchReport { finding: Finding::AtLeast { rate_pps: 7 }, trials: vec![report.as_trial(true)] };
+        let written = serde_json::to_string(&report.with_search(search)).unwrap();
+        let read: Report = serde_json::from_str(&written).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), written);
     }
 
     #[test]
@@ -491,12 +494,18 @@ mod tests {
         let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
         let expected = [
+            "busiest_worker_percent",
+            "conditions",
             "corrupt",
             "delivered",
+            "delivered_pps",
             "directory_seconds",
             "duplicated",
             "foreign",
+            "host",
             "late",
+            "latency_beyond",
+            "latency_curve",
             "latency_us",
             "lateness_us",
             "loss_percent",
@@ -508,12 +517,16 @@ mod tests {
             "relay_seconds",
             "renewed",
             "reordered",
+            "saturation",
             "sending_seconds",
             "sent",
             "sent_pps",
             "stale",
+            "started_unix_seconds",
+            "timeline",
             "unsent",
             "verdict",
+            "version",
             "workload",
         ];
         assert_eq!(keys, expected);

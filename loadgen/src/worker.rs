@@ -10,20 +10,23 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use wire::NodeId;
 use wire::beacon::{Message, RELAY_HEADER_LEN, kind};
 use wire::codec::Writer;
 
 use crate::arrivals::{Arrival, Arrivals};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::delivery::{Heard, Roster};
 use crate::discovery::Discovery;
 use crate::payload::{STAMP_LEN, Stamp};
 use crate::peers::Placement;
-use crate::plan::{Plan, Renewals, Share};
-use crate::report::Tally;
+use crate::plan::{Plan, Share};
+use crate::progress::{Counter, Live, PUBLISH_INTERVAL};
+use crate::renewals::Renewals;
 use crate::socket::{self, BATCH_MAX, Flushed, ReceiveBatch, SendBatch, Socket};
-use crate::view::Progress;
+use crate::tally::Tally;
+use crate::timeline::empty_latency;
 
 /// Receive batches taken from one socket before the plan is looked at again.
 const RECEIVE_ROUNDS_MAX: usize = 4;
@@ -49,12 +52,16 @@ pub struct Load {
     pub roster: Roster,
     /// What has to be sent when.
     pub plan: Plan,
-    /// How many workers there are.
-    pub workers: u32,
+    /// The workers that have something to send: those with a flow's sender among their peers.
+    pub senders: Vec<u32>,
     /// Workers that have not sent their last datagram yet.
     pub sending: AtomicU32,
-    /// What the view shows.
-    pub progress: Progress,
+    /// When all peers were known to the relay; renewals count from there.
+    pub known_since_ns: u64,
+    /// Peers known so far.
+    pub discovered: Counter,
+    /// The run so far.
+    pub live: Live,
 }
 
 /// How the roll-call of one worker's peers ended.
@@ -73,6 +80,7 @@ pub struct RollCall {
 pub struct Worker {
     index: u32,
     peers: Range<u32>,
+    renewals: Renewals,
     inbox: ReceiveBatch,
     outbox: Outbox,
 }
@@ -93,7 +101,8 @@ impl Worker {
         // One byte more than expected, so that a datagram that grew is noticed.
         let inbox = ReceiveBatch::new(datagram_len + 1);
         let batches = sockets.iter().map(|_| SendBatch::new(relay, datagram_len)).collect();
-        Ok(Self { index, peers, inbox, outbox: Outbox { sockets, batches, flushed: Flushed::default() } })
+        let renewals = Renewals::new(peers.clone());
+        Ok(Self { index, peers, renewals, inbox, outbox: Outbox { sockets, batches, flushed: Flushed::default() } })
     }
 
     /// The peers it drives.
@@ -144,7 +153,7 @@ impl Worker {
                 Heard::Knock(Some(peer)) => outbox.push_punch_probe(&load.roster, peer),
                 _ => {}
             })?;
-            load.progress.discovered.add((discovery.confirmed() - before) as u64);
+            load.discovered.add((discovery.confirmed() - before) as u64);
             if heard == 0 {
                 let patience = discovery.poll_timeout().saturating_sub(load.clock.now_ns());
                 socket::wait_readable(&self.outbox.sockets, Duration::from_nanos(patience))?;
@@ -158,19 +167,25 @@ impl Worker {
     pub fn relay(&mut self, load: &Load, start_ns: u64) -> io::Result<Tally> {
         socket::sharpen_timers();
         let overrun_before = self.overrun()?;
-        let mut account = Account::new(self.peers());
-        self.send_plan(load, start_ns, &mut account)?;
+        let mut account = Account::new(self.index, load, &self.peers);
+        if let Some(turn) = load.senders.iter().position(|sender| *sender == self.index) {
+            let busy_before = clock::thread_time();
+            self.send_plan(load, start_ns, turn, &mut account)?;
+            let sending = Duration::from_nanos(load.clock.now_ns().saturating_sub(start_ns)).as_secs_f64();
+            let busy = clock::thread_time().saturating_sub(busy_before).as_secs_f64();
+            account.tally.busiest_percent = (busy * 100.0 / sending.max(f64::MIN_POSITIVE)).min(100.0);
+        }
         load.sending.fetch_sub(1, Ordering::AcqRel);
         self.await_stragglers(load, start_ns, &mut account)?;
         account.tally.overrun = self.overrun()? - overrun_before;
         Ok(account.tally)
     }
 
-    fn send_plan(&mut self, load: &Load, start_ns: u64, account: &mut Account) -> io::Result<()> {
-        let mut share = load.plan.share(self.index.into(), load.workers.into(), self.peers());
-        let mut pairs = Pairs::new(&load.roster, self.peers());
-        let mut renewals = Renewals::new(self.peers());
-        let end_ns = load.plan.due_ns(load.plan.packets - 1) + nanos(OVERTIME_MAX);
+    fn send_plan(&mut self, load: &Load, start_ns: u64, turn: usize, account: &mut Account) -> io::Result<()> {
+        let flows = load.roster.flows.sent_by(&self.peers);
+        let mut sequences = Sequences::new(&flows);
+        let mut share = load.plan.share(turn as u64, load.senders.len() as u64, flows);
+        let end_ns = load.plan.due_ns(load.plan.packets() - 1) + nanos(OVERTIME_MAX);
 
         while let Some(due_ns) = share.next_due_ns() {
             let now_ns = load.clock.now_ns();
@@ -183,9 +198,9 @@ impl Worker {
                 break;
             }
             if due_ns <= elapsed_ns {
-                self.send_due(load, elapsed_ns, &mut share, &mut pairs, account);
+                self.send_due(load, elapsed_ns, &mut share, &mut sequences, account);
             }
-            self.renew_sessions(load, elapsed_ns, &mut renewals, account);
+            self.renew_sessions(load, account);
             self.receive_load(load, start_ns, account)?;
 
             let elapsed_ns = load.clock.now_ns() - start_ns;
@@ -197,27 +212,31 @@ impl Worker {
     }
 
     /// Sends what is due at `elapsed_ns`, one batch at most.
-    fn send_due(&mut self, load: &Load, elapsed_ns: u64, share: &mut Share, pairs: &mut Pairs, account: &mut Account) {
+    fn send_due(
+        &mut self,
+        load: &Load,
+        elapsed_ns: u64,
+        share: &mut Share,
+        sequences: &mut Sequences,
+        account: &mut Account,
+    ) {
         for _ in 0..BATCH_MAX {
             if share.next_due_ns().is_none_or(|due_ns| due_ns > elapsed_ns) {
                 break;
             }
             let Some(departure) = share.next() else { break };
             account.tally.record_departure(departure.due_ns, elapsed_ns);
-            let (sender, receiver, sequence) = pairs.next(departure.sender);
-            let stamp = Stamp { pair: departure.sender, sequence, due_ns: departure.due_ns };
-            self.outbox.push_relay(&load.roster, departure.sender, (sender, receiver), &stamp);
+            let sequence = sequences.next(departure.flow);
+            self.outbox.push_relay(&load.roster, &Stamp { flow: departure.flow, sequence, due_ns: departure.due_ns });
         }
         let flushed = self.outbox.flush();
-        account.tally.sent += flushed.sent;
-        account.tally.refused += flushed.refused;
-        account.tally.last_sent = Duration::from_nanos(elapsed_ns);
-        load.progress.sent.add(flushed.sent);
+        account.tally.record_sent(elapsed_ns, flushed.sent, flushed.refused);
     }
 
-    fn renew_sessions(&mut self, load: &Load, elapsed_ns: u64, renewals: &mut Renewals, account: &mut Account) {
+    fn renew_sessions(&mut self, load: &Load, account: &mut Account) {
+        let known_for_ns = load.clock.now_ns().saturating_sub(load.known_since_ns);
         for _ in 0..BATCH_MAX {
-            let Some(peer) = renewals.poll(elapsed_ns) else { break };
+            let Some(peer) = self.renewals.poll(known_for_ns) else { break };
             self.outbox.push_discover(&load.roster, peer);
         }
         account.tally.renewed += self.outbox.flush().sent;
@@ -243,10 +262,12 @@ impl Worker {
     }
 
     fn receive_load(&mut self, load: &Load, start_ns: u64, account: &mut Account) -> io::Result<usize> {
-        self.receive(load, |outbox, heard, arrived_ns| match heard {
+        let heard = self.receive(load, |outbox, heard, arrived_ns| match heard {
             Heard::Knock(Some(peer)) => outbox.push_punch_probe(&load.roster, peer),
             heard => account.record(heard, arrived_ns.saturating_sub(start_ns)),
-        })
+        })?;
+        account.publish(load);
+        Ok(heard)
     }
 
     /// Reads what has arrived on all sockets and shows each datagram's judgement and time of arrival to `each`, which
@@ -303,9 +324,10 @@ impl Outbox {
         roster.payloads.write(&Stamp::probe(peer), inner);
     }
 
-    fn push_relay(&mut self, roster: &Roster, peer: u32, (sender, receiver): (NodeId, NodeId), stamp: &Stamp) {
-        let slot = self.slot(roster, peer, RELAY_HEADER_LEN + roster.payloads.size());
-        let inner = write_relay_header(slot, sender, receiver);
+    fn push_relay(&mut self, roster: &Roster, stamp: &Stamp) {
+        let flow = roster.flows.get(stamp.flow).expect("the plan draws from these flows");
+        let slot = self.slot(roster, flow.sender, RELAY_HEADER_LEN + roster.payloads.len(stamp));
+        let inner = write_relay_header(slot, roster.ids[flow.sender as usize], roster.ids[flow.receiver as usize]);
         roster.payloads.write(stamp, inner);
     }
 
@@ -345,63 +367,62 @@ fn write_relay_header(slot: &mut [u8], sender: NodeId, dest: NodeId) -> &mut [u8
     inner
 }
 
-/// The pairs whose senders belong to one worker.
+/// How many datagrams each flow of one worker has sent.
 #[derive(Debug)]
-struct Pairs {
+struct Sequences {
     first: u32,
-    pairs: Vec<Pair>,
+    next: Vec<u64>,
 }
 
-#[derive(Debug)]
-struct Pair {
-    sender: NodeId,
-    receiver: NodeId,
-    next_sequence: u64,
-}
-
-impl Pairs {
-    fn new(roster: &Roster, peers: Range<u32>) -> Self {
-        let first = peers.start;
-        let id = |peer: u32| roster.ids[peer as usize];
-        let pairs = peers
-            .map(|peer| Pair { sender: id(peer), receiver: id(roster.partners[peer as usize]), next_sequence: 0 })
-            .collect();
-        Self { first, pairs }
+impl Sequences {
+    fn new(flows: &Range<u32>) -> Self {
+        Self { first: flows.start, next: vec![0; flows.len()] }
     }
 
-    /// Ids and number of the next datagram from `peer`.
-    fn next(&mut self, peer: u32) -> (NodeId, NodeId, u64) {
-        let pair = &mut self.pairs[(peer - self.first) as usize];
-        let sequence = pair.next_sequence;
-        pair.next_sequence += 1;
-        (pair.sender, pair.receiver, sequence)
+    /// The number of the next datagram of `flow`.
+    fn next(&mut self, flow: u32) -> u64 {
+        let next = &mut self.next[(flow - self.first) as usize];
+        *next += 1;
+        *next - 1
     }
 }
 
-/// What arrives for the peers of one worker during the load.
+/// What one worker sends and hears during the load.
 #[derive(Debug)]
 struct Account {
-    first: u32,
+    worker: u32,
+    first_rank: u32,
     arrivals: Arrivals,
     tally: Tally,
+    /// Latencies since they were last published, and when that was.
+    recent: Histogram<u32>,
+    published_ns: u64,
 }
 
 impl Account {
-    fn new(peers: Range<u32>) -> Self {
-        Self { first: peers.start, arrivals: Arrivals::new(peers.len()), tally: Tally::default() }
+    fn new(worker: u32, load: &Load, peers: &Range<u32>) -> Self {
+        let ranks = load.roster.flows.received_by(peers);
+        Self {
+            worker,
+            first_rank: ranks.start,
+            arrivals: Arrivals::new(ranks.len()),
+            tally: Tally::new(load.plan.duration_ns),
+            recent: empty_latency(),
+            published_ns: 0,
+        }
     }
 
-    /// Records what arrived at `arrived_ns` after the start of the load. Every peer has one sender, so that the
-    /// receiver names the pair.
+    /// Records what arrived at `arrived_ns` after the start of the load.
     fn record(&mut self, heard: Heard, arrived_ns: u64) {
         let tally = &mut self.tally;
         match heard {
-            Heard::Delivery { receiver, stamp } => {
-                match self.arrivals.record((receiver - self.first) as usize, stamp.sequence) {
-                    Arrival::InOrder => tally.record_delivery(stamp.due_ns, arrived_ns),
-                    Arrival::Reordered => {
-                        tally.reordered += 1;
+            Heard::Delivery { rank, stamp } => {
+                let arrival = self.arrivals.record((rank - self.first_rank) as usize, stamp.sequence);
+                match arrival {
+                    Arrival::InOrder | Arrival::Reordered => {
+                        tally.reordered += u64::from(arrival == Arrival::Reordered);
                         tally.record_delivery(stamp.due_ns, arrived_ns);
+                        self.recent.saturating_record(arrived_ns.saturating_sub(stamp.due_ns));
                     }
                     Arrival::Duplicate => tally.duplicated += 1,
                     Arrival::Stale => tally.stale += 1,
@@ -412,6 +433,15 @@ impl Account {
             Heard::Foreign => tally.foreign += 1,
             // Repeated discovers and probes may still be answered; renewals are.
             Heard::Probe(_) | Heard::Answer | Heard::Knock(_) => {}
+        }
+    }
+
+    /// Tells the view how things are, now and then.
+    fn publish(&mut self, load: &Load) {
+        let now_ns = load.clock.now_ns();
+        if now_ns >= self.published_ns + nanos(PUBLISH_INTERVAL) {
+            self.published_ns = now_ns;
+            load.live.publish(self.worker, &self.tally, &mut self.recent);
         }
     }
 }

@@ -3,15 +3,20 @@
 use crate::directory::start_directory;
 use crate::relay::{Behaviour, Fault, Relay};
 use clap::Parser;
-use loadgen::config::{Args, Config};
+use loadgen::args::Args;
+use loadgen::config::Config;
+use loadgen::fleet::Failure;
 use loadgen::report::Report;
-use loadgen::run::{Failure, run};
+use loadgen::run::run;
 use loadgen::view::View;
 
-/// A load of 2000 datagrams among `peers` peers in half a second.
+/// A load of half a second, of 2000 datagrams unless `arguments` name a rate.
 fn try_load(relay: &Relay, arguments: &[&str]) -> Result<Report, Failure> {
     let address = relay.address.to_string();
-    let fixed = ["loadgen", "--relay", &address, "--rate", "4000", "--seconds", "0.5"];
+    let mut fixed = vec!["loadgen", "--relay", &address, "--seconds", "0.5"];
+    if !arguments.contains(&"--rate") {
+        fixed.extend(["--rate", "4000"]);
+    }
     let args = Args::parse_from(fixed.iter().chain(arguments));
     // Tests run side by side, so each run needs a number of its own.
     run(&Config::new(&args).unwrap(), relay.address.port().into(), &View::on_stderr())
@@ -95,6 +100,34 @@ fn several_workers_agree() {
     let relay = faulty(Fault::Drop, 9);
     let report = load(&relay, &["--no-directory", "--peers", "301", "--workers", "3"]);
     assert_eq!((report.sent, report.lost), (2000, relay.faults()));
+}
+
+#[test]
+fn every_shape_size_and_ramp_keeps_exact_accounts() {
+    for (arguments, packets) in [
+        (&["--shape", "one-to-many", "--senders", "3"][..], 2000),
+        (&["--shape", "many-to-one", "--receivers", "16", "--run", "4"], 2000),
+        (&["--shape", "one-to-many", "--workers", "3"], 2000),
+        (&["--size", "imix", "--workers", "2"], 2000),
+        (&["--size", "64-1200"], 2000),
+        (&["--size", "1200..28"], 2000),
+        (&["--rate", "1000..7000"], 2000),
+        (&["--rate", "6000..1000", "--burst", "5"], 1750),
+    ] {
+        let relay = faulty(Fault::Drop, 9);
+        let report = load(&relay, &[&MADE_UP, arguments].concat());
+        assert_eq!((report.sent, report.lost), (packets, relay.faults()), "{arguments:?}");
+        assert_eq!(wrongs(&report)[1..], [0; 6], "{arguments:?}");
+        let over_time: u64 = report.timeline.intervals.iter().map(|interval| interval.lost).sum();
+        assert_eq!(over_time, report.lost, "{arguments:?}");
+    }
+}
+
+#[test]
+fn damage_is_noticed_at_every_size() {
+    let relay = faulty(Fault::Corrupt, 10);
+    // The last byte of the smallest payload is part of its due time, which nothing vouches for.
+    assert_eq!(wrongs(&load(&relay, &[&MADE_UP, &["--size", "64-1200"][..]].concat())), [200, 0, 0, 0, 200, 0, 0]);
 }
 
 #[test]

@@ -4,24 +4,24 @@ use std::process::{Command, Output, Stdio};
 
 use crate::relay::{Behaviour, Fault, Relay};
 
-fn loadgen(arguments: &[&str]) -> Command {
+pub fn loadgen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.args(arguments).stdin(Stdio::null());
     command
 }
 
 /// A short load against `relay`.
-fn load(relay: &Relay, arguments: &[&str]) -> Command {
+pub fn load(relay: &Relay, arguments: &[&str]) -> Command {
     let mut command = loadgen(&["--no-directory", "--peers", "50", "--rate", "1000", "--seconds", "0.3"]);
     command.args(["--relay", &relay.address.to_string()]).args(arguments);
     command
 }
 
-fn status(output: &Output) -> i32 {
+pub fn status(output: &Output) -> i32 {
     output.status.code().expect("it exits by itself")
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 

@@ -3,5 +3,6 @@
 mod accounts;
 mod command;
 mod directory;
+mod modes;
 mod prefix;
 mod relay;

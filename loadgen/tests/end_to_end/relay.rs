@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wire::NodeId;
 use wire::beacon::{Message, relay_into_deliver, relay_into_deliver_to};
@@ -39,6 +39,35 @@ pub struct Behaviour {
     pub forgetful: bool,
     /// Asks each peer for a sign of life before it takes its discover.
     pub suspicious: bool,
+    /// Datagrams of the load a second that it relays; what exceeds this is dropped.
+    pub capacity_pps: Option<f64>,
+}
+
+/// A bucket of tokens, one per datagram, that fills at a rate and never holds more than a few milliseconds' worth.
+struct Capacity {
+    pps: f64,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Capacity {
+    const DEPTH_SECONDS: f64 = 0.03;
+
+    #[expect(clippy::disallowed_methods, reason = "a relay's capacity is a matter of time")]
+    fn new(pps: f64) -> Self {
+        Self { pps, tokens: pps * Self::DEPTH_SECONDS, filled: Instant::now() }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a relay's capacity is a matter of time")]
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let gained = now.duration_since(self.filled).as_secs_f64() * self.pps;
+        self.tokens = (self.tokens + gained).min(self.pps * Self::DEPTH_SECONDS);
+        self.filled = now;
+        let is_there = self.tokens >= 1.0;
+        self.tokens -= f64::from(u8::from(is_there));
+        is_there
+    }
 }
 
 /// A relay on a thread; it ends when this is dropped.
@@ -66,6 +95,7 @@ impl Relay {
             alive: Vec::new(),
             discovers: 0,
             relayed: 0,
+            capacity: behaviour.capacity_pps.map(Capacity::new),
             held: None,
             faults: faults.clone(),
             sources: sources.clone(),
@@ -103,6 +133,7 @@ struct RelayState {
     alive: Vec<SocketAddr>,
     discovers: u64,
     relayed: u64,
+    capacity: Option<Capacity>,
     held: Option<(Vec<u8>, SocketAddr)>,
     faults: Arc<AtomicU64>,
     sources: Arc<Mutex<BTreeSet<SocketAddr>>>,
@@ -145,6 +176,9 @@ impl RelayState {
         let delivery = &mut datagram[part];
         if sender == dest {
             self.socket.send_to(delivery, to).unwrap();
+            return;
+        }
+        if self.capacity.as_mut().is_some_and(|capacity| !capacity.take()) {
             return;
         }
         self.relayed += 1;

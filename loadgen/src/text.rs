@@ -1,0 +1,167 @@
+//! The report in words, and numbers as people read them.
+
+use std::fmt;
+
+use crate::report::{Enrolment, Report, TrialReport, Verdict, Workload};
+use crate::search::{Finding, Limit, Outcome};
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Workload { peers, rate, seconds, size, burst, shape, placement, .. } = &self.workload;
+        let Enrolment { registered, directory_seconds, relay_seconds } = self.enrolment;
+        let directory = directory_seconds.map(|seconds| format!("in {seconds:.1} s with the directory, "));
+        writeln!(
+            out,
+            "registered    {registered} of {peers} {}in {relay_seconds:.1} s with the relay; {placement}",
+            directory.unwrap_or_default()
+        )?;
+        if let Some(search) = &self.search {
+            writeln!(out, "trials        {}; the figures below are of the last one", search.trials.len())?;
+        }
+        writeln!(
+            out,
+            "sent          {} in {seconds} s, {:.0}/s of {rate}/s asked for, {size} bytes each, bursts of {burst}; {shape}",
+            self.sent, self.sent_pps
+        )?;
+        writeln!(out, "delivered     {}", self.delivered)?;
+        writeln!(out, "lost          {} ({:.4} %)", self.lost, self.loss_percent)?;
+        writeln!(out, "reordered     {}", self.reordered)?;
+        writeln!(out, "duplicated    {}", self.duplicated)?;
+        writeln!(
+            out,
+            "wrong         {} corrupt, {} misdelivered, {} stale, {} foreign",
+            self.corrupt, self.misdelivered, self.stale, self.foreign
+        )?;
+        writeln!(out, "latency       {} from due to arrival", self.latency_us)?;
+        if self.latency_beyond > 0 {
+            writeln!(out, "              {} took longer than 60 s and count as that", self.latency_beyond)?;
+        }
+        writeln!(out, "lateness      {} from due to sent, the generator's part", self.lateness_us)?;
+        for sign in &self.saturation {
+            writeln!(out, "note          {sign}")?;
+        }
+        for checked in &self.conditions {
+            writeln!(out, "condition     {checked}")?;
+        }
+        writeln!(out, "verdict       {}", self.conclusion())
+    }
+}
+
+impl Report {
+    /// The verdict, or the result of the search, in a sentence.
+    #[must_use]
+    pub fn conclusion(&self) -> String {
+        let max_loss = self.workload.max_loss_percent;
+        match (&self.search, self.verdict) {
+            (Some(search), _) => search.finding.to_string(),
+            (None, Verdict::Ok) => format!("ok, loss is within {max_loss} %"),
+            (None, Verdict::Loss) => format!("loss is above {max_loss} %"),
+            (None, Verdict::GeneratorLimit) => "this is the generator's limit, not the relay's".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Highest { rate_pps, failed_pps } => write!(
+                out,
+                "the relay carries {} datagrams a second; at {} it loses too many",
+                grouped(rate_pps),
+                grouped(failed_pps)
+            ),
+            Self::AtLeast { rate_pps } => write!(
+                out,
+                "the relay carries at least {} datagrams a second; the generator on this host is the limit",
+                grouped(rate_pps)
+            ),
+            Self::Nothing { tried_pps, limit: Limit::Relay } => {
+                write!(out, "no rate held: the relay loses too many even at {} datagrams a second", grouped(tried_pps))
+            }
+            Self::Nothing { tried_pps, limit: Limit::Generator } => write!(
+                out,
+                "nothing found: this host could not make even {} datagrams a second in time",
+                grouped(tried_pps)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for TrialReport {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = match self.outcome {
+            Outcome::Carried if self.is_confirmation => "confirmed".to_owned(),
+            Outcome::Carried => "carried".to_owned(),
+            Outcome::Lossy => "the relay lost too many".to_owned(),
+            Outcome::GeneratorLimit => {
+                let signs: Vec<_> = self.saturation.iter().map(crate::saturation::Sign::name).collect();
+                format!("the generator's limit: {}", signs.join(", "))
+            }
+        };
+        write!(
+            out,
+            "{:>10}/s for {} s  delivered {:>10}/s  loss {:>8.4} %  p99 {:>9}  {outcome}",
+            grouped(self.rate_pps),
+            self.seconds,
+            grouped(self.delivered_pps as u64),
+            self.loss_percent,
+            time(self.latency_us.p99),
+        )
+    }
+}
+
+/// `1 234 567`, with thin spaces that do not break.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3 * 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time of so many microseconds, with three digits and the unit that suits it.
+#[must_use]
+pub fn time(microseconds: f64) -> String {
+    match microseconds {
+        us if us < 999.5 => format!("{} µs", digits(us)),
+        us if us < 999_500.0 => format!("{} ms", digits(us / 1e3)),
+        us => format!("{} s", digits(us / 1e6)),
+    }
+}
+
+/// A number with about three digits, without an exponent.
+#[must_use]
+pub fn figure(number: f64) -> String {
+    if number >= 1000.0 { grouped(number.round() as u64) } else { digits(number) }
+}
+
+fn digits(number: f64) -> String {
+    let decimals = match number {
+        number if number >= 100.0 || number == 0.0 => 0,
+        number if number >= 10.0 => 1,
+        number if number >= 1.0 => 2,
+        _ => 4,
+    };
+    let text = format!("{number:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_easy_to_read() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1\u{202f}000", "1\u{202f}234\u{202f}567"]);
+        assert_eq!(
+            [0.0, 0.5, 95.04, 999.4, 1200.0, 2_500_000.0].map(time),
+            ["0 µs", "0.5 µs", "95 µs", "999 µs", "1.2 ms", "2.5 s"]
+        );
+        assert_eq!([0.0, 0.1, 0.1234, 12.34, 123_456.7].map(figure), ["0", "0.1", "0.1234", "12.3", "123\u{202f}457"]);
+    }
+}

@@ -219,7 +219,10 @@ fn what_makes_no_sense_is_refused_with_what_to_write_instead() {
         (&["--exempt", "everyone"], "ADDRESS/BITS"),
         (&["--shards", "0"], "--shards must lie between 1 and"),
         (&["--shards", "100000"], "--shards must lie between 1 and"),
+        (&["--shards", "two"], "--shards <N>"),
         (&["--sessions-max", "0"], "--sessions-max must lie between 1 and"),
+        (&["--sessions-max", "268435457"], "--sessions-max must lie between 1 and 268435456"),
+        (&["--sessions-max", "many"], "--sessions-max <N>"),
         (&["--beacon", "off", "--stun", "off", "--registry", "off"], "leave one of them on"),
         (&["--advertise", "no such host"], "--advertise"),
         (&["--bacon", "127.0.0.1:0"], "'--beacon'"),
@@ -227,6 +230,10 @@ fn what_makes_no_sense_is_refused_with_what_to_write_instead() {
         (&["--data-dir"], "DIR"),
         (&["--admission", "closed"], "grace"),
         (&["--cpus", "3-1"], "0-3,8"),
+        (&["--cpus", ""], "0-3,8"),
+        (&["--cpus", "99999"], "0-3,8"),
+        (&["--cpus", "1023"], "CPU 1023, which this process may not use"),
+        (&["--cpus", "0", "--shards", "2"], "between 1 and 1, the number of CPUs"),
         (&["--tls-cert", "cert.pem"], "--tls-key"),
     ] {
         let given = |flag: &str| arguments.contains(&flag);

@@ -227,15 +227,19 @@ impl Arguments {
     }
 
     fn cpus(&self) -> anyhow::Result<Vec<usize>> {
-        let allowed = match &self.cpus {
-            Some(CpuList(cpus)) => cpus.clone(),
-            None => allowed_cpus()?,
-        };
-        let shards = self.shards.unwrap_or(allowed.len());
-        if shards == 0 || shards > allowed.len() {
-            bail!("--shards must lie between 1 and {}, the number of CPUs to use", allowed.len());
+        let mut cpus = allowed_cpus()?;
+        if let Some(CpuList(wanted)) = &self.cpus {
+            if let Some(missing) = wanted.iter().find(|cpu| !cpus.contains(cpu)) {
+                bail!("--cpus names CPU {missing}, which this process may not use; choose among {cpus:?}");
+            }
+            cpus.clone_from(wanted);
         }
-        Ok(allowed[..shards].to_vec())
+        let shards = self.shards.unwrap_or(cpus.len());
+        if shards == 0 || shards > cpus.len() {
+            bail!("--shards must lie between 1 and {}, the number of CPUs to use", cpus.len());
+        }
+        cpus.truncate(shards);
+        Ok(cpus)
     }
 }
 

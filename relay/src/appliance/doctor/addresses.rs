@@ -110,7 +110,7 @@ fn port(port: &Port) -> Check {
 fn default_address(served: &[IpAddr]) -> Check {
     let best = served.iter().map(|ip| (reach(*ip), ip)).min_by_key(|(reach, _)| *reach);
     let advice = "--advertise HOST names the address nodes reach, such as that of the NAT before this host";
-    match best {
+    let check = match best {
         None => ADVERTISE.note("the beacon is off, so no address is handed out"),
         Some((Reach::Everyone, ip)) => {
             ADVERTISE.ok(format!("nodes are given the address they reach the directory at, such as {ip}"))
@@ -121,7 +121,8 @@ fn default_address(served: &[IpAddr]) -> Check {
         Some((Reach::ThisHost, ip)) => {
             ADVERTISE.warn(format!("nodes are given {ip}, which only this host reaches"), advice)
         }
-    }
+    };
+    check.value("address", best.map(|(_, ip)| ip.to_string()))
 }
 
 fn advertised(address: SocketAddr, reached: Reached, served: &[IpAddr]) -> Check {

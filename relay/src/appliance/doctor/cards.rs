@@ -1,7 +1,7 @@
 //! The interfaces that carry the relay's addresses: where their work runs, what they take over, how large their
 //! packets are.
 
-use super::check::{Check, counted, cpu_list};
+use super::check::{Check, counted, cpu_list, cpus_named};
 use super::topics::{INTERRUPTS, IRQBALANCE, MTU, NUMA, OFFLOADS, QUEUES};
 
 /// The least MTU IPv6 allows (RFC 8200, 5).
@@ -115,7 +115,7 @@ fn queues(card: &Card, shards: &[usize]) -> Check {
     let check = if *receive_queues >= shards.len() {
         QUEUES.ok(finding)
     } else if steered_to.len() > *receive_queues {
-        QUEUES.ok(format!("{finding}, passed on to CPUs {}", cpu_list(steered_to)))
+        QUEUES.ok(format!("{finding}, passed on to {}", cpus_named(steered_to)))
     } else {
         QUEUES.warn(
             format!(
@@ -136,22 +136,22 @@ fn interrupts(card: &Card, shards: &[usize]) -> Option<Check> {
     if interrupts.is_empty() {
         return None;
     }
-    let list = cpu_list(&cpus);
+    let list = cpus_named(&cpus);
     let how_many = counted(interrupts.len(), "queue interrupt");
     let with_shard = cpus.iter().filter(|cpu| shards.contains(cpu)).count();
     let check = if interrupts.len() > 1 && card.receive_queues > 1 && cpus.len() == 1 {
         INTERRUPTS.warn(
-            format!("{name}: all {how_many} on CPU {list}"),
+            format!("{name}: all {how_many} on {list}"),
             format!("tuning/nic.sh {name} {} --apply", cpu_list(shards)),
         )
     } else if with_shard == 0 {
-        INTERRUPTS.ok(format!("{name}: {how_many} on CPUs {list}, apart from the shards"))
+        INTERRUPTS.ok(format!("{name}: {how_many} on {list}, apart from the shards"))
     } else if with_shard < cpus.len() {
         INTERRUPTS
-            .note(format!("{name}: {how_many} on CPUs {list}, only some of which have a shard"))
+            .note(format!("{name}: {how_many} on {list}, only some of which have a shard"))
             .advise(format!("tuning/nic.sh {name} CPUS --apply, with the shards' CPUs or with others than theirs"))
     } else {
-        INTERRUPTS.ok(format!("{name}: {how_many} on CPUs {list}, beside the shards"))
+        INTERRUPTS.ok(format!("{name}: {how_many} on {list}, beside the shards"))
     };
     let numbers: Vec<u32> = interrupts.iter().map(|interrupt| interrupt.number).collect();
     Some(named(check, card).value("cpus", cpus).value("interrupts", numbers))

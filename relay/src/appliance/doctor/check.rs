@@ -120,6 +120,12 @@ pub fn cpu_list(cpus: &[usize]) -> String {
     texts.collect::<Vec<_>>().join(",")
 }
 
+/// `CPU 3`, `CPUs 0-3,8`.
+pub fn cpus_named(cpus: &[usize]) -> String {
+    let noun = if cpus.len() == 1 { "CPU" } else { "CPUs" };
+    format!("{noun} {}", cpu_list(cpus))
+}
+
 /// `one shard`, `2 shards`.
 pub fn counted(count: usize, noun: &str) -> String {
     match count {
@@ -137,6 +143,7 @@ mod tests {
         assert_eq!([212_992, 4 << 20, 3 << 29].map(bytes), ["208 KiB", "4 MiB", "1.5 GiB"]);
         assert_eq!(bytes(u64::MAX), "no limit");
         assert_eq!([&[0, 1, 2, 5][..], &[3], &[]].map(cpu_list), ["0-2,5", "3", ""]);
+        assert_eq!([&[0, 1][..], &[7]].map(cpus_named), ["CPUs 0-1", "CPU 7"]);
         assert_eq!([1, 2].map(|count| counted(count, "shard")), ["one shard", "2 shards"]);
     }
 }

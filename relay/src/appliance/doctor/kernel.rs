@@ -3,7 +3,7 @@
 use relay::uring::RingError;
 
 use super::check::{Check, counted, sysctl};
-use super::topics::{IO_URING, KERNEL};
+use super::topics::{IO_URING, KERNEL, MEMLOCK, Topic};
 
 const OLDEST: (u32, u32) = (6, 1);
 const DISABLED: &str = "kernel.io_uring_disabled";
@@ -61,7 +61,9 @@ fn io_uring(facts: &Facts) -> Check {
                 "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile",
             )
         }
-        (Err(error @ RingError::Memory), _) => IO_URING.problem(error.to_string(), "ulimit -l 65536"),
+        (Err(error @ RingError::Memory), _) => {
+            Topic { heading: MEMLOCK.heading, ..IO_URING }.problem(error.to_string(), "ulimit -l 65536")
+        }
         (Err(error @ (RingError::Missing | RingError::Feature(_))), _) => {
             IO_URING.problem(error.to_string(), "install a kernel of 6.1 or later that is built with CONFIG_IO_URING")
         }

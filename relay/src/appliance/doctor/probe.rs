@@ -15,6 +15,7 @@ use relay::uring::{Ring, RingError};
 use wire::NodeId;
 use wire::beacon::{ENDPOINT_MESSAGE_MAX, Message};
 use wire::codec::Writer;
+use wire::stun::{self, Class, Header, MessageWriter, TransactionId};
 
 use super::addresses::{Holder, Reached};
 use super::cards::Offloads;
@@ -22,9 +23,11 @@ use super::host::Host;
 
 /// Readings of the clock that are timed together.
 const READINGS: u32 = 10_000;
-/// An advertised address is asked this often, and given this long each time: a second in all.
+/// An address is asked this often, and given this long each time: a second in all.
 const TRIES: u32 = 4;
 const PATIENCE: Duration = Duration::from_millis(250);
+/// Nobody is misled by a known one: an answer to the asking socket is all that is wanted.
+const TRANSACTION: [u8; 12] = *b"pilot doctor";
 /// Where Debian keeps programs of root that a user's PATH lacks.
 const ETHTOOL: [&str; 2] = ["ethtool", "/usr/sbin/ethtool"];
 
@@ -104,7 +107,7 @@ pub fn port(host: &Host, transport: &'static str, address: SocketAddr, relays: &
         Err(_) => match host.holder(transport, address.port()) {
             Some((_, pid)) if relays.contains(&pid) => Holder::Relay(Some(pid)),
             Some((program, pid)) => Holder::Other(program, pid),
-            None if transport == "udp" && !relays.is_empty() => {
+            None if transport == "udp" && !relays.is_empty() && answers(address) => {
                 Holder::Relay(if let [only] = relays { Some(*only) } else { None })
             }
             None => Holder::Unknown,
@@ -112,25 +115,42 @@ pub fn port(host: &Host, transport: &'static str, address: SocketAddr, relays: &
     }
 }
 
+/// Whether a relay's port answers; both of them speak STUN.
+fn answers(port: SocketAddr) -> bool {
+    let reached = match port.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let mut request = [0; stun::HEADER_LEN];
+    let len = MessageWriter::new(&mut request, Class::Request, &TransactionId::new(TRANSACTION)).finish();
+    let answer =
+        |answer: &[u8]| Header::decode(answer).is_ok_and(|header| header.class == Class::Success).then_some(());
+    exchange(SocketAddr::new(reached, port.port()), &request[..len], answer).is_some()
+}
+
 /// Asks a beacon where we are, as a daemon does before it has an id.
 pub fn ask(beacon: SocketAddr) -> Reached {
-    let any: IpAddr = if beacon.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let Ok(socket) = UdpSocket::bind((any, 0)) else { return Reached::Silent };
-    if socket.connect(beacon).is_err() || socket.set_read_timeout(Some(PATIENCE)).is_err() {
-        return Reached::Silent;
-    }
     let mut request = [0; ENDPOINT_MESSAGE_MAX];
     let mut writer = Writer::new(&mut request);
     Message::Discover { node: NodeId(0), extended: false }.encode(&mut writer);
-    let len = writer.written().len();
-    let mut answer = [0; 64];
-    for _ in 0..TRIES {
-        let _ = socket.send(&request[..len]);
-        if let Ok(len) = socket.recv(&mut answer)
-            && let Ok(Message::DiscoverReply(seen)) = Message::decode(&answer[..len])
-        {
-            return Reached::Answered(seen);
-        }
-    }
-    Reached::Silent
+    let seen = exchange(beacon, writer.written(), |answer| match Message::decode(answer) {
+        Ok(Message::DiscoverReply(seen)) => Some(seen),
+        _ => None,
+    });
+    seen.map_or(Reached::Silent, Reached::Answered)
+}
+
+/// Sends `request` until something comes back of which `read` makes sense; gives up after a second.
+fn exchange<T>(to: SocketAddr, request: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(to).ok()?;
+    socket.set_read_timeout(Some(PATIENCE)).ok()?;
+    let mut answer = [0; 512];
+    let mut attempt = || {
+        let _ = socket.send(request);
+        socket.recv(&mut answer).ok().and_then(|len| read(&answer[..len]))
+    };
+    (0..TRIES).find_map(|_| attempt())
 }

@@ -109,8 +109,10 @@ fn examine(settings: &Settings, host: &Host) -> Vec<Check> {
 
 /// The relay that runs tells best what the service user has; the unit that is installed tells what it will have.
 fn limit_facts(settings: &Settings, host: &Host, relays: &[u32]) -> limits::Facts {
-    let unknown = || limits::Limits { whose: "this process".to_owned(), locked_bytes: 0, open_files: 0, may_lock: false };
-    let running = relays.first().and_then(|pid| host.limits(&pid.to_string(), format!("the relay at work (process {pid})")));
+    let unknown =
+        || limits::Limits { whose: "this process".to_owned(), locked_bytes: 0, open_files: 0, may_lock: false };
+    let running =
+        relays.first().and_then(|pid| host.limits(&pid.to_string(), format!("the relay at work (process {pid})")));
     limits::Facts {
         own: host.limits("self", "this process".to_owned()).unwrap_or_else(unknown),
         service: running.or_else(|| host.unit_limits()),

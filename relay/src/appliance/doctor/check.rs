@@ -103,7 +103,7 @@ pub fn bytes(count: u64) -> String {
     match count {
         u64::MAX => "no limit".to_owned(),
         0..MIB => format!("{} KiB", count / KIB),
-        MIB..GIB if count % MIB == 0 => format!("{} MiB", count / MIB),
+        MIB..GIB if count.is_multiple_of(MIB) => format!("{} MiB", count / MIB),
         MIB..GIB => format!("{:.1} MiB", count as f64 / MIB as f64),
         _ => format!("{:.1} GiB", count as f64 / GIB as f64),
     }

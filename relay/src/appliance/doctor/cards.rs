@@ -2,7 +2,7 @@
 //! packets are.
 
 use super::check::{Check, counted, cpu_list, cpus_named};
-use super::topics::{INTERRUPTS, IRQBALANCE, MTU, NUMA, OFFLOADS, QUEUES};
+use super::topics::{INTERRUPTS, IRQBALANCE, MTU, NUMA, OFFLOADS, QUEUES, TRANSMIT};
 
 /// The least MTU IPv6 allows (RFC 8200, 5).
 const MTU_MIN: usize = 1280;
@@ -37,6 +37,10 @@ pub struct Card {
     pub receive_queues: usize,
     /// The CPUs to which received packets are passed on (RPS).
     pub steered_to: Vec<usize>,
+    /// Its transmit queues.
+    pub transmit_queues: usize,
+    /// Whether the sending CPU chooses the transmit queue (XPS), rather than the flow.
+    pub is_sent_by_cpu: bool,
     /// The interrupts of its queues.
     pub interrupts: Vec<Interrupt>,
     /// The memory node it is attached to.
@@ -95,6 +99,7 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         checks.push(mtu(card));
         if card.is_device {
             checks.push(queues(card, &facts.shards));
+            checks.push(transmit(card, &facts.shards));
             checks.extend(interrupts(card, &facts.shards));
             checks.extend(node(card, &facts.nodes));
             checks.push(offloads(card));
@@ -126,6 +131,19 @@ fn queues(card: &Card, shards: &[usize]) -> Check {
         )
     };
     named(check, card).value("queues", *receive_queues).value("steered_to", steered_to.as_slice())
+}
+
+fn transmit(card: &Card, shards: &[usize]) -> Check {
+    let Card { name, transmit_queues, .. } = card;
+    let finding = format!("{name}: {}", counted(*transmit_queues, "transmit queue"));
+    let check = match *transmit_queues {
+        0 | 1 => TRANSMIT.ok(format!("{finding}, so all shards share its lock")),
+        _ if card.is_sent_by_cpu => TRANSMIT.ok(format!("{finding}, chosen by the sending CPU")),
+        _ => TRANSMIT
+            .note(format!("{finding}, chosen by flow: shards meet at their locks"))
+            .advise(format!("tuning/nic.sh {name} {} --apply", cpu_list(shards))),
+    };
+    named(check, card).value("queues", *transmit_queues)
 }
 
 fn interrupts(card: &Card, shards: &[usize]) -> Option<Check> {
@@ -248,6 +266,14 @@ mod tests {
     }
 
     #[test]
+    fn each_cpu_should_have_a_transmit_queue_of_its_own() {
+        let of = |transmit_queues, is_sent_by_cpu| {
+            transmit(&Card { transmit_queues, is_sent_by_cpu, ..card(1, &[]) }, &[0, 1]).status
+        };
+        assert_eq!([of(1, false), of(4, true), of(4, false)], [Status::Ok, Status::Ok, Status::Note]);
+    }
+
+    #[test]
     fn interrupts_belong_beside_the_shards_or_apart() {
         let of = |cpus: &[usize]| interrupts(&card(cpus.len(), cpus), &[2, 3]).map(|check| check.status);
         assert_eq!(of(&[]), None);
@@ -303,6 +329,6 @@ mod tests {
         let loopback = Card { name: "lo".to_owned(), is_device: false, mtu: 65_536, ..card(1, &[]) };
         let facts = Facts { shards: vec![0, 1], cards: vec![loopback, card(2, &[0, 1])], ..Facts::default() };
         let topics: Vec<&str> = checks(&facts).iter().map(|check| check.topic.id).collect();
-        assert_eq!(topics, ["mtu", "mtu", "queues", "interrupts", "offloads", "irqbalance"]);
+        assert_eq!(topics, ["mtu", "mtu", "queues", "transmit", "interrupts", "offloads", "irqbalance"]);
     }
 }

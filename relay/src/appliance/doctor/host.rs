@@ -1,6 +1,7 @@
 //! Reads the host's facts out of `/proc`, `/sys` and `/etc`, below a root that a test may choose. What is not there or
 //! not readable is left out; judging is done elsewhere.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -181,18 +182,23 @@ impl Host {
     pub fn card(&self, name: &str) -> Card {
         let folder = Path::new("sys/class/net").join(name);
         let devices = self.devices(&folder);
-        let queues = self.names(folder.join("queues"));
-        let receive: Vec<&String> = queues.iter().filter(|queue| queue.starts_with("rx-")).collect();
-        let masks = receive.iter().filter_map(|queue| self.text(folder.join("queues").join(queue).join("rps_cpus")));
-        let mut steered_to: Vec<usize> = masks.flat_map(|mask| cpus_of_mask(&mask)).collect();
-        steered_to.sort_unstable();
-        steered_to.dedup();
+        let queues = |kind: &str| {
+            let names = self.names(folder.join("queues"));
+            names.into_iter().filter(|queue| queue.starts_with(kind)).collect::<Vec<_>>()
+        };
+        let (receive, transmit) = (queues("rx-"), queues("tx-"));
+        let chosen = |queues: &[String], file: &str| {
+            let masks = queues.iter().filter_map(|queue| self.text(folder.join("queues").join(queue).join(file)));
+            masks.flat_map(|mask| cpus_of_mask(&mask)).collect::<BTreeSet<usize>>()
+        };
         Card {
             name: name.to_owned(),
             is_device: !devices.is_empty(),
             mtu: self.number(folder.join("mtu")).unwrap_or_default(),
             receive_queues: receive.len(),
-            steered_to,
+            steered_to: chosen(&receive, "rps_cpus").into_iter().collect(),
+            transmit_queues: transmit.len(),
+            is_sent_by_cpu: !chosen(&transmit, "xps_cpus").is_empty(),
             interrupts: devices
                 .iter()
                 .map(|device| self.interrupts(name, device))
@@ -457,6 +463,7 @@ mod tests {
         assert!(card.is_device);
         assert_eq!((card.mtu, card.receive_queues, card.node), (1500, 2, Some(0)));
         assert_eq!(card.steered_to, [0, 1]);
+        assert_eq!((card.transmit_queues, card.is_sent_by_cpu), (1, false));
         assert_eq!(card.interrupts, [Interrupt { number: 38, name: "virtio2-input.0".to_owned(), cpus: vec![1] }]);
     }
 

@@ -38,6 +38,7 @@ topics! {
     BUDGET = "budget", "net.core.netdev_budget";
     TRACKING = "tracking", "Connection tracking";
     QUEUES = "queues", "Receive queues";
+    TRANSMIT = "transmit", "Transmit queues";
     INTERRUPTS = "interrupts", "Interrupt affinity";
     IRQBALANCE = "irqbalance", "irqbalance";
     NUMA = "numa", "NUMA node";

@@ -16,6 +16,7 @@ mod host;
 mod kernel;
 mod limits;
 mod memory;
+mod notation;
 mod probe;
 mod report;
 mod topics;

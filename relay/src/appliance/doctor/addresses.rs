@@ -127,7 +127,7 @@ fn default_address(served: &[IpAddr]) -> Check {
 
 fn advertised(address: SocketAddr, reached: Reached, served: &[IpAddr]) -> Check {
     let is_own = served.contains(&address.ip());
-    let from_outside = format!("ask from another host: stun {} {}", address.ip(), address.port());
+    let from_outside = format!("ask from another host: turnutils_stunclient -p {} {}", address.port(), address.ip());
     let check = match (reached, reach(address.ip())) {
         (Reached::Silent, _) => ADVERTISE.warn(
             format!("{address} does not answer, asked from this host within a second"),

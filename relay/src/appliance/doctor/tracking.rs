@@ -31,7 +31,7 @@ pub fn check(facts: &Facts) -> Check {
             format!("{}; {exempt}", sysctl("net.netfilter.nf_conntrack_max", max * 4)),
         )
     } else if count == 0 {
-        TRACKING.ok("loaded, but no rule asks for it: nothing is tracked")
+        TRACKING.ok("loaded, and tracks nothing: no rule asks for it, or all is exempt")
     } else {
         match ours {
             Some(0) => TRACKING.ok(format!("{table}, none on UDP {}", list(ports))),

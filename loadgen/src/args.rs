@@ -90,8 +90,7 @@ pub struct Args {
         long,
         num_args = 2,
         value_names = ["A.json", "B.json"],
-        conflicts_with_all = ["relay", "registry", "no_directory", "peers", "rate", "seconds", "size", "shape", "find_max",
-            "fail_if", "html"],
+        conflicts_with_all = LOAD_FLAGS,
         help_heading = "Output"
     )]
     pub compare: Option<Vec<PathBuf>>,
@@ -120,6 +119,32 @@ pub enum ShapeName {
     /// All others send to a few
     ManyToOne,
 }
+
+/// What makes no sense without a load.
+const LOAD_FLAGS: [&str; 22] = [
+    "relay",
+    "registry",
+    "no_directory",
+    "peers",
+    "rate",
+    "seconds",
+    "size",
+    "shape",
+    "senders",
+    "receivers",
+    "burst",
+    "run",
+    "seed",
+    "find_max",
+    "trial",
+    "max_loss",
+    "fail_if",
+    "html",
+    "workers",
+    "connections",
+    "sockets",
+    "source_prefix",
+];
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -129,7 +129,7 @@ fn push_search(out: &mut String, search: &SearchReport) {
     let notes = numbered.iter().map(|(number, trial)| (*number, trial_note(*number, trial))).collect();
     let plot = Plot {
         title: "Rates tried",
-        x: Axis { name: "trial", scale: Scale::Linear, label: |tick| tick.to_string() },
+        x: Axis { name: "trial", scale: Scale::Whole, label: |tick| tick.to_string() },
         y: Axis { name: "datagrams a second", scale: Scale::Log, label: short },
         y_top_min: 0.0,
         series: series.into(),
@@ -168,6 +168,11 @@ fn seconds_axis() -> Axis {
     Axis { name: "seconds", scale: Scale::Linear, label: figure }
 }
 
+/// The intervals until all was sent; what trickles in later is no rate.
+fn intervals(report: &Report) -> impl Iterator<Item = &Interval> {
+    report.timeline.intervals.iter().take_while(|interval| interval.at_seconds < report.sending_seconds)
+}
+
 /// A series over the intervals of the run; each value stands in the middle of its interval.
 fn over_time(
     report: &Report,
@@ -177,8 +182,7 @@ fn over_time(
     value: impl Fn(&Interval) -> Option<f64>,
 ) -> Series {
     let middle = report.timeline.interval_seconds / 2.0;
-    let points =
-        report.timeline.intervals.iter().map(|interval| (interval.at_seconds + middle, value(interval))).collect();
+    let points = intervals(report).map(|interval| (interval.at_seconds + middle, value(interval))).collect();
     Series { name, class, style, points }
 }
 
@@ -187,7 +191,7 @@ fn notes(report: &Report, text: impl Fn(&Interval) -> String) -> Vec<(f64, Strin
     let note = |interval: &Interval| {
         (interval.at_seconds + middle, format!("{} s: {}", figure(interval.at_seconds), text(interval)))
     };
-    report.timeline.intervals.iter().map(note).collect()
+    intervals(report).map(note).collect()
 }
 
 fn rate_plot(report: &Report) -> Plot {
@@ -256,7 +260,7 @@ fn distribution_plot(report: &Report) -> Plot {
     };
     Plot {
         title: "Latency distribution",
-        x: Axis { name: "percent not slower", scale: Scale::Linear, label: nines },
+        x: Axis { name: "percent not slower", scale: Scale::Whole, label: nines },
         y: Axis { name: "latency", scale: Scale::Log, label: time },
         y_top_min: 0.0,
         series: vec![Series { name: "latency", class: "one", style: Style::Area, points }],
@@ -266,9 +270,6 @@ fn distribution_plot(report: &Report) -> Plot {
 
 /// The percentage that is so many factors of ten away from 100 %.
 fn nines(steps: f64) -> String {
-    if steps.fract() != 0.0 {
-        return String::new();
-    }
     let decimals = (steps as usize).saturating_sub(2);
     format!("{:.decimals$} %", 100.0 - 10_f64.powf(2.0 - steps))
 }

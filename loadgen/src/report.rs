@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::{Checked, Condition, Figure};
 use crate::latency::{Curve, Percentiles};
 use crate::saturation::{BUSY_PERCENT_MAX, LATE_PERCENT_MAX, Sign};
-use crate::search::{Finding, Limit, Outcome};
+use crate::search::{Finding, Limit, Outcome, RESOLUTION};
 use crate::tally::Tally;
 use crate::timeline::Series;
 
@@ -277,11 +277,12 @@ impl Report {
     }
 
     /// What this run shows as a trial of a search. Unlike [`Verdict`], it never holds against the relay what it lost
-    /// while the generator was late: in a search the next trial knows better.
+    /// while the generator was late, and no rate counts as carried that was not really made: the next trial knows better.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         match self.verdict {
-            Verdict::Ok => Outcome::Carried,
+            Verdict::Ok if !self.is_behind() => Outcome::Carried,
+            Verdict::Ok => Outcome::GeneratorLimit,
             Verdict::Loss if !self.is_late() => Outcome::Lossy,
             Verdict::Loss | Verdict::GeneratorLimit => Outcome::GeneratorLimit,
         }
@@ -329,9 +330,14 @@ impl Report {
             && self.sending_seconds <= self.workload.seconds / RATE_REACHED_MIN + PAUSE_SECONDS_MAX
     }
 
+    /// Whether less was sent than a search can tell apart, pause or not.
+    fn is_behind(&self) -> bool {
+        !self.is_rate_reached() || self.sent_pps < self.workload.rate_pps as f64 * (1.0 - RESOLUTION)
+    }
+
     fn signs(&self) -> Vec<Sign> {
         let signs = [
-            (!self.is_rate_reached(), Sign::Behind { sent_pps: self.sent_pps, asked_pps: self.workload.rate_pps }),
+            (self.is_behind(), Sign::Behind { sent_pps: self.sent_pps, asked_pps: self.workload.rate_pps }),
             (self.refused > 0, Sign::Refused { datagrams: self.refused }),
             (self.overrun > 0, Sign::Overrun { datagrams: self.overrun }),
             (self.is_late(), Sign::Late { datagrams: self.late, p99_us: self.lateness_us.p99 }),
@@ -461,6 +467,8 @@ mod tests {
         assert_eq!(outcome(0, 1000), Outcome::Carried);
         assert_eq!(outcome(0, 900), Outcome::Lossy);
         assert_eq!(outcome(100, 500), Outcome::GeneratorLimit);
+        let slow = report(&Tally { delivered: 1000, last_sent: Duration::from_millis(1100), ..all_sent() });
+        assert_eq!((slow.verdict, slow.outcome()), (Verdict::Ok, Outcome::GeneratorLimit), "forgiven, but not carried");
         let overrun = report(&Tally { overrun: 100, delivered: 900, ..all_sent() });
         assert_eq!(overrun.outcome(), Outcome::GeneratorLimit);
     }

@@ -1,13 +1,13 @@
 //! Whole runs: one load, or the loads of a search, each with its report.
 
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, RATE_MAX};
 use crate::fleet::{Failure, Fleet};
 use crate::host;
 use crate::payload::Payloads;
 use crate::peers::Placement;
 use crate::plan::Plan;
 use crate::report::{Circumstances, Report, SearchReport, Workload};
-use crate::search::Search;
+use crate::search::{Search, Trial};
 use crate::view::View;
 
 /// Makes the load that `config` describes, or searches for the highest one; `run_id` marks the datagrams.
@@ -26,28 +26,21 @@ pub fn run(config: &Config, run_id: u64, view: &View) -> Result<Report, Failure>
 
 /// Makes load after load with the same sessions until the search is over.
 fn search(fleet: &mut Fleet, config: &Config, trial_ns: u64, run_id: u64, view: &View) -> Result<Report, Failure> {
-    let mut search = Search::new(config.rate_pps.from, crate::config::RATE_MAX);
+    let mut search = Search::new(config.rate_pps.from, RATE_MAX);
     let mut trials = Vec::new();
-    // The plan of the whole run serves the confirmation; it is also what is shown should the search try nothing.
-    let mut last = None;
     loop {
-        let trial = match search.poll_trial() {
-            Ok(trial) => trial,
-            Err(finding) => {
-                let last: Report = last.expect("a search makes at least one trial");
-                return Ok(last.with_search(SearchReport { finding, trials }));
-            }
-        };
-        let duration_ns = if trial.is_confirmation { config.duration_ns } else { trial_ns };
-        let name = if trial.is_confirmation { "confirming" } else { "trying" };
-        let plan = config.plan_at(trial.rate_pps, duration_ns);
-        let number = run_id.wrapping_add(trials.len() as u64);
-        let report = make_load(fleet, config, &plan, number, name, view)?;
-        let trial = report.as_trial(trial.is_confirmation);
+        let Trial { rate_pps, is_confirmation } = search.trial();
+        let (name, duration_ns) =
+            if is_confirmation { ("confirming", config.duration_ns) } else { ("trying", trial_ns) };
+        let plan = config.plan_at(rate_pps, duration_ns);
+        let report = make_load(fleet, config, &plan, run_id.wrapping_add(trials.len() as u64), name, view)?;
+        let trial = report.as_trial(is_confirmation);
         view.say(&trial);
-        search.handle_outcome(trial.outcome);
+        let finding = search.handle_outcome(trial.outcome);
         trials.push(trial);
-        last = Some(report);
+        if let Some(finding) = finding {
+            return Ok(report.with_search(SearchReport { finding, trials }));
+        }
     }
 }
 

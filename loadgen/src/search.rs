@@ -84,7 +84,6 @@ pub struct Search {
     /// How the current rate failed the first time.
     suspicion: Option<Outcome>,
     confirmations: u32,
-    finding: Option<Finding>,
 }
 
 impl Search {
@@ -99,37 +98,27 @@ impl Search {
             failed: None,
             suspicion: None,
             confirmations: 0,
-            finding: None,
         }
     }
 
-    /// The next trial, until something is found.
-    ///
-    /// # Errors
-    /// There is none: this is the result.
-    pub const fn poll_trial(&self) -> Result<Trial, Finding> {
-        match self.finding {
-            Some(finding) => Err(finding),
-            None => Ok(self.trial),
-        }
+    /// The trial to make now.
+    #[must_use]
+    pub const fn trial(&self) -> Trial {
+        self.trial
     }
 
-    /// Takes the outcome of the trial that [`Self::poll_trial`] named.
-    pub fn handle_outcome(&mut self, outcome: Outcome) {
-        if self.trial.is_confirmation {
-            self.handle_confirmation(outcome);
-        } else {
-            self.handle_exploration(outcome);
-        }
+    /// Takes the outcome of [`Self::trial`] and moves on to the next one, until something is found.
+    pub fn handle_outcome(&mut self, outcome: Outcome) -> Option<Finding> {
+        if self.trial.is_confirmation { self.handle_confirmation(outcome) } else { self.handle_exploration(outcome) }
     }
 
-    fn handle_exploration(&mut self, outcome: Outcome) {
+    fn handle_exploration(&mut self, outcome: Outcome) -> Option<Finding> {
         let rate_pps = self.trial.rate_pps;
         match (outcome, self.suspicion.take()) {
             (Outcome::Carried, _) => self.carried_pps = Some(rate_pps),
             (failed, None) => {
                 self.suspicion = Some(failed);
-                return;
+                return None;
             }
             (Outcome::Lossy, Some(Outcome::Lossy)) => self.failed = Some((rate_pps, Limit::Relay)),
             _ => self.failed = Some((rate_pps, Limit::Generator)),
@@ -140,20 +129,22 @@ impl Search {
                 self.explore(carried.midpoint(failed));
             }
             (Some(carried), _) => self.confirm(carried),
-            (None, Some((failed, limit))) if failed <= RATE_PPS_MIN => self.give_up(failed, limit),
+            (None, Some((tried_pps, limit))) if tried_pps <= RATE_PPS_MIN => {
+                return Some(Finding::Nothing { tried_pps, limit });
+            }
             (None, _) => self.explore(rate_pps / 2),
         }
+        None
     }
 
-    fn handle_confirmation(&mut self, outcome: Outcome) {
+    fn handle_confirmation(&mut self, outcome: Outcome) -> Option<Finding> {
         let rate_pps = self.trial.rate_pps;
         let limit = match outcome {
             Outcome::Carried => {
-                self.finding = Some(match self.failed {
+                return Some(match self.failed {
                     Some((failed_pps, Limit::Relay)) => Finding::Highest { rate_pps, failed_pps },
                     Some((_, Limit::Generator)) | None => Finding::AtLeast { rate_pps },
                 });
-                return;
             }
             Outcome::Lossy => Limit::Relay,
             Outcome::GeneratorLimit => Limit::Generator,
@@ -161,10 +152,10 @@ impl Search {
         self.failed = Some((rate_pps, limit));
         let lower_pps = (rate_pps as f64 * (1.0 - STEP_BACK)) as u64;
         if self.confirmations == CONFIRMATIONS_MAX || lower_pps < RATE_PPS_MIN {
-            self.give_up(rate_pps, limit);
-        } else {
-            self.confirm(lower_pps);
+            return Some(Finding::Nothing { tried_pps: rate_pps, limit });
         }
+        self.confirm(lower_pps);
+        None
     }
 
     fn explore(&mut self, rate_pps: u64) {
@@ -175,10 +166,6 @@ impl Search {
     fn confirm(&mut self, rate_pps: u64) {
         self.confirmations += 1;
         self.trial = Trial { rate_pps, is_confirmation: true };
-    }
-
-    fn give_up(&mut self, tried_pps: u64, limit: Limit) {
-        self.finding = Some(Finding::Nothing { tried_pps, limit });
     }
 }
 
@@ -194,13 +181,11 @@ mod tests {
     fn search(start_pps: u64, mut relay: impl FnMut(Trial) -> Outcome) -> (Finding, Vec<Trial>) {
         let (mut search, mut trials) = (Search::new(start_pps, RATE_MAX), Vec::new());
         loop {
-            match search.poll_trial() {
-                Ok(trial) => {
-                    trials.push(trial);
-                    assert!(trials.len() < 120, "the search ends: {trials:?}");
-                    search.handle_outcome(relay(trial));
-                }
-                Err(finding) => return (finding, trials),
+            let trial = search.trial();
+            trials.push(trial);
+            assert!(trials.len() < 120, "the search ends: {trials:?}");
+            if let Some(finding) = search.handle_outcome(relay(trial)) {
+                return (finding, trials);
             }
         }
     }

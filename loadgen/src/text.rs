@@ -48,16 +48,24 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// The verdict, or the result of the search, in a sentence.
+    /// The conditions that are true, then the verdict or the result of the search, in a sentence.
     #[must_use]
     pub fn conclusion(&self) -> String {
         let max_loss = self.workload.max_loss_percent;
-        match (&self.search, self.verdict) {
+        let broken: Vec<_> = self
+            .conditions
+            .iter()
+            .filter(|checked| checked.is_true)
+            .map(|checked| checked.condition.as_str())
+            .collect();
+        let verdict = match (&self.search, self.verdict) {
             (Some(search), _) => search.finding.to_string(),
-            (None, Verdict::Ok) => format!("ok, loss is within {max_loss} %"),
+            (None, Verdict::Ok) if broken.is_empty() => format!("ok, loss is within {max_loss} %"),
+            (None, Verdict::Ok) => format!("loss is within {max_loss} %"),
             (None, Verdict::Loss) => format!("loss is above {max_loss} %"),
             (None, Verdict::GeneratorLimit) => "this is the generator's limit, not the relay's".to_owned(),
-        }
+        };
+        if broken.is_empty() { verdict } else { format!("failed by {}; {verdict}", broken.join(" and ")) }
     }
 }
 

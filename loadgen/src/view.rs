@@ -1,11 +1,11 @@
 //! How far things are, told on stderr: bars on a terminal, plain lines elsewhere. Reads counters and snapshots only.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::io::IsTerminal;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::clock::Clock;
 use crate::progress::{Counter, Live, Snapshot};
@@ -36,7 +36,7 @@ impl View {
 
     /// Does `work` on a thread of its own and shows `counter` rise to `total` meanwhile.
     pub fn phase<T: Send>(&self, name: &str, total: u64, counter: &Counter, work: impl FnOnce() -> T + Send) -> T {
-        let bar = self.bar(name, total, "{msg:>12} {wide_bar:.cyan/dim} {human_pos} of {human_len} · {per_sec}");
+        let bar = self.bar(name, total, "{msg:>12} {wide_bar:.cyan/dim} {done} of {all} · {rate}/s");
         let clock = Clock::start();
         let mut next_line_ns = FIGURES_INTERVAL_NS;
         let line = || format!("{name}: {} of {total}", counter.get());
@@ -56,7 +56,7 @@ impl View {
 
     /// Does the `work` of sending `total` datagrams on a thread of its own and shows `live` meanwhile.
     pub fn load<T: Send>(&self, name: &str, total: u64, live: &Live, work: impl FnOnce() -> T + Send) -> T {
-        let template = "{prefix:>12} {wide_bar:.cyan/dim} {human_pos} of {human_len} sent\n             {msg}";
+        let template = "{prefix:>12} {wide_bar:.cyan/dim} {done} of {all} sent\n             {msg}";
         let bar = self.bar(name, total, template);
         bar.set_prefix(name.to_owned());
         bar.set_message("…");
@@ -82,9 +82,19 @@ impl View {
         } else {
             ProgressDrawTarget::hidden()
         };
-        let style = ProgressStyle::with_template(template).expect("a constant template").progress_chars("━╸─");
+        let style = ProgressStyle::with_template(template)
+            .expect("a constant template")
+            .progress_chars("━╸─")
+            .with_key("done", |state: &ProgressState, out: &mut dyn Write| put(out, state.pos()))
+            .with_key("all", |state: &ProgressState, out: &mut dyn Write| put(out, state.len().unwrap_or(0)))
+            .with_key("rate", |state: &ProgressState, out: &mut dyn Write| put(out, state.per_sec() as u64));
         ProgressBar::with_draw_target(Some(total), target).with_style(style).with_message(name.to_owned())
     }
+}
+
+fn put(out: &mut dyn Write, number: u64) {
+    // A bar that cannot be written is not worth stopping for.
+    let _ = out.write_str(&grouped(number));
 }
 
 /// Does `work` on a thread of its own and calls `draw` now and then until it is done.

@@ -14,12 +14,18 @@ const TOP: f64 = 10.0;
 const BOTTOM: f64 = 34.0;
 /// Ticks on an axis, about.
 const TICKS: f64 = 5.0;
+/// Ticks at whole numbers, at most.
+const WHOLE_TICKS: f64 = 10.0;
+/// Room above the highest value.
+const HEADROOM: f64 = 1.06;
 
 /// How values are spread over an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// Evenly, from 0.
+    /// Evenly, from 0, with ticks at round numbers.
     Linear,
+    /// Evenly, from 0, with a tick at each whole number.
+    Whole,
     /// By their order of magnitude.
     Log,
 }
@@ -81,7 +87,10 @@ impl Plot {
         let xs = self.series.iter().flat_map(|series| series.points.iter().map(|(x, _)| *x));
         let ys = self.series.iter().flat_map(|series| series.points.iter().filter_map(|(_, y)| *y));
         let x = Spread::new(self.x.scale, xs, 0.0, LEFT, WIDTH - RIGHT);
-        let y = Spread::new(self.y.scale, ys, self.y_top_min, HEIGHT - BOTTOM, TOP);
+        let mut y = Spread::new(self.y.scale, ys, self.y_top_min, HEIGHT - BOTTOM, TOP);
+        if self.y.scale == Scale::Linear {
+            y.high *= HEADROOM;
+        }
 
         let mut out = String::new();
         let _ = write!(out, "<figure><figcaption><h3>{}</h3>", escape(self.title));
@@ -198,12 +207,12 @@ impl Spread {
         let (low, high) = values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
         let high = high.max(top_min);
         let (low, high) = match scale {
-            Scale::Linear if high > 0.0 => (0.0, high),
-            Scale::Linear => (0.0, 1.0),
+            Scale::Linear | Scale::Whole if high > 0.0 => (0.0, high),
+            Scale::Linear | Scale::Whole => (0.0, 1.0),
             Scale::Log if high > 0.0 => {
                 // To the next of 1, 2, 5 on either side.
-                let low = low.max(high / 1e9);
-                (step_down(low), step_up(high).max(step_down(low) * 2.0))
+                let low = step_down(low.max(high / 1e9));
+                (low, step_up(high).max(low * 2.0))
             }
             Scale::Log => (1.0, 10.0),
         };
@@ -212,7 +221,7 @@ impl Spread {
 
     fn place(&self, value: f64) -> f64 {
         let part = match self.scale {
-            Scale::Linear => (value - self.low) / (self.high - self.low),
+            Scale::Linear | Scale::Whole => (value - self.low) / (self.high - self.low),
             Scale::Log => (value.max(self.low) / self.low).log10() / (self.high / self.low).log10(),
         };
         self.from + part.clamp(0.0, 1.0) * (self.to - self.from)
@@ -220,8 +229,12 @@ impl Spread {
 
     fn ticks(&self) -> Vec<f64> {
         match self.scale {
-            Scale::Linear => {
-                let step = step_up(self.high / TICKS);
+            Scale::Linear | Scale::Whole => {
+                let step = if self.scale == Scale::Whole {
+                    step_up(self.high / WHOLE_TICKS).max(1.0)
+                } else {
+                    step_up(self.high / TICKS)
+                };
                 let count = (self.high / step * 1.000_001) as u32;
                 (0..=count).map(|index| f64::from(index) * step).collect()
             }

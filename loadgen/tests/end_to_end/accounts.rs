@@ -116,7 +116,7 @@ fn every_shape_size_and_ramp_keeps_exact_accounts() {
     ] {
         let relay = faulty(Fault::Drop, 9);
         let report = load(&relay, &[&MADE_UP, arguments].concat());
-        assert_eq!((report.sent, report.lost), (packets, relay.faults()), "{arguments:?}");
+        assert_eq!((report.sent + report.unsent, report.lost), (packets, relay.faults()), "{arguments:?}");
         assert_eq!(wrongs(&report)[1..], [0; 6], "{arguments:?}");
         let over_time: u64 = report.timeline.intervals.iter().map(|interval| interval.lost).sum();
         assert_eq!(over_time, report.lost, "{arguments:?}");
@@ -126,8 +126,9 @@ fn every_shape_size_and_ramp_keeps_exact_accounts() {
 #[test]
 fn damage_is_noticed_at_every_size() {
     let relay = faulty(Fault::Corrupt, 10);
-    // The last byte of the smallest payload is part of its due time, which nothing vouches for.
-    assert_eq!(wrongs(&load(&relay, &[&MADE_UP, &["--size", "64-1200"][..]].concat())), [200, 0, 0, 0, 200, 0, 0]);
+    let report = load(&relay, &[&MADE_UP, &["--size", "64-1200"][..]].concat());
+    assert!(relay.faults() > 0);
+    assert_eq!(wrongs(&report), [relay.faults(), 0, 0, 0, relay.faults(), 0, 0]);
 }
 
 #[test]

@@ -59,7 +59,9 @@ fn a_condition_that_is_true_makes_the_status_1_and_is_named() {
     let output = load(&relay, &["--max-loss", "50", "--fail-if", "loss>5%,p99>60s"]).output().unwrap();
     assert_eq!(status(&output), 1);
     assert_eq!(text(&output.stderr).lines().last().unwrap(), "loadgen: loss>5% is true: 10 %");
-    assert!(text(&output.stdout).contains("condition     p99>60s is not true: "), "{}", text(&output.stdout));
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("condition     p99>60s is not true: "), "{stdout}");
+    assert!(stdout.contains("verdict       failed by loss>5%; "), "{stdout}");
     let output = load(&relay, &["--max-loss", "50", "--fail-if", "loss>50%", "--fail-if", "rate<1"]).output().unwrap();
     assert_eq!(status(&output), 0, "{}", text(&output.stderr));
 }

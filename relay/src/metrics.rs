@@ -72,6 +72,8 @@ labels! {
         Answered = "datagrams_answered",
         /// Datagrams whose content was passed on to the shard that owns it.
         Deferred = "datagrams_deferred",
+        /// Relayed datagrams whose sender belongs to another shard: its socket is shared, or they came merged with others.
+        Foreign = "datagrams_foreign",
         /// Payload bytes received.
         ReceivedBytes = "received_bytes",
         /// Payload bytes forwarded.

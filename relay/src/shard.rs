@@ -54,6 +54,8 @@ pub struct Shard {
     pending: VecDeque<Received>,
     batch: Vec<Lease>,
     trains: Trains<Region>,
+    /// Where the rules write an answer.
+    reply: [u8; REPLY_MAX],
     replies_used: usize,
     failures: Vec<(u32, i32)>,
     ended: Vec<(FileSlot, i32)>,
@@ -100,6 +102,7 @@ impl Shard {
             pending: VecDeque::with_capacity(BATCH_MAX),
             batch: Vec::with_capacity(BATCH_MAX),
             trains: Trains::new(SENDS_MAX),
+            reply: [0; REPLY_MAX],
             replies_used: 0,
             failures: Vec::new(),
             ended: Vec::new(),
@@ -275,20 +278,24 @@ impl Shard {
             self.server.refuse(DropReason::NoSendSlot);
             return;
         }
-        let mut reply = [0; REPLY_MAX];
         let datagram = &mut self.ring.bytes_mut(lease)[start..end];
-        match self.server.handle_datagram(now, from, datagram, &mut reply) {
+        match self.server.handle_datagram(now, from, datagram, &mut self.reply) {
             Action::Forward { to, part } => {
                 let bytes = start + part.start..start + part.end;
                 self.add(to, Car { region: lease.region(), bytes });
             }
-            Action::Reply { len, via } => self.add_own(Path { local: via, ..from }, &reply[..len]),
+            Action::Reply { len, via } => self.add_reply(Path { local: via, ..from }, len),
             Action::ReplyAndSend { len, send } => {
-                self.add_own(from, &reply[..len]);
+                self.add_reply(from, len);
                 self.add_own(send.to, send.bytes());
             }
             Action::Defer | Action::Drop(_) => {}
         }
+    }
+
+    fn add_reply(&mut self, to: Path, len: usize) {
+        let reply = self.reply;
+        self.add_own(to, &reply[..len]);
     }
 
     /// A message of our own, copied to memory that stays until it is sent.

@@ -15,6 +15,8 @@ pub struct Load {
     pub sessions: u32,
     /// The order of destinations.
     pub pattern: Pattern,
+    /// How datagrams reach the relay.
+    pub arrivals: Arrivals,
     /// Whether the receiver takes merged datagrams (UDP GRO), as a network card does that segments by itself. Else the
     /// relay's core pays for cutting its trains.
     pub sink_merges: bool,
@@ -28,7 +30,61 @@ pub enum Place {
     Loopback,
     /// In a network namespace of its own, at the other end of a veth pair.
     Veth,
+    /// The same, and the relay's end receives by NAPI with GRO on a kernel thread that is charged to the relay, as a
+    /// network card whose queue is served by the relay's core.
+    VethNapi,
 }
+
+/// How datagrams reach the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    /// Each sender hands over [`BURST`] at once (UDP GSO), and a relay that asks for it (UDP GRO) gets them as one: what
+    /// senders with batching do, and network cards that merge.
+    Bursts,
+    /// One by one.
+    Singly,
+}
+
+/// The kinds of traffic that are compared, by the names of the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Traffic {
+    /// Random destinations.
+    Random,
+    /// The same, arriving one by one.
+    Singly,
+    /// Runs of 4.
+    #[value(name = "runs-4")]
+    Runs4,
+    /// Runs of 16.
+    #[value(name = "runs-16")]
+    Runs16,
+    /// Runs of 16, the receiver takes merged datagrams.
+    #[value(name = "runs-16-gro")]
+    Runs16Gro,
+    /// 16 active destinations in random order, the receiver takes merged datagrams.
+    #[value(name = "active-16-gro")]
+    Active16Gro,
+}
+
+impl Traffic {
+    /// This traffic with `payload_bytes` to `sessions` destinations at `place`.
+    #[must_use]
+    pub const fn load(self, place: Place, payload_bytes: usize, sessions: u32) -> Load {
+        let (pattern, arrivals, sink_merges) = match self {
+            Self::Random => (Pattern::Random, Arrivals::Bursts, false),
+            Self::Singly => (Pattern::Random, Arrivals::Singly, false),
+            Self::Runs4 => (Pattern::Runs(4), Arrivals::Bursts, false),
+            Self::Runs16 => (Pattern::Runs(16), Arrivals::Bursts, false),
+            Self::Runs16Gro => (Pattern::Runs(16), Arrivals::Bursts, true),
+            Self::Active16Gro => (Pattern::Active(16), Arrivals::Bursts, true),
+        };
+        Load { place, payload_bytes, sessions, pattern, arrivals, sink_merges }
+    }
+}
+
+/// Datagrams in a burst; all from one sender.
+pub const BURST: usize = 32;
 
 /// In which order destinations follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -47,6 +103,7 @@ impl fmt::Display for Place {
         f.write_str(match self {
             Self::Loopback => "loopback",
             Self::Veth => "veth",
+            Self::VethNapi => "veth with NAPI",
         })
     }
 }
@@ -63,8 +120,11 @@ impl fmt::Display for Pattern {
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, payload_bytes, sessions, pattern, sink_merges } = self;
+        let Self { place, payload_bytes, sessions, pattern, arrivals, sink_merges } = self;
         write!(f, "{place}, {payload_bytes} bytes, {sessions} sessions, {pattern}")?;
+        if *arrivals == Arrivals::Singly {
+            f.write_str(", arriving singly")?;
+        }
         if *sink_merges { f.write_str(", receiver with GRO") } else { Ok(()) }
     }
 }

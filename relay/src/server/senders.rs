@@ -6,7 +6,7 @@ use super::claims::Outcome;
 use super::{Admission, Handoff, Server};
 use crate::contests::Claim;
 use crate::endpoint::Path;
-use crate::metrics::DropReason;
+use crate::metrics::{Counter, DropReason};
 use crate::sessions::{Session, Slot};
 use crate::time::Time;
 
@@ -52,6 +52,7 @@ impl Server {
             return Ok(None);
         }
         if !self.sessions.owns(sender) {
+            self.counters.count(Counter::Foreign);
             return self.admit_foreign_sender(now, from, sender).map(|()| None);
         }
         let slot = match self.sessions.find_own(sender) {

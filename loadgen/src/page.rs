@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 
 use self::plot::{Axis, Plot, Scale, Series, Style};
 use crate::report::{Report, SearchReport, TrialReport, Verdict};
-use crate::search::Outcome;
+use crate::search::{Finding, Outcome};
 use crate::text::{figure, grouped, time};
 use crate::timeline::{Interval, IntervalLatency};
 
@@ -72,11 +72,11 @@ fn spaced(rate: &str) -> String {
 
 fn push_verdict(out: &mut String, report: &Report) {
     let has_failed = report.conditions.iter().any(|checked| checked.is_true);
-    let class = match report.verdict {
-        Verdict::Loss => "loss",
+    let class = match (report.verdict, report.search.as_ref().map(|search| search.finding)) {
+        (Verdict::Loss, _) => "loss",
         _ if has_failed => "loss",
-        Verdict::GeneratorLimit => "generator_limit",
-        Verdict::Ok => "ok",
+        (Verdict::GeneratorLimit, _) | (Verdict::Ok, Some(Finding::AtLeast { .. })) => "generator_limit",
+        (Verdict::Ok, _) => "ok",
     };
     let mut sentence = report.conclusion();
     if let Some(first) = sentence.get_mut(..1) {
@@ -84,7 +84,7 @@ fn push_verdict(out: &mut String, report: &Report) {
     }
     let _ = write!(out, "<div class=\"verdict {class}\">{}", escape(&sentence));
     let conditions = report.conditions.iter().map(ToString::to_string);
-    let remarks: Vec<_> = conditions.chain(report.saturation.iter().map(ToString::to_string)).collect();
+    let remarks: Vec<_> = conditions.chain(report.remarks()).collect();
     if !remarks.is_empty() {
         out.push_str("<ul>");
         for remark in remarks {
@@ -146,7 +146,7 @@ fn push_search(out: &mut String, search: &SearchReport) {
             Outcome::Carried if trial.is_confirmation => ("ok", "confirmed"),
             Outcome::Carried => ("ok", "carried"),
             Outcome::Lossy => ("loss", "lossy"),
-            Outcome::GeneratorLimit => ("generator_limit", "generator's limit"),
+            Outcome::GeneratorLimit => ("generator_limit", "generator"),
         };
         let _ = write!(
             out,
@@ -358,7 +358,6 @@ mod tests {
     use super::*;
     use crate::conditions::Condition;
     use crate::report::example;
-    use crate::search::Finding;
     use crate::tally::Tally;
 
     fn report() -> Report {

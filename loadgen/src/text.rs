@@ -37,8 +37,8 @@ impl fmt::Display for Report {
             writeln!(out, "              {} took longer than 60 s and count as that", self.latency_beyond)?;
         }
         writeln!(out, "lateness      {} from due to sent, the generator's part", self.lateness_us)?;
-        for sign in &self.saturation {
-            writeln!(out, "note          {sign}")?;
+        for remark in self.remarks() {
+            writeln!(out, "note          {remark}")?;
         }
         for checked in &self.conditions {
             writeln!(out, "condition     {checked}")?;
@@ -48,6 +48,19 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// What a reader must know before believing the figures.
+    pub fn remarks(&self) -> impl Iterator<Item = String> {
+        let host = &self.circumstances.host;
+        let is_shared = self.search.is_some() && host.is_shared_with_relay;
+        let shared = is_shared.then(|| {
+            format!(
+                "relay and generator share the {} processors of this host: alone the relay may carry more",
+                host.processors
+            )
+        });
+        self.saturation.iter().map(ToString::to_string).chain(shared)
+    }
+
     /// The conditions that are true, then the verdict or the result of the search, in a sentence.
     #[must_use]
     pub fn conclusion(&self) -> String {

@@ -44,7 +44,7 @@ pub(crate) fn report() -> Report {
     for (nth, load) in [RANDOM].into_iter().chain(OTHERS).enumerate() {
         saturated.extend(CONTENDERS.map(|(name, _, ns)| measured(name, load, ns[nth])));
     }
-    saturated.push(measured("pilot-relay", MILLION, 3190));
+    let scaled = [(RANDOM, 2720), (MANY, 2950), (MILLION, 3190)].map(|(load, ns)| measured("pilot-relay", load, ns));
     let paced = LATENCIES.map(|(name, [p50, p99, p999])| Paced {
         contender: name.to_owned(),
         load: RANDOM,
@@ -63,6 +63,7 @@ pub(crate) fn report() -> Report {
         host: vec![("kernel".to_owned(), "6.18".to_owned()), ("CPU".to_owned(), "2 of some kind".to_owned())],
         contenders: contenders.to_vec(),
         saturated,
+        scaled: scaled.to_vec(),
         paced: paced.to_vec(),
         remarks: vec!["go-beacon was not given.".to_owned()],
     }

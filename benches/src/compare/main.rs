@@ -4,7 +4,7 @@
 //! cli ─► measure ─► contender ─► process (CPU time), place (namespaces), coturn ─► turn
 //!           │           └─► rival/*: the relays to beat, processes of this same program
 //!           ├─► generator ─► destinations, udp
-//!           └─► report ─► table, plot
+//!           └─► report ─► table, plot, goals
 //! ```
 
 mod cli;
@@ -14,6 +14,7 @@ mod destinations;
 #[cfg(test)]
 mod example_report;
 mod generator;
+mod goals;
 mod host;
 mod load;
 mod measure;
@@ -107,7 +108,7 @@ fn plots(report: &Report) -> Vec<(&'static str, String)> {
     let named = [
         ("cost.svg", plot::cost_by_contender(report, &loads)),
         ("latency.svg", latency),
-        ("sessions.svg", plot::cost_by_sessions(report, "pilot-relay", &like)),
+        ("sessions.svg", plot::cost_by_sessions(report, &like)),
     ];
     named.into_iter().filter_map(|(name, svg)| Some((name, svg?))).collect()
 }

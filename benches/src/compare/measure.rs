@@ -88,8 +88,10 @@ impl Comparison<'_> {
         let mut generator = Generator::new(site.source_ip(), site.sink_ip(0))?;
         let specs: Vec<Spec> = Spec::saturated().into_iter().chain(self.options.relay.clone()).collect();
         let sized: Vec<(Spec, u32)> = specs.into_iter().map(|spec| (spec, sessions)).collect();
-        let mut contenders = self.start(&site, &sized, &mut generator);
-        self.saturate(&mut contenders, &loads, &mut generator, &format!("{place}, {sessions} sessions"))?;
+        let contenders = self.start(&site, &sized, &mut generator);
+        let title = format!("{place}, {sessions} sessions");
+        let measured = self.saturate(&contenders, &loads, &mut generator, &title)?;
+        self.report.saturated.extend(measured);
         self.remark_on_steering(&contenders);
         Ok(())
     }
@@ -98,9 +100,11 @@ impl Comparison<'_> {
         let site = Site::open(place)?;
         let mut generator = Generator::new(site.source_ip(), site.sink_ip(0))?;
         let sized: Vec<(Spec, u32)> = self.options.scale.iter().map(|sessions| (Spec::pilot(), *sessions)).collect();
-        let mut contenders = self.start(&site, &sized, &mut generator);
+        let contenders = self.start(&site, &sized, &mut generator);
         let loads = [Traffic::Random, Traffic::Singly].map(|traffic| traffic.load(place, SCALE_PAYLOAD_BYTES, 0));
-        self.saturate(&mut contenders, &loads, &mut generator, "cost over the number of sessions")
+        let measured = self.saturate(&contenders, &loads, &mut generator, "cost over the number of sessions")?;
+        self.report.scaled.extend(measured);
+        Ok(())
     }
 
     /// Starts those asked for; who fails is named in the remarks and left out.
@@ -135,22 +139,18 @@ impl Comparison<'_> {
     }
 
     fn saturate(
-        &mut self,
-        contenders: &mut [Contender],
+        &self,
+        contenders: &[Contender],
         loads: &[Load],
         generator: &mut Generator,
         title: &str,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Vec<Saturated>> {
         let length = Duration::from_millis(self.options.slice_ms);
-        let first = self.report.saturated.len();
+        let mut measured = Vec::new();
         for load in loads {
-            for contender in &*contenders {
+            for contender in contenders {
                 let load = Load { sessions: contender.sessions, ..*load };
-                self.report.saturated.push(Saturated {
-                    contender: contender.spec.name.clone(),
-                    load,
-                    rounds: Vec::new(),
-                });
+                measured.push(Saturated { contender: contender.spec.name.clone(), load, rounds: Vec::new() });
             }
         }
         let count = contenders.len();
@@ -164,11 +164,11 @@ impl Comparison<'_> {
                     let before = contender.cpu_ns();
                     let tally = generator.saturate(&contender.target, &load, round, length)?;
                     let slice = slice(tally, contender.cpu_ns() - before);
-                    self.report.saturated[first + number * count + index].rounds.push(slice);
+                    measured[number * count + index].rounds.push(slice);
                 }
             }
         }
-        Ok(())
+        Ok(measured)
     }
 
     fn latency(&mut self, place: Place, sessions: u32) -> anyhow::Result<()> {

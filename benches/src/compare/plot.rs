@@ -139,50 +139,51 @@ pub fn latency_by_contender(report: &Report, like: &Paced) -> Option<String> {
     Some(canvas.finish())
 }
 
-/// What more sessions cost `contender`: CPU time per packet under loads that are `like` but for their sessions. `None`
-/// when there are not two of them.
+/// What more sessions cost our relay: CPU time per packet under loads that are `like` but for their sessions. `None` when
+/// there are not two of them.
 #[must_use]
-pub fn cost_by_sessions(report: &Report, contender: &str, like: &Load) -> Option<String> {
+pub fn cost_by_sessions(report: &Report, like: &Load) -> Option<String> {
     const HEIGHT: f64 = 330.0;
     const FOOT: f64 = 56.0;
     /// From the sides of the card to the first and last point.
     const SIDE: f64 = 150.0;
 
     let is_alike = |load: &Load| Load { sessions: like.sessions, ..*load } == *like;
-    let ours = report.saturated.iter().filter(|one| one.contender == contender && is_alike(&one.load));
-    let mut points: Vec<_> = ours.filter_map(|one| Some((one.load, cost(one)?))).collect();
-    points.sort_by_key(|(load, _)| load.sessions);
+    let ours = report.scaled.iter().filter(|one| is_alike(&one.load));
+    let mut points: Vec<_> = ours.filter_map(|one| Some((one, cost(one)?))).collect();
+    points.sort_by_key(|(one, _)| one.load.sessions);
     let [(first, _), .., (last, _)] = &points[..] else { return None };
     let scale_max = 1.2 * points.iter().map(|(_, spread)| spread.max).fold(0.0, f64::max);
 
     let decades = |sessions: u32| f64::from(sessions.max(1)).log10();
-    let (from, to) = (decades(first.sessions), decades(last.sessions));
-    let x = |load: &Load| SIDE + (decades(load.sessions) - from) / (to - from) * (WIDTH - 2.0 * SIDE);
+    let (from, to) = (decades(first.load.sessions), decades(last.load.sessions));
+    let x = |one: &Saturated| SIDE + (decades(one.load.sessions) - from) / (to - from) * (WIDTH - 2.0 * SIDE);
     let (top, bottom) = (TOP, HEIGHT - FOOT);
     let y = |ns: f64| bottom - ns / scale_max * (bottom - top);
     let mut canvas = Canvas::new(WIDTH, HEIGHT);
-    let all: Vec<_> = points.iter().map(|(load, _)| load).collect();
+    let all: Vec<_> = points.iter().map(|(one, _)| &one.load).collect();
     let common = words_of(&all).0.join(" · ");
     canvas.title(
-        &format!("{contender}: CPU time per packet by sessions"),
+        &format!("{OURS}: CPU time per packet by sessions"),
         &format!("ns of a core, the kernel's share included: median, least and most · {common}"),
     );
 
     canvas.hairline((MARGIN, bottom), (WIDTH - MARGIN, bottom));
     canvas.text((MARGIN, bottom - 6.0), Anchor::Start, &[(Style::Muted, "0")]);
     for pair in points.windows(2) {
-        let [from, to] = [&pair[0], &pair[1]].map(|(load, spread)| (x(load), y(spread.median)));
+        let [from, to] = [&pair[0], &pair[1]].map(|(one, spread)| (x(one), y(spread.median)));
         canvas.track(from, to, true);
     }
-    for (load, Spread { min, median, max }) in &points {
-        canvas.whisker((x(load), y(*min)), (x(load), y(*max)));
-        canvas.dot((x(load), y(*median)), true);
-        let ratio = report.cpu_ratio((contender, load), (contender, first)).filter(|_| load != first);
+    for (one, Spread { min, median, max }) in &points {
+        canvas.whisker((x(one), y(*min)), (x(one), y(*max)));
+        canvas.dot((x(one), y(*median)), true);
+        let is_first = one.load == first.load;
+        let ratio = Spread::of_ratios(&one.rounds, &first.rounds, Slice::cpu_ns_per_packet).filter(|_| !is_first);
         let ratio = ratio.map(|ratio| format!("×{}", units::ratio(ratio.median))).unwrap_or_default();
         let figures = format!("{} ns", nanoseconds(*median));
-        canvas.text((x(load), y(*max) - 14.0), Anchor::Middle, &[(Style::Ours, &figures), (Style::Muted, &ratio)]);
-        let sessions = format!("{} sessions", count(f64::from(load.sessions)));
-        canvas.text((x(load), bottom + 26.0), Anchor::Middle, &[(Style::Plain, &sessions)]);
+        canvas.text((x(one), y(*max) - 14.0), Anchor::Middle, &[(Style::Ours, &figures), (Style::Muted, &ratio)]);
+        let sessions = format!("{} sessions", count(f64::from(one.load.sessions)));
+        canvas.text((x(one), bottom + 26.0), Anchor::Middle, &[(Style::Plain, &sessions)]);
     }
     Some(canvas.finish())
 }
@@ -256,7 +257,7 @@ mod tests {
         assert_sound(&cost, &["2720", "0.78", "coturn", "runs of 16", "GRO receiver"]);
         let latency = latency_by_contender(&report, &report.paced[0]).unwrap();
         assert_sound(&latency, &["33 µs", "1.1 ms", "p99.9", "80 k packets a second"]);
-        let sessions = cost_by_sessions(&report, "pilot-relay", &RANDOM).unwrap();
+        let sessions = cost_by_sessions(&report, &RANDOM).unwrap();
         assert_sound(&sessions, &["2720 ns", "×1.08", "1 M sessions"]);
     }
 
@@ -267,7 +268,7 @@ mod tests {
         assert_eq!(cost_by_contender(&nothing, &[RANDOM]), None);
         assert_eq!(cost_by_contender(&report, &[]), None);
         assert_eq!(latency_by_contender(&nothing, &report.paced[0]), None);
-        assert_eq!(cost_by_sessions(&report, "pilot-relay", &RUNS), None, "with one point there is nothing to compare");
+        assert_eq!(cost_by_sessions(&report, &RUNS), None, "with one point there is nothing to compare");
 
         report.saturated.retain(|one| one.contender != FLOOR && (one.contender != "coturn" || one.load != MANY));
         report.saturated[0].rounds = vec![Slice::default()];

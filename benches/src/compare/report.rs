@@ -16,6 +16,9 @@ pub struct Report {
     pub contenders: Vec<Description>,
     /// As fast as each goes.
     pub saturated: Vec<Saturated>,
+    /// Our relay alone, at several numbers of sessions, as fast as it goes; apart from [`Self::saturated`], for these
+    /// rounds are compared with each other.
+    pub scaled: Vec<Saturated>,
     /// At one and the same rate.
     pub paced: Vec<Paced>,
     /// What could not be measured, and why.

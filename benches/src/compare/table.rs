@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::goals::{self, Bound};
 use crate::load::Load;
 use crate::report::{Paced, PacedSlice, Report, Saturated, Slice, Spread};
 use crate::units::{self, NONE, count, duration, load_words, nanoseconds, percent};
@@ -60,7 +61,9 @@ fn tables(report: &Report) -> Vec<Table> {
         .into_iter()
         .chain(matrices)
         .chain(loads.iter().map(|load| saturated(report, load)))
+        .chain([scaled(report)])
         .chain(paced.into_iter().map(|(load, rate_pps, burst)| latency(report, &load, rate_pps, burst)))
+        .chain([goals(report)])
         .filter(|table| !table.rows.is_empty())
         .collect()
 }
@@ -115,6 +118,38 @@ fn saturated(report: &Report, load: &Load) -> Table {
     table.notes.push(format!("{}: median (least–most).", rounds_words(measured.iter().map(|one| one.rounds.len()))));
     table.notes.extend(has_idle.then(|| IDLE_NOTE.to_owned()));
     table
+}
+
+/// What more sessions cost our relay.
+fn scaled(report: &Report) -> Table {
+    let rows = report.scaled.iter().map(|one| {
+        let fewest = report.scaled.iter().filter(|other| is_like(&other.load, &one.load));
+        let fewest = fewest.min_by_key(|other| other.load.sessions).unwrap_or(one);
+        vec![
+            one.load.to_string(),
+            text(Spread::of(one.rounds.iter().map(Slice::cpu_ns_per_packet)), nanoseconds),
+            text(Spread::of_ratios(&one.rounds, &fewest.rounds, Slice::cpu_ns_per_packet), units::ratio),
+        ]
+    });
+    Table::new("pilot-relay by sessions", ["load", "ns/packet", "× the fewest"], rows.collect())
+}
+
+/// The same but for the number of sessions.
+fn is_like(one: &Load, other: &Load) -> bool {
+    Load { sessions: other.sessions, ..*one } == *other
+}
+
+/// What has to be reached, and whether it is.
+fn goals(report: &Report) -> Table {
+    let rows = goals::goals(report).into_iter().map(|goal| {
+        let bound = match goal.bound {
+            Bound::AtMost(bound) => format!("≤ {bound}"),
+            Bound::AtLeast(bound) => format!("≥ {bound}"),
+        };
+        let verdict = if goal.is_met() { "met" } else { "missed" };
+        vec![goal.what.clone(), bound, text(Some(goal.figure), units::ratio), verdict.to_owned()]
+    });
+    Table::new("Goals: ratios of same rounds", ["goal", "bound", "measured", "verdict"], rows.collect())
 }
 
 /// All at one rate: what waiting costs.

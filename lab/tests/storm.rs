@@ -13,8 +13,10 @@ use lab::{Appliance, ApplianceFlags, BEACON_PORT, DirectoryClient, Host, Peer, S
 /// A hundred thousand in five seconds. The bounded run registers fewer, and they come at the same rate.
 const STORM: usize = 100_000;
 const STORM_PPS: u32 = 20_000;
-const PAIRS: usize = 4;
-const STEADY_PPS_OF_A_PAIR: u32 = 500;
+/// Two thousand packets a second, thinly spread: a receiver that is not scheduled for a second loses none. One address
+/// may register ten new nodes a minute.
+const PAIRS: usize = 10;
+const STEADY_PPS_OF_A_PAIR: u32 = 200;
 /// The stream runs this long before the storm and after it.
 const CALM: Duration = Duration::from_millis(500);
 /// Nodes of the storm that await their answers at once: a fifth of a second of the storm.
@@ -52,12 +54,10 @@ fn a_storm_of_registered_nodes_costs_the_others_no_packet() {
 }
 
 fn assert_unharmed(world: &World, appliance: &Appliance, nodes: &[u32]) {
-    let pairs: Vec<(Peer, Peer)> = (0..PAIRS)
-        .map(|pair| {
-            let (one, other) = (format!("sender{pair}"), format!("receiver{pair}"));
-            (Peer::join(&world.host(&one), &one), Peer::join(&world.host(&other), &other))
-        })
-        .collect();
+    let (senders, receivers) = (world.host("senders"), world.host("receivers"));
+    let join =
+        |pair| (Peer::join(&senders, &format!("sender {pair}")), Peer::join(&receivers, &format!("receiver {pair}")));
+    let pairs: Vec<(Peer, Peer)> = (0..PAIRS).map(join).collect();
     let is_over = AtomicBool::new(false);
     let (answered, took, streams) = thread::scope(|scope| {
         let streams: Vec<_> = pairs.iter().map(|pair| scope.spawn(|| stream(pair, &is_over))).collect();
@@ -76,17 +76,19 @@ fn assert_unharmed(world: &World, appliance: &Appliance, nodes: &[u32]) {
     let metrics = appliance.metrics();
     let dropped = metrics.non_zero("pilot_relay_datagrams_dropped_total");
     let sessions = metrics.sum("pilot_relay_sessions");
+    let unread = metrics.sum("pilot_relay_kernel_drops_total");
+    let unsent = metrics.sum("pilot_relay_sends_failed_total");
     evidence(format!(
         "{answered} of {} nodes answered within {took:.2?}, {sessions} sessions; {arrived} of {sent} packets of {PAIRS} \
-         pairs arrived meanwhile",
+         pairs arrived meanwhile; the relay dropped {dropped:?}, failed to send {unsent}, and left {unread} unread",
         nodes.len()
     ));
     let planned = Duration::from_secs(1) * u32::try_from(nodes.len()).expect("a fleet") / STORM_PPS;
-    assert!(took <= planned * SLACK, "too slow for a storm: {took:?} instead of {planned:?}");
+    assert!(took <= planned * SLACK, "this host was too busy to make it a storm: {took:?} instead of {planned:?}");
     assert_eq!(answered, nodes.len(), "nodes without an answer");
     assert_eq!(sessions, (nodes.len() + 2 * PAIRS) as u64, "every node has a session");
-    assert_eq!(arrived, sent, "packets of others were lost; the relay dropped {dropped:?}");
-    assert_eq!(metrics.sum("pilot_relay_kernel_drops_total"), 0);
+    assert_eq!(arrived, sent, "packets of others were lost");
+    assert_eq!(unread, 0, "the kernel dropped what the relay did not read in time");
     let books = appliance.settled_accounting();
     assert!(books.balances(), "{books}");
 }

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// A figure of a report that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Figure {
@@ -141,22 +143,24 @@ impl fmt::Display for Checked {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { condition, value, is_true } = self;
         let is_what = if *is_true { "is true" } else { "is not true" };
-        let unit = condition.parse::<Condition>().map_or("", |condition| condition.figure.unit());
+        let shown = |value| match condition.parse::<Condition>() {
+            Ok(condition) => condition.figure.show(value),
+            Err(_) => value.to_string(),
+        };
         match value {
-            Some(value) => write!(out, "{condition} {is_what}: {}{unit}", crate::text::figure(*value)),
+            Some(value) => write!(out, "{condition} {is_what}: {}", shown(*value)),
             None => write!(out, "{condition} {is_what}: nothing was delivered"),
         }
     }
 }
 
 impl Figure {
-    /// The unit of its values.
-    #[must_use]
-    pub const fn unit(self) -> &'static str {
+    /// A value of it as people read it.
+    fn show(self, value: f64) -> String {
         match self {
-            Self::Loss | Self::Late | Self::Duplicated | Self::Reordered => " %",
-            Self::P50 | Self::P90 | Self::P99 | Self::P999 | Self::Max => " µs",
-            Self::Rate => "/s",
+            Self::Loss | Self::Late | Self::Duplicated | Self::Reordered => format!("{} %", text::figure(value)),
+            Self::P50 | Self::P90 | Self::P99 | Self::P999 | Self::Max => text::time(value),
+            Self::Rate => format!("{}/s", text::figure(value)),
         }
     }
 }
@@ -185,6 +189,18 @@ mod tests {
         }
         let condition: Condition = "rate<=10".parse().unwrap();
         assert!(condition.check(Some(10.0)).is_true && !condition.check(Some(10.1)).is_true);
+    }
+
+    #[test]
+    fn what_became_of_a_condition_is_told_in_its_unit() {
+        for (text, value, told) in [
+            ("loss>0.1%", Some(0.25), "loss>0.1% is true: 0.25 %"),
+            ("p99>5ms", Some(1200.0), "p99>5ms is not true: 1.2 ms"),
+            ("rate<50k", Some(10.0), "rate<50k is true: 10/s"),
+            ("max>1s", None, "max>1s is true: nothing was delivered"),
+        ] {
+            assert_eq!(text.parse::<Condition>().unwrap().check(value).to_string(), told);
+        }
     }
 
     #[test]

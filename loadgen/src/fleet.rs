@@ -132,9 +132,11 @@ impl Fleet {
         load.sending = AtomicU32::new(workers.len() as u32);
         load.live = Live::new(workers.len() as u32, interval_ns(plan.duration_ns));
         let load = &*load;
+        let accounts: Vec<_> = workers.iter().map(|worker| worker.prepare(load)).collect();
         let start_ns = load.clock.now_ns() + LEAD_NS;
-        let tallies =
-            view.load(name, plan.packets(), &load.live, || on_threads(workers, |worker| worker.relay(load, start_ns)))?;
+        let tallies = view.load(name, plan.packets(), &load.live, || {
+            on_threads(workers.iter_mut().zip(accounts), |(worker, account)| worker.relay(load, start_ns, account))
+        })?;
         let mut sum = Tally::new(plan.duration_ns);
         for tally in &tallies {
             sum.add(tally);
@@ -221,7 +223,7 @@ fn roster(config: &Config, placement: Placement, ids: Vec<NodeId>, plan: &Plan, 
 
 fn discover(config: &Config, workers: &mut [Worker], load: &Load, view: &View) -> Result<(), Failure> {
     let roll_calls = view.phase("discovering", config.peers.into(), &load.discovered, || {
-        on_threads(workers, |worker| worker.discover(load))
+        on_threads(workers.iter_mut(), |worker| worker.discover(load))
     })?;
     let mut all = RollCall::default();
     for roll_call in roll_calls {
@@ -236,13 +238,13 @@ fn discover(config: &Config, workers: &mut [Worker], load: &Load, view: &View) -
 }
 
 /// Does `work` for every worker at the same time.
-fn on_threads<T: Send>(
-    workers: &mut [Worker],
-    work: impl Fn(&mut Worker) -> io::Result<T> + Sync,
+fn on_threads<W: Send, T: Send>(
+    workers: impl Iterator<Item = W>,
+    work: impl Fn(W) -> io::Result<T> + Sync,
 ) -> Result<Vec<T>, Failure> {
     std::thread::scope(|scope| {
         let work = &work;
-        let threads: Vec<_> = workers.iter_mut().map(|worker| scope.spawn(move || work(worker))).collect();
+        let threads: Vec<_> = workers.map(|worker| scope.spawn(move || work(worker))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

@@ -163,11 +163,17 @@ impl Worker {
         Ok(roll_call)
     }
 
-    /// Sends this worker's share of the plan, which begins at `start_ns`, and counts what comes of it.
-    pub fn relay(&mut self, load: &Load, start_ns: u64) -> io::Result<Tally> {
+    /// Takes all memory that a load needs, which may take longer than the first datagrams can wait.
+    #[must_use]
+    pub fn prepare(&self, load: &Load) -> Account {
+        Account::new(self.index, load, &self.peers)
+    }
+
+    /// Sends this worker's share of the plan, which begins at `start_ns`, and counts on a fresh `account` what comes of
+    /// it.
+    pub fn relay(&mut self, load: &Load, start_ns: u64, mut account: Account) -> io::Result<Tally> {
         socket::sharpen_timers();
         let overrun_before = self.overrun()?;
-        let mut account = Account::new(self.index, load, &self.peers);
         if let Some(turn) = load.senders.iter().position(|sender| *sender == self.index) {
             let busy_before = clock::thread_time();
             self.send_plan(load, start_ns, turn, &mut account)?;
@@ -183,7 +189,6 @@ impl Worker {
 
     fn send_plan(&mut self, load: &Load, start_ns: u64, turn: usize, account: &mut Account) -> io::Result<()> {
         let flows = load.roster.flows.sent_by(&self.peers);
-        let mut sequences = Sequences::new(&flows);
         let mut share = load.plan.share(turn as u64, load.senders.len() as u64, flows);
         let end_ns = load.plan.due_ns(load.plan.packets() - 1) + nanos(OVERTIME_MAX);
 
@@ -198,7 +203,7 @@ impl Worker {
                 break;
             }
             if due_ns <= elapsed_ns {
-                self.send_due(load, elapsed_ns, &mut share, &mut sequences, account);
+                self.send_due(load, elapsed_ns, &mut share, account);
             }
             self.renew_sessions(load, account);
             self.receive_load(load, start_ns, account)?;
@@ -212,21 +217,14 @@ impl Worker {
     }
 
     /// Sends what is due at `elapsed_ns`, one batch at most.
-    fn send_due(
-        &mut self,
-        load: &Load,
-        elapsed_ns: u64,
-        share: &mut Share,
-        sequences: &mut Sequences,
-        account: &mut Account,
-    ) {
+    fn send_due(&mut self, load: &Load, elapsed_ns: u64, share: &mut Share, account: &mut Account) {
         for _ in 0..BATCH_MAX {
             if share.next_due_ns().is_none_or(|due_ns| due_ns > elapsed_ns) {
                 break;
             }
             let Some(departure) = share.next() else { break };
             account.tally.record_departure(departure.due_ns, elapsed_ns);
-            let sequence = sequences.next(departure.flow);
+            let sequence = account.sequences.next(departure.flow);
             self.outbox.push_relay(&load.roster, &Stamp { flow: departure.flow, sequence, due_ns: departure.due_ns });
         }
         let flushed = self.outbox.flush();
@@ -387,10 +385,11 @@ impl Sequences {
     }
 }
 
-/// What one worker sends and hears during the load.
+/// What one worker sends and hears during a load.
 #[derive(Debug)]
-struct Account {
+pub struct Account {
     worker: u32,
+    sequences: Sequences,
     first_rank: u32,
     arrivals: Arrivals,
     tally: Tally,
@@ -404,6 +403,7 @@ impl Account {
         let ranks = load.roster.flows.received_by(peers);
         Self {
             worker,
+            sequences: Sequences::new(&load.roster.flows.sent_by(peers)),
             first_rank: ranks.start,
             arrivals: Arrivals::new(ranks.len()),
             tally: Tally::new(load.plan.duration_ns),

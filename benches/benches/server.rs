@@ -146,5 +146,46 @@ fn decisions(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decisions);
+/// What a shard does with what has come meanwhile: all of it is foreseen before the first is decided on.
+fn batches(criterion: &mut Criterion) {
+    const BATCH: usize = 64;
+    let mut group = criterion.benchmark_group("decide a batch");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for count in COUNTS {
+        let mut world = World::new(count);
+        let datagrams = world.datagrams(|world| {
+            let (sender, dest) = (world.any_node(), world.any_node());
+            (path(sender), encode(Message::Relay { sender, dest, inner: &INNER }))
+        });
+        for (name, foreseen) in [("forward, foreseen", true), ("forward, not foreseen", false)] {
+            let mut reply = [0; REPLY_MAX];
+            let mut buffers = vec![[0; INNER.len() + 16]; BATCH];
+            let mut now = Time::default();
+            let mut batches = datagrams.chunks_exact(BATCH).cycle();
+            let server = &mut world.server;
+            let mut decide = || {
+                let batch = batches.next().expect("it repeats for ever");
+                for (buffer, (_, datagram)) in buffers.iter_mut().zip(batch) {
+                    buffer[..48].copy_from_slice(&datagram[..48]);
+                    if foreseen {
+                        server.foresee(&buffer[..datagram.len()]);
+                    }
+                }
+                let mut forwarded = 0;
+                for (buffer, (from, datagram)) in buffers.iter_mut().zip(batch) {
+                    now = now + Duration::from_micros(1);
+                    let action =
+                        server.handle_datagram(now, *from, black_box(&mut buffer[..datagram.len()]), &mut reply);
+                    forwarded += usize::from(matches!(action, Action::Forward { .. }));
+                }
+                forwarded
+            };
+            assert_eq!(decide(), BATCH, "{name}");
+            group.bench_function(BenchmarkId::new(name, count), |bencher| bencher.iter(&mut decide));
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decisions, batches);
 criterion_main!(benches);

@@ -227,6 +227,14 @@ impl Server {
         &self.locals
     }
 
+    /// Begins to fetch what the decision on `datagram` will look at. To be called for a whole batch ahead: with many
+    /// sessions the waits for memory are what a decision costs, and so they overlap.
+    pub fn foresee(&self, datagram: &[u8]) {
+        if let Ok(Message::Relay { sender, dest, .. }) = Message::decode(datagram) {
+            self.sessions.foresee(sender, dest);
+        }
+    }
+
     /// Decides on one datagram that came over `from`. A reply is written to the start of `reply`.
     pub fn handle_datagram(
         &mut self,

@@ -119,6 +119,14 @@ impl Table {
         part[slot].read(node.0).map(Session::from_words)
     }
 
+    /// Reads a node's home slot, for no other purpose than to have it in the cache when the node is looked for; returns
+    /// which it is.
+    fn touch(&self, node: NodeId) -> usize {
+        let home = self.home(node);
+        std::hint::black_box(self.parts[shard_of(node, self.parts.len())][home].tag());
+        home
+    }
+
     /// Every live session, in no order. A cold reader's walk: sessions that come and go meanwhile may be missed.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, Session)> + '_ {
         self.parts.iter().flatten().filter_map(|cell| {
@@ -130,11 +138,15 @@ impl Table {
 
     fn probe(&self, node: NodeId) -> impl Iterator<Item = usize> + use<> {
         let len = self.parts[0].len();
-        let index = node.0 as usize / self.parts.len() % live_max(len);
+        let home = self.home(node);
+        (home..len).chain(0..home).take(PROBES_MAX)
+    }
+
+    fn home(&self, node: NodeId) -> usize {
+        let index = node.0 as usize / self.parts.len() % live_max(self.parts[0].len());
         // Every fourth slot is nobody's home. Without these gaps dense ids would fill one long run, in which the search
         // for an absent id goes on for long and a sparse id finds no room.
-        let home = index + index / 3;
-        (home..len).chain(0..home).take(PROBES_MAX)
+        index + index / 3
     }
 }
 
@@ -202,6 +214,16 @@ impl Sessions {
     #[must_use]
     pub fn find(&self, node: NodeId) -> Option<Session> {
         self.table.find(node)
+    }
+
+    /// Begins to fetch the slots a packet from `sender` to `dest` needs. Where many are begun before the first is used,
+    /// the waits for memory overlap.
+    pub fn foresee(&self, sender: NodeId, dest: NodeId) {
+        self.table.touch(dest);
+        let home = self.table.touch(sender);
+        if self.owns(sender) {
+            std::hint::black_box(self.activity[home].seen);
+        }
     }
 
     /// The slot and session of a node this shard owns.

@@ -238,6 +238,10 @@ impl Shard {
     }
 
     fn decide_batch(&mut self, now: Time) {
+        for received in self.pending.iter().take(BATCH_MAX) {
+            let payload = &self.ring.bytes(&received.lease)[received.payload.clone()];
+            payload.chunks(received.segment.max(1)).for_each(|datagram| self.server.foresee(datagram));
+        }
         while self.batch.len() < BATCH_MAX
             && self.trains.room() >= SEND_RESERVE
             && self.replies_used + SEND_RESERVE <= REPLIES_MAX

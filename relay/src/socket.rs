@@ -13,11 +13,9 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use wire::beacon;
 
+use crate::config::{RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
 use crate::endpoint::LocalId;
 
-/// What the kernel holds while a shard is busy or descheduled, per socket.
-const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
-const SEND_BUFFER_BYTES: usize = 4 << 20;
 /// After exit a port served by a ring stays bound for a moment, since the ring's teardown is deferred.
 const BIND_RETRIES: u32 = 15;
 const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);

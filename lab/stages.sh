@@ -3,6 +3,7 @@
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 # The laboratory and the load stage use the program as it is shipped.
 relay_bin=target/release/pilot-relay
+compare_bin=target/release/compare
 loadgen_bin=target/release/loadgen
 debian_packages=(build-essential ca-certificates clang coturn curl iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
 
@@ -51,7 +52,7 @@ stage_fuzz() {
 }
 
 stage_build() {
-    cargo build --release -p relay -p directory -p loadgen
+    cargo build --release -p relay -p directory -p loadgen -p benches
 }
 
 # Real kernels: namespaces, NATs, unmodified Pilot programs, no route out.
@@ -77,3 +78,17 @@ stage_load() (
     kill "$relay"
     wait "$relay"
 )
+
+# Every relay beside the floor: here only that all take part and steering is right; slices so short say nothing of speed.
+# With COMPARE_FULL the whole matrix, whose tables and plots are kept in target/comparison.
+stage_compare() {
+    local out=target/comparison
+    mkdir -p "$out"
+    if [ -n "${COMPARE_FULL:-}" ]; then
+        as_root "$compare_bin" --full --json "$out/report.json" --markdown "$out/report.md" --plots "$out"
+    else
+        as_root "$compare_bin" --rounds 1 --slice-ms 40 --scale 1000,20000 --places loopback,veth,veth-napi \
+            --json "$out/report.json" --markdown "$out/report.md" --plots "$out"
+    fi
+    lab/check-comparison.py "$out/report.json"
+}

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,8 +24,10 @@ const CALM: Duration = Duration::from_millis(500);
 const AWAITING_MAX: usize = 4096;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 const DELIVERED_WITHIN: Duration = Duration::from_secs(2);
-/// How much longer than planned a storm may take and still be one.
-const SLACK: u32 = 2;
+/// How much longer than planned a storm may take, on a host that is busy with other things, and still be one.
+const SLACK: u32 = 6;
+/// Two storms at once would be another storm.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Connections over which nodes are registered beforehand.
 const REGISTRARS: u32 = 64;
 /// Ids nobody has registered, where nobody has to.
@@ -36,6 +39,7 @@ const NODE_PORT: u16 = 4000;
 
 #[test]
 fn a_storm_of_new_sessions_costs_the_others_no_packet() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(world) = World::open() else { return };
     let appliance = world.appliance_with(ApplianceFlags::default().flag("--admission", "open"));
     let nodes: Vec<u32> = (FIRST_MADE_UP..).take(STORM).collect();
@@ -45,6 +49,7 @@ fn a_storm_of_new_sessions_costs_the_others_no_packet() {
 /// The same with every node known to the directory, as the rules want it.
 #[test]
 fn a_storm_of_registered_nodes_costs_the_others_no_packet() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(world) = World::open() else { return };
     let appliance = world.appliance();
     let watch = Stopwatch::start();

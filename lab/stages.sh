@@ -5,7 +5,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 relay_bin=target/release/pilot-relay
 compare_bin=target/release/compare
 loadgen_bin=target/release/loadgen
-debian_packages=(build-essential ca-certificates clang coturn curl iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
+debian_packages=(build-essential ca-certificates clang coturn curl ethtool iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi

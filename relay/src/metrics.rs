@@ -73,6 +73,7 @@ labels! {
         /// Datagrams whose content was passed on to the shard that owns it.
         Deferred = "datagrams_deferred",
         /// Relayed datagrams whose sender belongs to another shard: its socket is shared, or they came merged with others.
+        /// Not looked at where nobody is checked.
         Foreign = "datagrams_foreign",
         /// Payload bytes received.
         ReceivedBytes = "received_bytes",

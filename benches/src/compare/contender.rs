@@ -11,9 +11,10 @@ use crate::place::Site;
 use crate::process::Process;
 use crate::report::Description;
 use crate::rival::Rival;
+use crate::udp::Socket;
 
-/// Channels over [`crate::generator::SOURCES`] allocations that are set up within seconds.
-const COTURN_SESSIONS_MAX: u32 = 4000;
+/// Channels a client opens at the TURN server, whose cost of each grows with the channels of its allocation.
+const CHANNELS_A_CLIENT: u32 = 125;
 
 /// A contender not yet running.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,18 +118,22 @@ impl Spec {
             Kind::Rival(Rival::Floor) => {
                 "recvmmsg and sendmmsg of 64 to one fixed address, no look at the bytes".to_owned()
             }
-            Kind::Rival(Rival::Naive) => "recvfrom, sendto, an array of endpoints, no checks".to_owned(),
+            Kind::Rival(Rival::Naive) => {
+                "recvfrom, sendto, an array of endpoints, no checks, fragmentation allowed".to_owned()
+            }
             Kind::Rival(Rival::Mmsg) => "recvmmsg, sendmmsg of 64, no checks".to_owned(),
             Kind::Rival(Rival::MmsgGso) => {
                 "recvmmsg with GRO, grouped by destination, sendmmsg with GSO, no checks".to_owned()
             }
             Kind::Pilot { shards, spin_us } => {
-                format!("pilot-relay, {shards} shard(s), all checks of its default admission, --spin {spin_us}")
+                format!(
+                    "pilot-relay, {shards} shard(s), its default checks with wide budgets, no directory, --spin {spin_us}"
+                )
             }
             Kind::Coturn => "turnserver, ChannelData, no authentication, one relay thread".to_owned(),
             Kind::External { command } => command.clone(),
         };
-        Description { name: self.name.clone(), what }
+        Description { name: self.name.clone(), what, is_given: matches!(self.kind, Kind::External { .. }) }
     }
 
     /// Starts it at `site` on `port` and registers `sessions` of the generator's destinations.
@@ -144,22 +149,13 @@ impl Spec {
         generator: &mut Generator,
     ) -> anyhow::Result<Contender> {
         let address = SocketAddrV4::new(site.relay_ip(), port);
-        anyhow::ensure!(
-            self.kind != Kind::Coturn || sessions <= COTURN_SESSIONS_MAX,
-            "{sessions} channels on a few allocations take it very long to set up"
-        );
         let mut process = self.process(setting, site, address, sessions, generator)?;
         let registered = match self.kind {
             Kind::Direct => Ok(Framing::Direct),
             Kind::Rival(Rival::Floor) => {
                 generator.await_first(&Target { address, framing: Framing::Unparsed }).map(|()| Framing::Unparsed)
             }
-            Kind::Coturn => {
-                let sources =
-                    generator.sources().iter().map(crate::udp::Socket::as_std).collect::<Result<Vec<_>, _>>()?;
-                coturn::open_channels(address, &sources, sessions, |session| generator.sink(session))
-                    .map(Framing::Channel)
-            }
+            Kind::Coturn => open_channels(address, sessions, generator),
             _ => generator.register(address, sessions).map(|()| Framing::Beacon),
         };
         if let Some(process) = &mut process {
@@ -184,7 +180,7 @@ impl Spec {
             Kind::Direct => return Ok(None),
             Kind::Rival(rival) => {
                 let kind = clap::ValueEnum::to_possible_value(rival).context("every rival has a name")?;
-                let fixed = generator.sink(0).to_string();
+                let fixed = generator.endpoint(0).to_string();
                 (setting.compare.clone(), text(&["rival", kind.get_name(), "--listen", &listen, "--fixed", &fixed]))
             }
             Kind::Pilot { shards, spin_us } => {
@@ -217,11 +213,32 @@ impl Spec {
     }
 }
 
+fn open_channels(server: SocketAddrV4, sessions: u32, generator: &mut Generator) -> anyhow::Result<Framing> {
+    let clients = sessions.div_ceil(CHANNELS_A_CLIENT) as usize;
+    let sockets: Vec<_> = generator.clients(clients)?.iter().map(Socket::as_std).collect::<Result<_, _>>()?;
+    let channels = coturn::open_channels(server, &sockets, sessions, |session| generator.endpoint(session))?;
+    Ok(Framing::Channel { channels, clients })
+}
+
 impl Contender {
     /// CPU time spent so far by it and in its name.
     #[must_use]
     pub fn cpu_ns(&self) -> u64 {
         self.process.as_ref().map_or(0, Process::cpu_ns)
+    }
+
+    /// Resident memory.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.as_ref().map_or(0, Process::resident_bytes)
+    }
+
+    /// Fails if it no longer runs.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::check).with_context(|| format!("{} has ended", self.spec.name))
     }
 
     /// The counters page of our own relay.

@@ -39,7 +39,8 @@ const LATENCIES: [(&str, [u64; 3]); 6] = [
 ];
 
 pub(crate) fn report() -> Report {
-    let contenders = CONTENDERS.map(|(name, what, _)| Description { name: name.to_owned(), what: what.to_owned() });
+    let contenders =
+        CONTENDERS.map(|(name, what, _)| Description { name: name.to_owned(), what: what.to_owned(), is_given: false });
     let mut saturated = Vec::new();
     for (nth, load) in [RANDOM].into_iter().chain(OTHERS).enumerate() {
         saturated.extend(CONTENDERS.map(|(name, _, ns)| measured(name, load, ns[nth])));
@@ -64,6 +65,7 @@ pub(crate) fn report() -> Report {
         contenders: contenders.to_vec(),
         saturated,
         scaled: scaled.to_vec(),
+        resident: Vec::new(),
         paced: paced.to_vec(),
         remarks: vec!["go-beacon was not given.".to_owned()],
     }

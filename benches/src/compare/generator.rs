@@ -1,5 +1,5 @@
-//! The one generator that drives all contenders: a thread that sends from a few sockets and receives at every
-//! destination, so that what it counts is what arrived.
+//! The one generator that drives all contenders: a thread that is every node, sends in its name and receives at its
+//! address, so that what it counts is what arrived.
 //!
 //! Two modes. *Saturated*: a bounded number of datagrams is on its way at any time, so the relay is always busy and
 //! nothing is lost for want of buffers; gives the cost. *Paced*: datagrams are due at fixed times whatever happens;
@@ -10,19 +10,17 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use hdrhistogram::Histogram;
 use wire::beacon::{DELIVER_HEADER_LEN, Message, RELAY_HEADER_LEN, kind};
 use wire::codec::Writer;
 use wire::{NodeId, beacon};
 
-use crate::destinations::{Destinations, Lane};
 use crate::load::{Arrivals, BURST, Load};
+use crate::pairs::{Lane, Pairs};
 use crate::turn;
 use crate::udp::{Inbox, Outbox, Socket};
 
-/// Sockets that send, each in the name of one node.
-pub const SOURCES: usize = 8;
 /// Datagrams on their way at any time: enough to keep a relay busy, few enough for its socket buffer.
 const WINDOW: u64 = 768;
 /// Nothing arriving for so long means that what is on its way is lost. Shorter would take a descheduled relay for loss.
@@ -34,8 +32,13 @@ const DISCOVER_TRIES: u32 = 40;
 /// Slice number, due time, session: what a payload begins with.
 const STAMP_BYTES: usize = 16;
 const PAYLOAD_MAX: usize = 2000;
-/// Sessions belong to nodes from here on; the nodes before are the senders.
-const FIRST_NODE: u32 = 1000;
+/// What fills a payload after its stamp.
+const FILLER: u8 = 0xA5;
+/// Session 0 belongs to this node.
+const FIRST_NODE: u32 = 1;
+/// Bursts that are looked at one by one before a contender is measured.
+const CHECKED_BURSTS: u32 = 8;
+const CHECK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A relay as the generator sees it.
 #[derive(Clone, Debug)]
@@ -53,8 +56,13 @@ pub enum Framing {
     Beacon,
     /// Relay (05) in, the same bytes less the first four out: what passes a relay that does not look at them.
     Unparsed,
-    /// TURN `ChannelData` in, the bare payload out; the channel of each session, opened by source `session % SOURCES`.
-    Channel(Vec<u16>),
+    /// TURN `ChannelData` in, the bare payload out.
+    Channel {
+        /// The channel of each session.
+        channels: Vec<u16>,
+        /// Client sockets; number `session % clients` opened the session's channel.
+        clients: usize,
+    },
     /// No relay: straight to the destination.
     Direct,
 }
@@ -72,10 +80,13 @@ pub struct Tally {
 
 /// Sockets and memory of the generator at one place.
 pub struct Generator {
-    sources: Vec<Socket>,
-    sink: Socket,
-    sink_port: u16,
-    first_sink: Ipv4Addr,
+    /// All nodes: one socket on every address, told apart by it.
+    nodes: Socket,
+    port: u16,
+    first: Ipv4Addr,
+    /// Clients of a TURN server, which knows them by their sockets.
+    clients: Vec<Socket>,
+    client_ip: Ipv4Addr,
     merging: bool,
     single: Inbox,
     merged: Inbox,
@@ -86,19 +97,19 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Sends from `source`; destinations are `first_sink` and the addresses after it, all of them local.
+    /// Nodes live at `first` and the addresses after it, all of them local; TURN clients at `client_ip`.
     ///
     /// # Errors
-    /// What the kernel says of the sockets.
+    /// What the kernel says of the socket.
     #[expect(clippy::disallowed_methods, reason = "the generator is a driver: it sends on time and measures")]
-    pub fn new(source: Ipv4Addr, first_sink: Ipv4Addr) -> io::Result<Self> {
-        let bind = |ip| Socket::bind(SocketAddrV4::new(ip, 0), true);
-        let sink = bind(Ipv4Addr::UNSPECIFIED)?;
+    pub fn new(client_ip: Ipv4Addr, first: Ipv4Addr) -> io::Result<Self> {
+        let nodes = Socket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0), true)?;
         Ok(Self {
-            sources: (0..SOURCES).map(|_| bind(source)).collect::<io::Result<_>>()?,
-            sink_port: sink.address()?.port(),
-            sink,
-            first_sink,
+            port: nodes.address()?.port(),
+            nodes,
+            first,
+            clients: Vec::new(),
+            client_ip,
             merging: false,
             single: Inbox::new(64, 2048),
             merged: Inbox::new(16, 64 << 10),
@@ -109,26 +120,28 @@ impl Generator {
         })
     }
 
-    /// Where session `session` receives.
+    /// Where the node of session `session` is.
     #[must_use]
-    pub fn sink(&self, session: u32) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::from(u32::from(self.first_sink) + session), self.sink_port)
+    pub fn endpoint(&self, session: u32) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::from(u32::from(self.first) + session), self.port)
     }
 
-    /// The sockets that send.
-    #[must_use]
-    pub fn sources(&self) -> &[Socket] {
-        &self.sources
+    /// The first `count` client sockets, opened as needed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn clients(&mut self, count: usize) -> io::Result<&[Socket]> {
+        while self.clients.len() < count {
+            self.clients.push(Socket::bind(SocketAddrV4::new(self.client_ip, 0), true)?);
+        }
+        Ok(&self.clients[..count])
     }
 
-    /// Gives the senders and `sessions` destinations a session each at a beacon.
+    /// Gives `sessions` nodes a session each at a beacon.
     ///
     /// # Errors
     /// When some get no answer.
     pub fn register(&mut self, beacon: SocketAddrV4, sessions: u32) -> anyhow::Result<()> {
-        for source in 0..SOURCES {
-            self.register_source(beacon, source)?;
-        }
         let mut answered = vec![false; sessions as usize];
         for _ in 0..DISCOVER_TRIES {
             let missing: Vec<u32> = (0..sessions).filter(|session| !answered[*session as usize]).collect();
@@ -150,9 +163,11 @@ impl Generator {
     pub fn await_first(&mut self, target: &Target) -> anyhow::Result<()> {
         self.prepare(false)?;
         for _ in 0..DISCOVER_TRIES {
-            let range = self.encode(target, 0, 0, 0, STAMP_BYTES, 0);
+            let datagram = Datagram { sender: 0, session: 0, due_ns: 0, payload_bytes: STAMP_BYTES };
+            let range = self.encode(target, datagram, 0);
             self.outbox.push_one(target.address, None, range);
-            self.outbox.flush(&self.sources[0], &self.memory);
+            // Refused as long as nobody listens.
+            let _ = self.outbox.flush(&self.nodes, &self.memory);
             let until = self.now() + DISCOVER_PATIENCE;
             while self.now() < until {
                 if self.drain(target, STAMP_BYTES, |_| {})? > 0 {
@@ -163,36 +178,19 @@ impl Generator {
         bail!("nothing comes through {}", target.address)
     }
 
-    fn register_source(&mut self, beacon: SocketAddrV4, source: usize) -> anyhow::Result<()> {
-        let socket = self.sources[source].as_std()?;
-        socket.set_read_timeout(Some(DISCOVER_PATIENCE))?;
-        let (mut question, mut answer) = ([0; 64], [0; 64]);
-        let len = encode_discover(&mut question, sender(source));
-        for _ in 0..DISCOVER_TRIES {
-            // Refused as long as nobody listens.
-            let _ = socket.send_to(&question[..len], beacon);
-            let Ok(len) = socket.recv(&mut answer) else { continue };
-            if matches!(Message::decode(&answer[..len]), Ok(Message::DiscoverReply(_))) {
-                socket.set_read_timeout(None)?;
-                return Ok(());
-            }
-        }
-        bail!("no answer from a beacon at {beacon}")
-    }
-
     fn discover(&mut self, beacon: SocketAddrV4, sessions: &[u32], answered: &mut [bool]) -> io::Result<()> {
         let mut at = 0;
         for session in sessions {
             let len = encode_discover(&mut self.memory[at..], node(*session));
-            let source = Some(*self.sink(*session).ip());
+            let source = Some(*self.endpoint(*session).ip());
             self.outbox.push_one(beacon, source, at..at + len);
             at += len;
         }
-        self.outbox.flush(&self.sink, &self.memory);
+        self.outbox.flush(&self.nodes, &self.memory);
         let mut left = sessions.len();
         let mut last = self.now();
         while left > 0 && self.now() < last + DISCOVER_PATIENCE {
-            let count = self.single.receive(&self.sink, false)?;
+            let count = self.single.receive(&self.nodes, false)?;
             for index in 0..count {
                 let bytes = self.single.message(index).bytes;
                 let Ok(Message::DiscoverReply(std::net::SocketAddr::V4(address))) =
@@ -200,7 +198,7 @@ impl Generator {
                 else {
                     continue;
                 };
-                let session = u32::from(*address.ip()).wrapping_sub(u32::from(self.first_sink)) as usize;
+                let session = u32::from(*address.ip()).wrapping_sub(u32::from(self.first)) as usize;
                 if let Some(answered @ false) = answered.get_mut(session) {
                     *answered = true;
                     left -= 1;
@@ -213,37 +211,47 @@ impl Generator {
         Ok(())
     }
 
-    /// Sends one datagram to each of some sessions, and checks that it arrives unharmed at that session's address and
-    /// nowhere else.
+    /// Sends some bursts as they will be measured, and checks that each datagram arrives unharmed at its session's address
+    /// and nowhere else.
     ///
     /// # Errors
     /// What did not arrive, or arrived elsewhere.
-    pub fn check(&mut self, target: &Target, sessions: u32) -> anyhow::Result<()> {
+    pub fn check(&mut self, target: &Target, load: &Load) -> anyhow::Result<()> {
+        self.nodes.set_packet_info(true)?;
+        let result = (0..CHECKED_BURSTS).try_for_each(|number| self.check_burst(target, load, number));
+        self.nodes.set_packet_info(false)?;
+        result
+    }
+
+    fn check_burst(&mut self, target: &Target, load: &Load, number: u32) -> anyhow::Result<()> {
         self.prepare(false)?;
-        self.sink.set_packet_info(true)?;
-        for step in 0..BURST.min(sessions as usize) as u32 {
-            let session = (u64::from(sessions) * u64::from(step) / BURST as u64) as u32;
-            let source = session as usize % SOURCES;
-            let range = self.encode(target, source, session, 0, 64, 0);
-            let to = self.address(target, session);
-            self.outbox.push_one(to, None, range);
-            self.outbox.flush(&self.sources[source], &self.memory);
-            let sent = self.now();
-            let arrived = loop {
-                if self.now() > sent + Duration::from_secs(2) {
-                    bail!("a datagram for session {session} did not arrive");
-                }
-                if self.single.receive(&self.sink, false)? > 0 {
-                    break self.single.message(0);
-                }
-            };
-            let arrived_at = arrived.to.context("the kernel did not tell where a datagram arrived")?;
-            let found = read_stamp(&target.framing, self.slice, 64, &self.single.memory()[arrived.bytes]);
-            if found.map(|stamp| stamp.session) != Some(session) || arrived_at != *self.sink(session).ip() {
-                bail!("a datagram for session {session} arrived at {arrived_at}, as {found:?}");
+        // Later datagrams may be lost to a relay that has only just begun; these few must not.
+        let mut pairs = Pairs::new(load, u64::from(number));
+        self.memory.fill(FILLER);
+        let mut awaited = self.send_burst(target, load, &mut pairs, BURST, 0).sessions;
+        let sent = self.now();
+        while !awaited.is_empty() {
+            ensure!(self.now() < sent + CHECK_PATIENCE, "{} of {BURST} datagrams did not arrive", awaited.len());
+            for index in 0..self.single.receive(&self.nodes, false)? {
+                let message = self.single.message(index);
+                let datagram = &self.single.memory()[message.bytes];
+                // Anything else: an answer to a discover that was asked twice.
+                let Some(stamp) = read_stamp(&target.framing, self.slice, load.payload_bytes, datagram) else {
+                    continue;
+                };
+                let filler = &datagram[datagram.len() - (load.payload_bytes - STAMP_BYTES)..];
+                ensure!(
+                    filler.iter().all(|byte| *byte == FILLER),
+                    "a datagram for session {} is damaged",
+                    stamp.session
+                );
+                let place = message.to.context("the kernel did not tell where a datagram arrived")?;
+                let expected = *self.endpoint(stamp.session).ip();
+                ensure!(place == expected, "a datagram for {expected} arrived at {place}");
+                let position = awaited.iter().position(|session| *session == stamp.session);
+                awaited.swap_remove(position.with_context(|| format!("{expected} got a datagram twice"))?);
             }
         }
-        self.sink.set_packet_info(false)?;
         Ok(())
     }
 
@@ -253,27 +261,27 @@ impl Generator {
     /// What the kernel says to a receive.
     pub fn saturate(&mut self, target: &Target, load: &Load, round: u64, length: Duration) -> io::Result<Tally> {
         self.prepare(load.sink_merges)?;
-        let mut destinations = Destinations::new(load, round);
+        let mut pairs = Pairs::new(load, round);
         let mut tally = Tally::default();
-        let (mut source, mut lost) = (0, 0);
+        let mut lost = 0;
         let start = self.now();
         let mut last_arrival = start;
         loop {
             let now = self.now();
             let sending = now < start + length;
-            while sending && tally.sent - tally.delivered - lost + BURST as u64 <= WINDOW {
-                let refused = self.send_burst(target, load, &mut destinations, source, BURST, 0, load.arrivals);
+            while sending && tally.sent.saturating_sub(tally.delivered + lost) + BURST as u64 <= WINDOW {
+                lost += self.send_burst(target, load, &mut pairs, BURST, 0).refused;
                 tally.sent += BURST as u64;
-                lost += refused;
-                source = (source + 1) % SOURCES;
             }
             let arrived = self.drain(target, load.payload_bytes, |_| {})?;
             tally.delivered += arrived;
+            // What was given up may come after all, from a relay that was not scheduled.
+            lost = lost.min(tally.sent.saturating_sub(tally.delivered));
             let now = self.now();
             if arrived > 0 {
                 last_arrival = now;
             } else if now > last_arrival + PATIENCE {
-                lost = tally.sent - tally.delivered;
+                lost = tally.sent.saturating_sub(tally.delivered);
                 last_arrival = now;
             }
             if !sending && tally.delivered + lost >= tally.sent {
@@ -300,7 +308,7 @@ impl Generator {
         latencies: &mut Histogram<u64>,
     ) -> io::Result<Tally> {
         self.prepare(load.sink_merges)?;
-        let mut destinations = Destinations::new(load, round);
+        let mut pairs = Pairs::new(load, round);
         let mut tally = Tally::default();
         let bursts = (length.as_nanos() as u64 * rate_pps / 1_000_000_000 / u64::from(burst)).max(1);
         let due = |number: u64| number * u64::from(burst) * 1_000_000_000 / rate_pps;
@@ -309,9 +317,7 @@ impl Generator {
         while tally.delivered + lost < tally.sent || next < bursts {
             while next < bursts && self.now().as_nanos() as u64 >= start + due(next) {
                 let stamp = start + due(next);
-                let source = next as usize % SOURCES;
-                lost +=
-                    self.send_burst(target, load, &mut destinations, source, burst as usize, stamp, Arrivals::Singly);
+                lost += self.send_burst(target, load, &mut pairs, burst as usize, stamp).refused;
                 tally.sent += u64::from(burst);
                 next += 1;
             }
@@ -336,70 +342,60 @@ impl Generator {
     fn prepare(&mut self, merging: bool) -> io::Result<()> {
         self.slice = self.slice.wrapping_add(1);
         if merging != self.merging {
-            self.sink.set_merging(merging)?;
+            self.nodes.set_merging(merging)?;
             self.merging = merging;
         }
         Ok(())
     }
 
-    /// Returns how many datagrams the kernel refused.
-    #[expect(clippy::too_many_arguments, reason = "private; the two modes differ in just these")]
-    fn send_burst(
-        &mut self,
-        target: &Target,
-        load: &Load,
-        destinations: &mut Destinations,
-        source: usize,
-        count: usize,
-        due_ns: u64,
-        arrivals: Arrivals,
-    ) -> u64 {
-        let lane = match target.framing {
-            Framing::Channel(_) => Some(Lane { lane: source as u32, of: SOURCES as u32 }),
+    /// Sends `count` datagrams, all due at `due_ns`, as the load has them arrive.
+    fn send_burst(&mut self, target: &Target, load: &Load, pairs: &mut Pairs, count: usize, due_ns: u64) -> Sent {
+        let client = match target.framing {
+            Framing::Channel { clients, .. } => Some((pairs.sender() as usize % clients, clients)),
             Framing::Beacon | Framing::Unparsed | Framing::Direct => None,
         };
-        let mut end = 0;
-        let mut first = 0..0;
-        for index in 0..count {
-            let session = destinations.next(lane);
-            let range = self.encode(target, source, session, due_ns, load.payload_bytes, end);
-            end = range.end;
-            // Without a relay there is no common destination for a burst.
-            if arrivals == Arrivals::Singly || matches!(target.framing, Framing::Direct) {
-                self.outbox.push_one(self.address(target, session), None, range);
-            } else if index == 0 {
-                first = range;
+        let lane = client.map(|(client, clients)| Lane { lane: client as u32, of: clients as u32 });
+        // Without a relay there is no common destination for a burst.
+        let singly = load.arrivals == Arrivals::Singly || matches!(target.framing, Framing::Direct);
+        let mut sessions = Vec::with_capacity(count);
+        let (mut sender, mut end, mut segment) = (pairs.sender(), 0, 0);
+        for _ in 0..count {
+            let session = pairs.destination(lane);
+            let range =
+                self.encode(target, Datagram { sender, session, due_ns, payload_bytes: load.payload_bytes }, end);
+            (end, segment) = (range.end, range.len());
+            sessions.push(session);
+            if singly {
+                let to = if let Framing::Direct = target.framing { self.endpoint(session) } else { target.address };
+                self.outbox.push_one(to, self.source(client, sender), range);
+                sender = pairs.sender();
             }
         }
-        if self.outbox.len() == 0 {
-            self.outbox.push(target.address, None, Some(first.len() as u16), std::iter::once(0..end));
-            return self.outbox.flush(&self.sources[source], &self.memory) as u64 * count as u64;
+        if !singly {
+            let source = self.source(client, sender);
+            self.outbox.push(target.address, source, Some(segment as u16), std::iter::once(0..end));
         }
-        self.outbox.flush(&self.sources[source], &self.memory) as u64
+        let socket = client.map_or(&self.nodes, |(client, _)| &self.clients[client]);
+        let refused = self.outbox.flush(socket, &self.memory) * if singly { 1 } else { count };
+        Sent { sessions, refused: refused as u64 }
     }
 
-    fn address(&self, target: &Target, session: u32) -> SocketAddrV4 {
-        if let Framing::Direct = target.framing { self.sink(session) } else { target.address }
+    /// Nodes send from their own address, clients from that of their socket.
+    fn source(&self, client: Option<(usize, usize)>, sender: u32) -> Option<Ipv4Addr> {
+        client.is_none().then(|| *self.endpoint(sender).ip())
     }
 
     /// Writes one datagram at `at` and returns where it lies.
-    fn encode(
-        &mut self,
-        target: &Target,
-        source: usize,
-        session: u32,
-        due_ns: u64,
-        payload_bytes: usize,
-        at: usize,
-    ) -> Range<usize> {
+    fn encode(&mut self, target: &Target, datagram: Datagram, at: usize) -> Range<usize> {
+        let Datagram { sender, session, due_ns, payload_bytes } = datagram;
         let mut writer = At { bytes: &mut self.memory, at };
         match &target.framing {
             Framing::Beacon | Framing::Unparsed => {
                 writer.put(&[kind::RELAY]);
-                writer.put(&sender(source).0.to_be_bytes());
+                writer.put(&node(sender).0.to_be_bytes());
                 writer.put(&node(session).0.to_be_bytes());
             }
-            Framing::Channel(channels) => {
+            Framing::Channel { channels, .. } => {
                 writer.put(&turn::channel_header(channels[session as usize], payload_bytes as u16));
             }
             Framing::Direct => {}
@@ -415,7 +411,7 @@ impl Generator {
     fn drain(&mut self, target: &Target, payload_bytes: usize, mut seen: impl FnMut(Stamp)) -> io::Result<u64> {
         let inbox = if self.merging { &mut self.merged } else { &mut self.single };
         let mut arrived = 0;
-        for index in 0..inbox.receive(&self.sink, false)? {
+        for index in 0..inbox.receive(&self.nodes, false)? {
             for bytes in inbox.message(index).datagrams() {
                 if let Some(stamp) = read_stamp(&target.framing, self.slice, payload_bytes, &inbox.memory()[bytes]) {
                     seen(stamp);
@@ -436,6 +432,24 @@ fn elapsed_ns(began: Instant) -> u64 {
     began.elapsed().as_nanos() as u64
 }
 
+/// One datagram to be written.
+#[derive(Clone, Copy, Debug)]
+struct Datagram {
+    sender: u32,
+    session: u32,
+    due_ns: u64,
+    payload_bytes: usize,
+}
+
+/// What became of a burst.
+#[derive(Clone, Debug)]
+struct Sent {
+    /// Where its datagrams go.
+    sessions: Vec<u32>,
+    /// How many the kernel refused.
+    refused: u64,
+}
+
 /// What a payload tells of itself.
 #[derive(Clone, Copy, Debug)]
 struct Stamp {
@@ -449,7 +463,7 @@ fn read_stamp(framing: &Framing, slice: u32, payload_bytes: usize, datagram: &[u
         Framing::Beacon if datagram.first() == Some(&kind::DELIVER) => datagram.get(DELIVER_HEADER_LEN..)?,
         Framing::Beacon => return None,
         Framing::Unparsed => datagram.get(DELIVER_HEADER_LEN..)?,
-        Framing::Channel(_) | Framing::Direct => datagram,
+        Framing::Channel { .. } | Framing::Direct => datagram,
     };
     let (stamp, _) = payload.split_first_chunk::<STAMP_BYTES>()?;
     let due_ns = u64::from_be_bytes(*stamp[4..].first_chunk()?);
@@ -473,10 +487,6 @@ fn encode_discover(bytes: &mut [u8], node: NodeId) -> usize {
     let mut writer = Writer::new(bytes);
     beacon::Message::Discover { node, extended: false }.encode(&mut writer);
     writer.len()
-}
-
-const fn sender(source: usize) -> NodeId {
-    NodeId(source as u32 + 1)
 }
 
 const fn node(session: u32) -> NodeId {

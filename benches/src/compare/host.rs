@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::Context as _;
 use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 use crate::process::softirq_time_is_apart;
@@ -30,12 +31,25 @@ pub struct Priority(Option<String>);
 const AUTOGROUP: &str = "/proc/self/autogroup";
 
 impl Priority {
-    /// Takes it, where the kernel groups by session and allows it.
-    #[must_use]
-    pub fn take() -> Self {
+    /// Takes it, where the kernel groups by session and allows it. An interrupt from the terminal gives it back, too, and
+    /// ends the program.
+    ///
+    /// # Errors
+    /// When signals cannot be waited for.
+    pub fn take() -> anyhow::Result<Self> {
         let before = fs::read_to_string(AUTOGROUP).ok();
         let before = before.and_then(|text| Some(text.rsplit_once(' ')?.1.trim().to_owned()));
-        Self(before.filter(|_| fs::write(AUTOGROUP, "-20").is_ok()))
+        let before = before.filter(|_| fs::write(AUTOGROUP, "-20").is_ok());
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        signals.thread_block().context("cannot block signals")?;
+        let restore = Self(before.clone());
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            if let Ok(signal) = signals.wait() {
+                drop(restore);
+                std::process::exit(128 + signal as i32);
+            }
+        })?;
+        Ok(Self(before))
     }
 }
 

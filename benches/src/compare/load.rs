@@ -39,10 +39,11 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Arrivals {
-    /// Each sender hands over [`BURST`] at once (UDP GSO), and a relay that asks for it (UDP GRO) gets them as one: what
-    /// senders with batching do, and network cards that merge.
+    /// A sender hands over [`BURST`] at once (UDP GSO), and a relay that asks for it (UDP GRO) gets them as one: what
+    /// senders with batching do, and network cards that merge. For the others the kernel cuts the burst up, at the
+    /// generator's expense.
     Bursts,
-    /// One by one.
+    /// One by one, each from a sender of its own.
     Singly,
 }
 
@@ -118,13 +119,20 @@ impl fmt::Display for Pattern {
     }
 }
 
+impl fmt::Display for Arrivals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bursts => write!(f, "in bursts of {BURST}"),
+            Self::Singly => f.write_str("arriving singly"),
+        }
+    }
+}
+
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, payload_bytes, sessions, pattern, arrivals, sink_merges } = self;
         write!(f, "{place}, {payload_bytes} bytes, {sessions} sessions, {pattern}")?;
-        if *arrivals == Arrivals::Singly {
-            f.write_str(", arriving singly")?;
-        }
+        write!(f, ", {arrivals}")?;
         if *sink_merges { f.write_str(", receiver with GRO") } else { Ok(()) }
     }
 }

@@ -3,14 +3,13 @@
 //! ```text
 //! cli ─► measure ─► contender ─► process (CPU time), place (namespaces), coturn ─► turn
 //!           │           └─► rival/*: the relays to beat, processes of this same program
-//!           ├─► generator ─► destinations, udp
+//!           ├─► generator ─► pairs, udp
 //!           └─► report ─► table, plot, goals
 //! ```
 
 mod cli;
 mod contender;
 mod coturn;
-mod destinations;
 #[cfg(test)]
 mod example_report;
 mod generator;
@@ -18,6 +17,7 @@ mod goals;
 mod host;
 mod load;
 mod measure;
+mod pairs;
 mod place;
 mod plot;
 mod process;
@@ -69,7 +69,7 @@ fn compare(options: &Options) -> anyhow::Result<()> {
         format!("{} is missing; build it first: cargo build --release -p relay", pilot_relay.display())
     })?;
     host::pin(options.generator_cpu)?;
-    let _priority = host::Priority::take();
+    let _priority = host::Priority::take()?;
     let setting = Setting { compare, pilot_relay, relay_cpu: options.relay_cpu, generator_cpu: options.generator_cpu };
     let report = Report { host: host::describe(), ..Report::default() };
     let mut comparison = Comparison { options, setting, report, next_port: measure::FIRST_PORT };

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::ValueEnum as _;
 use hdrhistogram::Histogram;
 
@@ -16,10 +16,11 @@ use crate::contender::{Contender, Setting, Spec};
 use crate::generator::{Generator, Tally};
 use crate::load::{Load, Place, Traffic};
 use crate::place::Site;
-use crate::report::{Paced, PacedSlice, Report, Saturated, Slice, Spread};
+use crate::report::{Paced, PacedSlice, Report, Resident, Saturated, Slice, Spread};
 
 /// Ports of relays, counters pages 1000 above; outside the range from which the kernel picks.
 pub const FIRST_PORT: u16 = 20_000;
+const CHECKED_PAYLOAD_BYTES: usize = 100;
 const SCALE_PAYLOAD_BYTES: usize = 256;
 const LATENCY_PAYLOAD_BYTES: usize = 256;
 /// Datagrams due together in the latency part.
@@ -28,6 +29,7 @@ const PACED_BURST: u32 = 4;
 const PACED_SLICES: u64 = 2;
 /// Slices that find half of what the naive relay reaches.
 const CALIBRATION_ROUNDS: u64 = 3;
+const PAGE_PATIENCE: Duration = Duration::from_secs(2);
 /// Latencies beyond ten seconds count as ten seconds.
 const LATENCY_NS_MAX: u64 = 10_000_000_000;
 
@@ -44,11 +46,12 @@ pub struct Comparison<'a> {
 }
 
 impl Comparison<'_> {
-    /// Measures everything.
+    /// Measures everything. A contender that does not start is left out with a remark, and so is a part that fails.
     ///
     /// # Errors
-    /// What could not be set up. A contender that does not start is left out with a remark.
+    /// Names in `--only` that nobody has.
     pub fn run(&mut self) -> anyhow::Result<()> {
+        self.check_names()?;
         let places = self.options.places.clone();
         let places = places.unwrap_or(if self.options.full {
             vec![Place::Loopback, Place::Veth]
@@ -60,17 +63,38 @@ impl Comparison<'_> {
         for place in places {
             if self.does(Part::Cost) {
                 for sessions in &counts {
-                    self.cost(place, *sessions)?;
+                    let done = self.cost(place, *sessions);
+                    self.settle("cost", done);
                 }
             }
             if self.does(Part::Scale) && place == Place::Loopback {
-                self.scale(place)?;
+                let done = self.scale(place);
+                self.settle("scale", done);
             }
             if self.does(Part::Latency) {
-                self.latency(place, counts[0])?;
+                let done = self.latency(place, counts[0]);
+                self.settle("latency", done);
             }
         }
         Ok(())
+    }
+
+    fn check_names(&self) -> anyhow::Result<()> {
+        let specs = [Spec::saturated(), Spec::paced(), self.options.relay.clone()].concat();
+        let unknown = self.options.only.iter().flatten().find(|name| specs.iter().all(|spec| spec.name != **name));
+        let mut names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        names.dedup();
+        match unknown {
+            Some(name) => bail!("--only {name}: nobody has that name; there are {}", names.join(", ")),
+            None => Ok(()),
+        }
+    }
+
+    /// What was measured before a part failed is worth reporting all the same.
+    fn settle(&mut self, part: &str, done: anyhow::Result<()>) {
+        if let Err(error) = done {
+            self.remark(format!("{part} is left out: {error:#}"));
+        }
     }
 
     fn does(&self, part: Part) -> bool {
@@ -88,9 +112,9 @@ impl Comparison<'_> {
         let mut generator = Generator::new(site.source_ip(), site.sink_ip(0))?;
         let specs: Vec<Spec> = Spec::saturated().into_iter().chain(self.options.relay.clone()).collect();
         let sized: Vec<(Spec, u32)> = specs.into_iter().map(|spec| (spec, sessions)).collect();
-        let contenders = self.start(&site, &sized, &mut generator);
+        let mut contenders = self.start(&site, &sized, &mut generator);
         let title = format!("{place}, {sessions} sessions");
-        let measured = self.saturate(&contenders, &loads, &mut generator, &title)?;
+        let measured = self.saturate(&mut contenders, &loads, &mut generator, &title)?;
         self.report.saturated.extend(measured);
         self.remark_on_steering(&contenders);
         Ok(())
@@ -100,14 +124,16 @@ impl Comparison<'_> {
         let site = Site::open(place)?;
         let mut generator = Generator::new(site.source_ip(), site.sink_ip(0))?;
         let sized: Vec<(Spec, u32)> = self.options.scale.iter().map(|sessions| (Spec::pilot(), *sessions)).collect();
-        let contenders = self.start(&site, &sized, &mut generator);
+        let mut contenders = self.start(&site, &sized, &mut generator);
         let loads = [Traffic::Random, Traffic::Singly].map(|traffic| traffic.load(place, SCALE_PAYLOAD_BYTES, 0));
-        let measured = self.saturate(&contenders, &loads, &mut generator, "cost over the number of sessions")?;
+        let measured = self.saturate(&mut contenders, &loads, &mut generator, "cost over the number of sessions")?;
         self.report.scaled.extend(measured);
+        let resident = |one: &Contender| Resident { sessions: one.sessions, bytes: one.resident_bytes() };
+        self.report.resident.extend(contenders.iter().map(resident));
         Ok(())
     }
 
-    /// Starts those asked for; who fails is named in the remarks and left out.
+    /// Starts those asked for, each of them once checked; who fails is named in the remarks and left out.
     fn start(&mut self, site: &Site, sized: &[(Spec, u32)], generator: &mut Generator) -> Vec<Contender> {
         let mut contenders = Vec::new();
         for (spec, sessions) in sized {
@@ -119,9 +145,8 @@ impl Comparison<'_> {
             let started = spec.start(&self.setting, site, self.next_port, *sessions, generator).and_then(|contender| {
                 // The floor sends everything to one place.
                 if spec.name != "floor" {
-                    generator
-                        .check(&contender.target, *sessions)
-                        .with_context(|| format!("{} misdelivers", spec.name))?;
+                    let load = Traffic::Random.load(Place::Loopback, CHECKED_PAYLOAD_BYTES, *sessions);
+                    generator.check(&contender.target, &load).with_context(|| format!("{} misdelivers", spec.name))?;
                 }
                 Ok(contender)
             });
@@ -140,7 +165,7 @@ impl Comparison<'_> {
 
     fn saturate(
         &self,
-        contenders: &[Contender],
+        contenders: &mut [Contender],
         loads: &[Load],
         generator: &mut Generator,
         title: &str,
@@ -148,7 +173,7 @@ impl Comparison<'_> {
         let length = Duration::from_millis(self.options.slice_ms);
         let mut measured = Vec::new();
         for load in loads {
-            for contender in contenders {
+            for contender in &*contenders {
                 let load = Load { sessions: contender.sessions, ..*load };
                 measured.push(Saturated { contender: contender.spec.name.clone(), load, rounds: Vec::new() });
             }
@@ -159,10 +184,11 @@ impl Comparison<'_> {
             for (number, load) in loads.iter().enumerate() {
                 for turn in 0..count {
                     let index = (turn + round as usize) % count;
-                    let contender = &contenders[index];
+                    let contender = &mut contenders[index];
                     let load = Load { sessions: contender.sessions, ..*load };
                     let before = contender.cpu_ns();
                     let tally = generator.saturate(&contender.target, &load, round, length)?;
+                    contender.check()?;
                     let slice = slice(tally, contender.cpu_ns() - before);
                     measured[number * count + index].rounds.push(slice);
                 }
@@ -177,7 +203,7 @@ impl Comparison<'_> {
         let mut generator = Generator::new(site.source_ip(), site.sink_ip(0))?;
         let specs = Spec::paced().into_iter().chain(self.options.relay.clone());
         let sized: Vec<(Spec, u32)> = specs.map(|spec| (spec, sessions)).collect();
-        let contenders = self.start(&site, &sized, &mut generator);
+        let mut contenders = self.start(&site, &sized, &mut generator);
         let slice_length = Duration::from_millis(self.options.slice_ms);
         let rate_pps = match self.options.rate {
             Some(rate) => rate,
@@ -197,12 +223,13 @@ impl Comparison<'_> {
             say(&format!("{place}, latency at {rate_pps}/s: round {} of {rounds}", round + 1));
             for turn in 0..count {
                 let index = (turn + round as usize) % count;
-                let contender = &contenders[index];
+                let contender = &mut contenders[index];
                 let mut latencies = Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3)?;
                 let before = contender.cpu_ns();
                 let length = slice_length * PACED_SLICES as u32;
                 let target = &contender.target;
                 let tally = generator.pace(target, &load, round, length, rate_pps, PACED_BURST, &mut latencies)?;
+                contender.check()?;
                 self.report.paced[first + index].rounds.push(PacedSlice {
                     slice: slice(tally, contender.cpu_ns() - before),
                     p50_ns: latencies.value_at_quantile(0.5),
@@ -256,6 +283,7 @@ fn half_of_naive(
 /// What each shard received, and how much of it belongs to another shard.
 fn steering(page: SocketAddrV4) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(page)?;
+    stream.set_read_timeout(Some(PAGE_PATIENCE))?;
     stream.write_all(b"GET /counters HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

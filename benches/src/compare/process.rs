@@ -12,7 +12,8 @@ use crate::place::Site;
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// Kernel threads that work in its name: softirq threads of its CPUs, threaded NAPI of its device.
+    /// Kernel threads that work in its name: the softirq thread of its first CPU (a second is the generator's, too), and
+    /// the threaded NAPI of its device.
     kernel_threads: Vec<u32>,
 }
 
@@ -33,7 +34,7 @@ impl Process {
             .stderr(if std::env::var_os("COMPARE_VERBOSE").is_some() { Stdio::inherit() } else { Stdio::null() })
             .spawn()
             .with_context(|| format!("cannot start {program_text}"))?;
-        let mut kernel_threads = softirq_threads(cpus);
+        let mut kernel_threads: Vec<u32> = cpus.first().and_then(|cpu| softirq_thread(*cpu)).into_iter().collect();
         for thread in site.charged_threads() {
             let pinned = Command::new("taskset").args(["-pc", &list, &thread.to_string()]).output()?;
             anyhow::ensure!(pinned.status.success(), "kernel thread {thread} cannot be pinned to CPU {list}");
@@ -52,6 +53,14 @@ impl Process {
         let own: u64 = tasks.filter_map(|task| run_time_ns(&task.path())).sum();
         let kernel = self.kernel_threads.iter().filter_map(|pid| run_time_ns(Path::new(&format!("/proc/{pid}"))));
         own + kernel.sum::<u64>()
+    }
+
+    /// Resident memory; 0 once it has ended.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
+        kib.map_or(0, |kib: u64| kib << 10)
     }
 
     /// Fails if it has ended.
@@ -78,15 +87,13 @@ fn run_time_ns(task: &Path) -> Option<u64> {
     fs::read_to_string(task.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
 }
 
-fn softirq_threads(cpus: &[usize]) -> Vec<u32> {
-    let names: Vec<String> = cpus.iter().map(|cpu| format!("ksoftirqd/{cpu}")).collect();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let named = processes.filter_map(|process| {
+fn softirq_thread(cpu: usize) -> Option<u32> {
+    let name = format!("ksoftirqd/{cpu}");
+    let mut processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.find_map(|process| {
         let comm = fs::read_to_string(process.path().join("comm")).ok()?;
-        let pid = process.file_name().to_str()?.parse().ok()?;
-        names.iter().any(|name| name == comm.trim()).then_some(pid)
-    });
-    named.collect()
+        (comm.trim() == name).then(|| process.file_name().to_str()?.parse().ok())?
+    })
 }
 
 /// Whether this kernel keeps softirq time out of the threads' run time, so that [`Process::cpu_ns`] would be too low;

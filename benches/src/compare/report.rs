@@ -19,6 +19,8 @@ pub struct Report {
     /// Our relay alone, at several numbers of sessions, as fast as it goes; apart from [`Self::saturated`], for these
     /// rounds are compared with each other.
     pub scaled: Vec<Saturated>,
+    /// Resident memory of our relay, all sessions held and traffic seen.
+    pub resident: Vec<Resident>,
     /// At one and the same rate.
     pub paced: Vec<Paced>,
     /// What could not be measured, and why.
@@ -32,6 +34,8 @@ pub struct Description {
     pub name: String,
     /// What it does, in a line.
     pub what: String,
+    /// Given on the command line; the others are always there.
+    pub is_given: bool,
 }
 
 /// One contender under one load, as fast as it goes.
@@ -45,6 +49,15 @@ pub struct Saturated {
     pub rounds: Vec<Slice>,
 }
 
+/// Memory of our relay alone: no directory.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Resident {
+    /// Sessions it holds.
+    pub sessions: u32,
+    /// `VmRSS`.
+    pub bytes: u64,
+}
+
 /// What one slice of time gave, from an idle relay to an idle relay.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Slice {
@@ -52,7 +65,8 @@ pub struct Slice {
     pub seconds: f64,
     /// Datagrams handed to the relay.
     pub sent: u64,
-    /// Of these, arrived intact at their destination.
+    /// Of these, arrived at one of the destinations, of the right size and with the stamp of this slice. That they arrive
+    /// where they should, unharmed, is checked once before the rounds.
     pub delivered: u64,
     /// CPU time of the relay: all its threads, and the softirq work done in its name.
     pub cpu_ns: u64,

@@ -146,10 +146,21 @@ fn goals(report: &Report) -> Table {
             Bound::AtMost(bound) => format!("≤ {bound}"),
             Bound::AtLeast(bound) => format!("≥ {bound}"),
         };
-        let verdict = if goal.is_met() { "met" } else { "missed" };
-        vec![goal.what.clone(), bound, text(Some(goal.figure), units::ratio), verdict.to_owned()]
+        let verdict = match goal.is_met() {
+            Some(true) => "met",
+            Some(false) => "missed",
+            None => "not judged",
+        };
+        vec![goal.what.clone(), bound, text(goal.figure, units::ratio), verdict.to_owned()]
     });
-    Table::new("Goals: ratios of same rounds", ["goal", "bound", "measured", "verdict"], rows.collect())
+    let rows = if report.saturated.is_empty() && report.scaled.is_empty() { Vec::new() } else { rows.collect() };
+    let mut table = Table::new("Goals", ["goal", "bound", "measured", "verdict"], rows);
+    table.notes.push(
+        "Ratios: medians of same rounds. Judged from five rounds on, where at most 0.1 % was lost. In bursts a relay that \
+         groups has the less to group the more destinations there are."
+            .to_owned(),
+    );
+    table
 }
 
 /// All at one rate: what waiting costs.
@@ -236,7 +247,7 @@ fn loss(rounds: &[Slice]) -> Option<f64> {
 
 fn text(spread: Option<Spread>, words: impl Fn(f64) -> String) -> String {
     spread.map_or(NONE.to_owned(), |Spread { min, median, max }| {
-        format!("{} ({}–{})", words(median), words(min), words(max))
+        if min == max { words(median) } else { format!("{} ({}–{})", words(median), words(min), words(max)) }
     })
 }
 

@@ -2,7 +2,7 @@
 //! merging (GRO) and chosen source addresses. What the datagrams mean is not known here.
 //!
 //! The only file of `benches` with unsafe code: system calls that no crate offers in this form.
-#![allow(unsafe_code)]
+#![expect(unsafe_code, reason = "see above")]
 
 use std::ffi::c_int;
 use std::io;
@@ -252,12 +252,6 @@ impl Outbox {
             iovecs: Vec::with_capacity(parts),
             headers: Vec::with_capacity(sends),
         }
-    }
-
-    /// Sends waiting.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.queued.len()
     }
 
     /// Queues one datagram: a range of the memory given to [`Self::flush`].

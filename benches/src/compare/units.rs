@@ -1,6 +1,6 @@
 //! Figures in words, the same in tables and plots.
 
-use crate::load::{Arrivals, Load, Pattern};
+use crate::load::{Load, Pattern};
 
 /// What stands for a figure that could not be measured.
 pub const NONE: &str = "–";
@@ -63,7 +63,7 @@ pub fn load_words(load: &Load) -> Vec<String> {
         Pattern::Active(active) => format!("{active} active peers"),
     };
     let mut words = vec![pattern, format!("{payload_bytes} B"), format!("{} sessions", count(f64::from(*sessions)))];
-    words.extend((*arrivals == Arrivals::Singly).then(|| "arriving singly".to_owned()));
+    words.push(arrivals.to_string());
     words.extend(sink_merges.then(|| "GRO receiver".to_owned()));
     words
 }

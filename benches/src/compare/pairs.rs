@@ -1,12 +1,12 @@
-//! The order of destinations: chance that repeats, shaped by the load's pattern.
+//! Who sends to whom: chance that repeats, destinations shaped by the load's pattern.
 
 use benches::Random;
 
 use crate::load::{Load, Pattern};
 
-/// Who gets the next datagram.
+/// Draws senders and destinations.
 #[derive(Clone, Debug)]
-pub struct Destinations {
+pub struct Pairs {
     random: Random,
     sessions: u32,
     pattern: Pattern,
@@ -14,16 +14,21 @@ pub struct Destinations {
     left: u32,
 }
 
-impl Destinations {
+impl Pairs {
     /// For `load`, the same order for every contender of round `round`.
     #[must_use]
     pub const fn new(load: &Load, round: u64) -> Self {
         Self { random: Random::new(round), sessions: load.sessions, pattern: load.pattern, current: 0, left: 0 }
     }
 
-    /// The next session. With `sharing` only sessions whose number leaves `lane` when divided by the number of lanes:
+    /// The session that sends next: any.
+    pub const fn sender(&mut self) -> u32 {
+        self.random.below(self.sessions)
+    }
+
+    /// The session that gets the next datagram. With `sharing` only sessions whose number leaves `lane` when divided by the number of lanes:
     /// a TURN channel belongs to one client socket.
-    pub const fn next(&mut self, sharing: Option<Lane>) -> u32 {
+    pub const fn destination(&mut self, sharing: Option<Lane>) -> u32 {
         match self.pattern {
             Pattern::Random => self.draw(self.sessions, sharing),
             Pattern::Runs(run) => {
@@ -79,8 +84,8 @@ mod tests {
             arrivals: Arrivals::Bursts,
             sink_merges: false,
         };
-        let mut destinations = Destinations::new(&load, 7);
-        (0..16_000).map(|_| destinations.next(sharing)).collect()
+        let mut pairs = Pairs::new(&load, 7);
+        (0..16_000).map(|_| pairs.destination(sharing)).collect()
     }
 
     #[test]

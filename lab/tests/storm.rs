@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use lab::{Appliance, ApplianceFlags, BEACON_PORT, DirectoryClient, Host, Peer, Stopwatch, World, evidence, full_run};
 
 /// A hundred thousand in five seconds. The bounded run registers fewer, and they come at the same rate.
@@ -24,8 +26,12 @@ const CALM: Duration = Duration::from_millis(500);
 const AWAITING_MAX: usize = 4096;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 const DELIVERED_WITHIN: Duration = Duration::from_secs(2);
-/// How much longer than planned a storm may take, on a host that is busy with other things, and still be one.
-const SLACK: u32 = 6;
+/// Descriptors besides those of the storm.
+const OTHER_DESCRIPTORS: u64 = 512;
+/// How much slower than planned it may be sent and still be the storm it claims to be, in percent of the planned time.
+const TIME_PERCENT_MAX: u32 = 120;
+/// Storms that are raised until one was fast enough, on a host that is busy with other things. None may do harm.
+const STORMS_MAX: usize = 3;
 /// Two storms at once would be another storm.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Connections over which nodes are registered beforehand.
@@ -39,43 +45,80 @@ const NODE_PORT: u16 = 4000;
 
 #[test]
 fn a_storm_of_new_sessions_costs_the_others_no_packet() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(world) = World::open() else { return };
-    let appliance = world.appliance_with(ApplianceFlags::default().flag("--admission", "open"));
-    let nodes: Vec<u32> = (FIRST_MADE_UP..).take(STORM).collect();
-    assert_unharmed(&world, &appliance, &nodes);
+    raise_storms(|| {
+        let world = World::open()?;
+        let appliance = world.appliance_with(ApplianceFlags::default().flag("--admission", "open"));
+        let nodes: Vec<u32> = (FIRST_MADE_UP..).take(STORM).collect();
+        Some(assert_unharmed(&world, &appliance, &nodes))
+    });
 }
 
 /// The same with every node known to the directory, as the rules want it.
 #[test]
 fn a_storm_of_registered_nodes_costs_the_others_no_packet() {
-    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(world) = World::open() else { return };
-    let appliance = world.appliance();
-    let watch = Stopwatch::start();
-    let nodes = register(&world.relay_host(), if full_run() { STORM as u32 } else { 10_000 });
-    evidence(format!("{} nodes registered in {:.1?}", nodes.len(), watch.elapsed()));
-    assert_unharmed(&world, &appliance, &nodes);
+    raise_storms(|| {
+        let world = World::open()?;
+        let appliance = world.appliance();
+        let watch = Stopwatch::start();
+        let nodes = register(&world.relay_host(), if full_run() { STORM as u32 } else { 10_000 });
+        evidence(format!("{} nodes registered in {:.1?}", nodes.len(), watch.elapsed()));
+        Some(assert_unharmed(&world, &appliance, &nodes))
+    });
 }
 
-fn assert_unharmed(world: &World, appliance: &Appliance, nodes: &[u32]) {
+/// How fast a storm came.
+struct Pace {
+    sent_within: Duration,
+    planned: Duration,
+}
+
+impl Pace {
+    fn is_a_storm(&self) -> bool {
+        self.sent_within * 100 <= self.planned * TIME_PERCENT_MAX
+    }
+}
+
+/// Raises storms, each in a world of its own, until one was as fast as it claims to be. Where none was, a full run has
+/// failed, and a bounded one says that it has shown less.
+fn raise_storms(storm: impl Fn() -> Option<Pace>) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    allow_open_files(AWAITING_MAX as u64 + OTHER_DESCRIPTORS);
+    let mut slow = Vec::new();
+    while slow.len() < STORMS_MAX {
+        let Some(pace) = storm() else { return };
+        if pace.is_a_storm() {
+            return;
+        }
+        slow.push(format!("{:.1?} instead of {:.1?}", pace.sent_within, pace.planned));
+    }
+    let finding = format!("this host was too busy to send a storm as fast as planned: {}", slow.join(", "));
+    assert!(!full_run(), "{finding}");
+    evidence(format!("NOT SHOWN AT FULL RATE: {finding}; nothing was lost at the rates it could send"));
+}
+
+/// Raises this process' limit of open files to `count`; a shell of Debian's has 1024.
+fn allow_open_files(count: u64) {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a process knows its limits");
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(count), hard.max(count)).expect("the laboratory runs as root");
+}
+
+fn assert_unharmed(world: &World, appliance: &Appliance, nodes: &[u32]) -> Pace {
     let (senders, receivers) = (world.host("senders"), world.host("receivers"));
     let join =
         |pair| (Peer::join(&senders, &format!("sender {pair}")), Peer::join(&receivers, &format!("receiver {pair}")));
     let pairs: Vec<(Peer, Peer)> = (0..PAIRS).map(join).collect();
     let is_over = AtomicBool::new(false);
-    let (answered, took, streams) = thread::scope(|scope| {
+    let (storm, streams) = thread::scope(|scope| {
         let streams: Vec<_> = pairs.iter().map(|pair| scope.spawn(|| stream(pair, &is_over))).collect();
         pause(CALM);
-        let watch = Stopwatch::start();
-        let answered = world.relay_host().namespace().enter(|| storm(nodes));
-        let took = watch.elapsed();
+        let storm = world.relay_host().namespace().enter(|| storm(nodes));
         pause(CALM);
         is_over.store(true, Ordering::Relaxed);
         let streams: Vec<_> =
             streams.into_iter().map(|stream| stream.join().expect("a stream does not panic")).collect();
-        (answered, took, streams)
+        (storm, streams)
     });
+    let Storm { answered, sent_within } = storm;
 
     let (sent, arrived) = streams.iter().fold((0, 0), |sum, one| (sum.0 + one.sent, sum.1 + one.arrived));
     let metrics = appliance.metrics();
@@ -84,18 +127,19 @@ fn assert_unharmed(world: &World, appliance: &Appliance, nodes: &[u32]) {
     let unread = metrics.sum("pilot_relay_kernel_drops_total");
     let unsent = metrics.sum("pilot_relay_sends_failed_total");
     evidence(format!(
-        "{answered} of {} nodes answered within {took:.2?}, {sessions} sessions; {arrived} of {sent} packets of {PAIRS} \
-         pairs arrived meanwhile; the relay dropped {dropped:?}, failed to send {unsent}, and left {unread} unread",
+        "{} nodes came within {sent_within:.2?}, {answered} were answered, {sessions} sessions; {arrived} of {sent} packets \
+         of {PAIRS} pairs arrived meanwhile; the relay dropped {dropped:?}, failed to send {unsent}, and left {unread} \
+         unread",
         nodes.len()
     ));
-    let planned = Duration::from_secs(1) * u32::try_from(nodes.len()).expect("a fleet") / STORM_PPS;
-    assert!(took <= planned * SLACK, "this host was too busy to make it a storm: {took:?} instead of {planned:?}");
     assert_eq!(answered, nodes.len(), "nodes without an answer");
     assert_eq!(sessions, (nodes.len() + 2 * PAIRS) as u64, "every node has a session");
     assert_eq!(arrived, sent, "packets of others were lost");
     assert_eq!(unread, 0, "the kernel dropped what the relay did not read in time");
     let books = appliance.settled_accounting();
     assert!(books.balances(), "{books}");
+    let planned = Duration::from_secs(1) * u32::try_from(nodes.len()).expect("a fleet") / STORM_PPS;
+    Pace { sent_within, planned }
 }
 
 /// What became of one pair's packets.
@@ -137,8 +181,16 @@ fn stream((sender, receiver): &(Peer, Peer), is_over: &AtomicBool) -> Stream {
     })
 }
 
-/// Each node says discover once, from a loopback address of its own; how many are answered with that address.
-fn storm(nodes: &[u32]) -> usize {
+/// What came of a storm.
+struct Storm {
+    /// Nodes answered with the address they asked from.
+    answered: usize,
+    /// The time in which all of them asked.
+    sent_within: Duration,
+}
+
+/// Each node says discover once, from a loopback address of its own.
+fn storm(nodes: &[u32]) -> Storm {
     let beacon = SocketAddr::from((Ipv4Addr::LOCALHOST, BEACON_PORT));
     let watch = Stopwatch::start();
     let mut awaiting = VecDeque::with_capacity(AWAITING_MAX);
@@ -154,7 +206,9 @@ fn storm(nodes: &[u32]) -> usize {
         socket.send_to(&request, beacon).expect("loopback takes every datagram");
         awaiting.push_back(socket);
     }
-    answered + awaiting.iter().filter(|socket| is_answered(socket)).count()
+    let sent_within = watch.elapsed();
+    answered += awaiting.iter().filter(|socket| is_answered(socket)).count();
+    Storm { answered, sent_within }
 }
 
 /// The answer names the address asked from (SPEC section 4.1).

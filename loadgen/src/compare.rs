@@ -10,9 +10,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::numbers;
 use crate::report::{Report, Workload};
 use crate::search::{Finding, RESOLUTION};
-use crate::text;
 use crate::timeline::Interval;
 
 /// Fewer intervals than this prove nothing.
@@ -209,7 +209,7 @@ impl fmt::Display for Comparison {
         writeln!(out, "{:<16}{:>14}{:>14}{:>9}", "", "A", "B", "B / A")?;
         for Row { figure, unit, a, b, ratio, change } in &self.rows {
             let ratio = ratio.map_or_else(|| "–".to_owned(), |ratio| format!("{ratio:.3}"));
-            let value = |value: f64| format!("{} {unit:<2}", text::figure(value));
+            let value = |value: f64| format!("{} {unit:<2}", numbers::figure(value));
             let change = match change {
                 Change::Changed => "changed",
                 Change::WithinNoise => "within noise",

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::text;
+use crate::numbers;
 
 /// A figure of a report that can be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,9 +158,9 @@ impl Figure {
     /// A value of it as people read it.
     fn show(self, value: f64) -> String {
         match self {
-            Self::Loss | Self::Late | Self::Duplicated | Self::Reordered => format!("{} %", text::figure(value)),
-            Self::P50 | Self::P90 | Self::P99 | Self::P999 | Self::Max => text::time(value),
-            Self::Rate => format!("{}/s", text::figure(value)),
+            Self::Loss | Self::Late | Self::Duplicated | Self::Reordered => format!("{} %", numbers::figure(value)),
+            Self::P50 | Self::P90 | Self::P99 | Self::P999 | Self::Max => numbers::time(value),
+            Self::Rate => format!("{}/s", numbers::figure(value)),
         }
     }
 }

@@ -11,8 +11,8 @@
 //! [`search`] asks for. [`progress`] and [`view`] show how far things are.
 //!
 //! **After it**, the [`report`] says what it amounts to, and by [`saturation`] whose limit that is; it is checked
-//! against [`conditions`], told as [`text`], shown as a [`page`] and set against another one by [`compare`].
-//! [`args`] and [`config`] say what to do.
+//! against [`conditions`], told as [`text`], shown as a [`page`] and set against another one by [`compare`],
+//! all of them with [`numbers`] as people read them. [`args`] and [`config`] say what to do.
 
 pub mod args;
 pub mod arrivals;
@@ -26,6 +26,7 @@ pub mod fleet;
 pub mod flows;
 pub mod host;
 pub mod latency;
+pub mod numbers;
 pub mod page;
 pub mod payload;
 pub mod peers;

@@ -6,9 +6,9 @@ mod plot;
 use std::fmt::{Display, Write};
 
 use self::plot::{Axis, Plot, Scale, Series, Style};
+use crate::numbers::{figure, grouped, time};
 use crate::report::{Report, SearchReport, TrialReport, Verdict};
 use crate::search::{Finding, Outcome};
-use crate::text::{figure, grouped, time};
 use crate::timeline::{Interval, IntervalLatency};
 
 const STYLE: &str = include_str!("page/style.css");

@@ -8,8 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::clock::Clock;
+use crate::numbers::{figure, grouped, time};
 use crate::progress::{Counter, Live, Snapshot};
-use crate::text::{figure, grouped, time};
 
 /// Redraws a second.
 const DRAWS_PER_SECOND: u8 = 10;

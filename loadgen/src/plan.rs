@@ -26,7 +26,7 @@ pub struct Plan {
     pub duration_ns: u64,
     /// Datagrams that are due at the same moment. Bursts, not single datagrams, are spaced.
     pub burst: u64,
-    /// Consecutive datagrams of one flow.
+    /// Consecutive datagrams of one flow, among those of one worker.
     pub run: u64,
     /// Chooses the flows.
     pub seed: u64,
@@ -53,7 +53,8 @@ impl Plan {
         let (packets, round) = (self.packets(), workers * self.burst);
         let rest = (packets % round).saturating_sub(worker * self.burst).min(self.burst);
         let remaining = packets / round * self.burst + rest;
-        Share { plan: *self, workers, flows, next: worker * self.burst, remaining }
+        let stream = mix(self.seed ^ mix(worker));
+        Share { plan: *self, workers, flows, stream, next: worker * self.burst, taken: 0, remaining }
     }
 }
 
@@ -63,7 +64,12 @@ pub struct Share {
     plan: Plan,
     workers: u64,
     flows: Range<u32>,
+    /// Chooses the flows of this share, unlike those of the others.
+    stream: u64,
+    /// The next datagram's number in the whole plan.
     next: u64,
+    /// Datagrams taken. Runs are counted by these: in the whole plan other shares' bursts lie between.
+    taken: u64,
     remaining: u64,
 }
 
@@ -86,9 +92,10 @@ impl Iterator for Share {
 
     fn next(&mut self) -> Option<Departure> {
         let due_ns = self.next_due_ns()?;
-        let draw = mix(self.plan.seed ^ mix(self.next / self.plan.run));
+        let draw = mix(self.stream ^ mix(self.taken / self.plan.run));
         let flow = self.flows.start + below(draw, u32::try_from(self.flows.len()).expect("a range of u32"));
         self.remaining -= 1;
+        self.taken += 1;
         self.next += 1;
         if self.next.is_multiple_of(self.plan.burst) {
             self.next += (self.workers - 1) * self.plan.burst;
@@ -153,12 +160,11 @@ mod tests {
     }
 
     #[test]
-    fn a_run_repeats_its_flow() {
-        let departures: Vec<_> = Plan { run: 16, ..plan(1000, 1600, 16) }.share(0, 1, 0..100_000).collect();
-        for run in departures.chunks(16) {
-            assert!(run.iter().all(|departure| departure.flow == run[0].flow));
-        }
-        assert_ne!(departures[0].flow, departures[16].flow);
+    fn workers_draw_their_flows_apart() {
+        let plan = plan(1000, 2000, 1);
+        let drawn = |worker| plan.share(worker, 2, 0..1000).map(|departure| departure.flow);
+        let same = drawn(0).zip(drawn(1)).filter(|(one, other)| one == other).count();
+        assert!(same < 20, "one in a thousand by chance: {same}");
     }
 
     proptest! {
@@ -177,6 +183,19 @@ mod tests {
                 .collect();
             due.sort_unstable();
             prop_assert_eq!(due, (0..packets).map(|number| plan.due_ns(number)).collect::<Vec<_>>());
+        }
+
+        /// Every worker keeps the runs, also where bursts begin and end within them. The flows are so many that two
+        /// runs in a row practically never draw the same one.
+        #[test]
+        fn a_run_repeats_its_flow(workers in 1_u64..5, burst in 1_u64..64, run in 1_u64..40) {
+            let plan = Plan { run, ..plan(10_000, 2000, burst) };
+            for worker in 0..workers {
+                let flows: Vec<_> = plan.share(worker, workers, 0..u32::MAX).map(|departure| departure.flow).collect();
+                let runs: Vec<_> = flows.chunk_by(|one, next| one == next).map(|run| run.len() as u64).collect();
+                let (last, whole) = runs.split_last().expect("every worker has something to send");
+                prop_assert!(whole.iter().all(|len| *len == run) && *last <= run, "{:?}", runs);
+            }
         }
 
         #[test]

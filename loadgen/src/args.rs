@@ -55,7 +55,7 @@ pub struct Args {
     /// Datagrams due at the same moment [default: what makes 5000 bursts a second, at most 64]
     #[arg(long, value_name = "N", help_heading = "Load")]
     pub burst: Option<u64>,
-    /// Consecutive datagrams from one peer to another
+    /// Consecutive datagrams of a worker from one peer to another
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Load")]
     pub run: u64,
     /// Chooses identities, flows and their order; the same seed repeats them
@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, help_heading = "Search")]
     pub find_max: bool,
     /// Length of each trial of --find-max
-    #[arg(long, value_name = "S", default_value_t = 2.0, help_heading = "Search")]
+    #[arg(long, value_name = "S", default_value_t = 2.0, requires = "find_max", help_heading = "Search")]
     pub trial: f64,
 
     /// Loss above this makes the exit status 1
@@ -157,6 +157,6 @@ Examples:
 
 Exit status:
   0  loss within --max-loss, no --fail-if true; with --find-max: a rate was found
-  1  loss above --max-loss, or a --fail-if is true
+  1  loss above --max-loss, or a --fail-if is true, and the load was what was asked for
   2  the command line is wrong, or reports that cannot be compared
-  3  the load could not be made: no answer, or this host is too slow for the rate";
+  3  the load could not be made: no answer, or this host is too slow for the rate, whatever --fail-if says then";

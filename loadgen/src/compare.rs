@@ -1,28 +1,34 @@
 //! Two reports side by side: what differs, by how much, and what of it is more than the runs' own noise.
 //!
 //! The rule: a figure has changed when it moved in the same direction in at least three quarters of the intervals of the
-//! runs, each compared with its counterpart. Two equal runs with independent intervals would pass that by chance less
-//! than once in forty for [`INTERVALS_MIN`] intervals, and practically never for a hundred. What is constant within a run
-//! but differs between runs (another placement of threads, a neighbour on the machine) no single pair of runs can
-//! tell from a real change: repeat both.
+//! runs, each compared with its counterpart. Of two equal runs with independent intervals, one figure would pass that by
+//! chance less than once in forty for [`INTERVALS_MIN`] intervals, one of the five that are known by interval less than
+//! once in eight, and any practically never for a hundred intervals. What is constant within a run but differs between
+//! runs (another placement of threads, a neighbour on the machine) no single pair of runs can tell from a real change:
+//! repeat both.
+//!
+//! Searches are compared by the range in which each leaves the highest rate: a change is known when the ranges lie apart,
+//! and that there is none only when both searches found the relay's limit, not the generator's.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::Serialize;
 
 use crate::numbers;
-use crate::report::{Report, Workload};
-use crate::search::{Finding, RESOLUTION};
+use crate::report::{Report, Verdict, Workload};
+use crate::saturation::Sign;
+use crate::search::{Finding, Limit, RESOLUTION};
 use crate::timeline::Interval;
 
 /// Fewer intervals than this prove nothing.
-pub const INTERVALS_MIN: usize = 20;
+pub const INTERVALS_MIN: usize = 24;
 /// Share of the intervals that must have moved in the same direction.
 const SHARE_MOVED_MIN: f64 = 0.75;
 const RULE: &str = "changed: moved the same way in at least three quarters of the runs' intervals; whether another pair of \
                     runs would do so too, only repeating them shows";
-const SEARCH_RULE: &str = "changed: differs by more than the resolution of both searches; whether another pair would too, only repeating them \
-     shows";
+const SEARCH_RULE: &str = "changed: the ranges in which the searches leave the highest rate lie apart by more than their \
+                           resolution; whether another pair would too, only repeating them shows";
 
 /// Whether a figure changed by more than noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -32,7 +38,7 @@ pub enum Change {
     Changed,
     /// It did not.
     WithinNoise,
-    /// It is known for the whole runs only, or these were too short.
+    /// It is known for the whole runs only, or these were too short, or a search ended at the generator's limit.
     Unknown,
 }
 
@@ -60,7 +66,7 @@ pub struct Comparison {
     pub reports: [String; 2],
     /// All figures.
     pub rows: Vec<Row>,
-    /// What else differs and may be the reason.
+    /// What else differs, or kept a run from showing what the relay can do, and may be the reason.
     pub differences: Vec<String>,
     /// How change is told from noise.
     pub rule: &'static str,
@@ -80,12 +86,13 @@ pub fn compare(names: [String; 2], a: &Report, b: &Report) -> Result<Comparison,
     if !differing.is_empty() {
         return Err(Mismatch(differing));
     }
-    let found = |report: &Report| report.search.as_ref().and_then(|search| found_pps(search.finding));
     let (rows, rule) = match (&a.search, &b.search) {
-        (Some(_), Some(_)) => (vec![found_row(found(a).unwrap_or(0.0), found(b).unwrap_or(0.0))], SEARCH_RULE),
+        (Some(a), Some(b)) => (vec![found_row(a.finding, b.finding)], SEARCH_RULE),
         _ => (run_rows(a, b), RULE),
     };
-    Ok(Comparison { reports: names, rows, differences: different_circumstances(a, b), rule })
+    let limits = [("A", a), ("B", b)].into_iter().filter_map(|(name, report)| generators_limit(name, report));
+    let differences = limits.chain(different_circumstances(a, b)).collect();
+    Ok(Comparison { reports: names, rows, differences, rule })
 }
 
 fn different_loads(a: &Report, b: &Report) -> Vec<String> {
@@ -93,7 +100,8 @@ fn different_loads(a: &Report, b: &Report) -> Vec<String> {
         return vec!["one is a search with --find-max, the other is not".to_owned()];
     }
     let load = |Report { workload, search, .. }: &Report| {
-        let Workload { peers, shape, rate, seconds, size, burst, run, placement, .. } = workload.clone();
+        let Workload { peers, shape, rate, seconds, size, burst, run, placement, max_loss_percent, .. } =
+            workload.clone();
         let mut load = vec![
             ("peers", peers.to_string()),
             ("shape", shape),
@@ -102,9 +110,14 @@ fn different_loads(a: &Report, b: &Report) -> Vec<String> {
             ("placement", placement),
             ("seconds", seconds.to_string()),
         ];
-        if search.is_none() {
-            // A search chooses these.
-            load.extend([("rate", rate), ("burst", burst.to_string())]);
+        match search {
+            // A search chooses rate and burst, by these.
+            Some(search) => {
+                let trial = search.trials.iter().find(|trial| !trial.is_confirmation);
+                let seconds = trial.map_or_else(|| "none".to_owned(), |trial| trial.seconds.to_string());
+                load.extend([("trial", seconds), ("max-loss", max_loss_percent.to_string())]);
+            }
+            None => load.extend([("rate", rate), ("burst", burst.to_string())]),
         }
         load
     };
@@ -131,24 +144,38 @@ fn differing(a: Vec<(&str, String)>, b: Vec<(&str, String)>) -> Vec<String> {
     pairs.map(|((name, a), (_, b))| format!("{name} {a} against {b}")).collect()
 }
 
-fn found_pps(finding: Finding) -> Option<f64> {
+/// What to know about the report `name` if the generator, not the relay, made its figures what they are.
+fn generators_limit(name: &str, report: &Report) -> Option<String> {
+    let why = match report.search.as_ref().map(|search| search.finding) {
+        Some(Finding::Highest { .. } | Finding::Nothing { limit: Limit::Relay, .. }) => return None,
+        Some(Finding::AtLeast { .. }) => "its rate is a lower bound".to_owned(),
+        Some(Finding::Nothing { limit: Limit::Generator, .. }) => "it found nothing".to_owned(),
+        None if report.saturation.is_empty() && report.verdict != Verdict::GeneratorLimit => return None,
+        None => report.saturation.iter().map(Sign::name).collect::<Vec<_>>().join(", "),
+    };
+    Some(format!("{name} was limited by the generator: {why}"))
+}
+
+/// The rate that was found, and between which rates the highest one lies.
+fn found_pps(finding: Finding) -> (f64, RangeInclusive<f64>) {
     match finding {
-        Finding::Highest { rate_pps, .. } | Finding::AtLeast { rate_pps } => Some(rate_pps as f64),
-        Finding::Nothing { .. } => None,
+        Finding::Highest { rate_pps, failed_pps } => (rate_pps as f64, rate_pps as f64..=failed_pps as f64),
+        Finding::AtLeast { rate_pps } => (rate_pps as f64, rate_pps as f64..=f64::INFINITY),
+        Finding::Nothing { tried_pps, limit: Limit::Relay } => (0.0, 0.0..=tried_pps as f64),
+        Finding::Nothing { limit: Limit::Generator, .. } => (0.0, 0.0..=f64::INFINITY),
     }
 }
 
-fn found_row(a: f64, b: f64) -> Row {
-    let uncertain = (1.0 + RESOLUTION) * (1.0 + RESOLUTION);
-    let is_changed = a.max(b) > a.min(b) * uncertain;
-    Row {
-        figure: "highest rate",
-        unit: "/s",
-        a,
-        b,
-        ratio: ratio(a, b),
-        change: if is_changed { Change::Changed } else { Change::WithinNoise },
-    }
+fn found_row(a: Finding, b: Finding) -> Row {
+    let ((found_a, range_a), (found_b, range_b)) = (found_pps(a), found_pps(b));
+    let is_above =
+        |one: &RangeInclusive<f64>, other: &RangeInclusive<f64>| *one.start() > other.end() * (1.0 + RESOLUTION);
+    let change = match (a, b) {
+        _ if is_above(&range_a, &range_b) || is_above(&range_b, &range_a) => Change::Changed,
+        (Finding::Highest { .. }, Finding::Highest { .. }) => Change::WithinNoise,
+        _ => Change::Unknown,
+    };
+    Row { figure: "highest rate", unit: "/s", a: found_a, b: found_b, ratio: ratio(found_a, found_b), change }
 }
 
 /// A figure's value in a whole run.
@@ -213,13 +240,13 @@ impl fmt::Display for Comparison {
             let change = match change {
                 Change::Changed => "changed",
                 Change::WithinNoise => "within noise",
-                Change::Unknown => "",
+                Change::Unknown => "unknown",
             };
             let line = format!("{figure:<16}{:>14}{:>14}{ratio:>9}  {change}", value(*a), value(*b));
             writeln!(out, "{}", line.trim_end())?;
         }
         for difference in &self.differences {
-            writeln!(out, "\nalso different: {difference}")?;
+            writeln!(out, "\nmay be the reason: {difference}")?;
         }
         writeln!(out, "\n{}", self.rule)
     }
@@ -284,19 +311,68 @@ mod tests {
         b.workload.size = "imix".to_owned();
         let error = compare([String::new(), String::new()], &a, &b).unwrap_err().to_string();
         assert!(error.contains("peers 4 against 5, size 256 against imix"), "{error}");
-        let search = SearchReport { finding: Finding::AtLeast { rate_pps: 9 }, trials: Vec::new() };
-        let error = compare([String::new(), String::new()], &a, &a.clone().with_search(search)).unwrap_err();
+        let search = found(Finding::AtLeast { rate_pps: 9 });
+        let error = compare([String::new(), String::new()], &a, &search).unwrap_err();
         assert!(error.to_string().contains("one is a search"));
+        let mut other = search.clone();
+        other.workload.max_loss_percent = 5.0;
+        other.search.as_mut().unwrap().trials[0].seconds = 3.0;
+        let error = compare([String::new(), String::new()], &search, &other).unwrap_err().to_string();
+        assert!(error.contains("trial 1 against 3, max-loss 0.1 against 5"), "{error}");
+    }
+
+    /// The report of a search with that result.
+    fn found(finding: Finding) -> Report {
+        let trial = run(|_| 100);
+        let trials = vec![trial.as_trial(false), trial.as_trial(true)];
+        trial.with_search(SearchReport { finding, trials })
+    }
+
+    fn highest(rate_pps: u64) -> Finding {
+        Finding::Highest { rate_pps, failed_pps: rate_pps + rate_pps / 50 }
     }
 
     #[test]
     fn searches_are_compared_by_what_they_found() {
-        let found = |rate_pps| {
-            let finding = Finding::Highest { rate_pps, failed_pps: rate_pps + 1 };
-            run(|_| 100).with_search(SearchReport { finding, trials: Vec::new() })
-        };
-        assert_eq!(change_of(&compared(&found(100_000), &found(105_000)), "highest rate"), Change::WithinNoise);
-        assert_eq!(change_of(&compared(&found(107_000), &found(100_000)), "highest rate"), Change::Changed);
+        let at_least = |rate_pps| Finding::AtLeast { rate_pps };
+        let nothing = |limit| Finding::Nothing { tried_pps: 100, limit };
+        for (a, b, expected) in [
+            (highest(100_000), highest(105_000), Change::WithinNoise),
+            (highest(100_000), highest(107_000), Change::Changed),
+            (at_least(60_000), highest(100_000), Change::Unknown),
+            (at_least(100_000), highest(100_000), Change::Unknown),
+            (at_least(120_000), highest(100_000), Change::Changed),
+            (at_least(60_000), at_least(120_000), Change::Unknown),
+            (nothing(Limit::Relay), highest(100_000), Change::Changed),
+            (nothing(Limit::Relay), nothing(Limit::Relay), Change::Unknown),
+            (nothing(Limit::Generator), highest(100_000), Change::Unknown),
+        ] {
+            for (a, b) in [(a, b), (b, a)] {
+                assert_eq!(change_of(&compared(&found(a), &found(b)), "highest rate"), expected, "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_generators_limit_is_mentioned() {
+        let bound = compared(&found(Finding::AtLeast { rate_pps: 60_000 }), &found(highest(100_000)));
+        assert_eq!(bound.differences, ["A was limited by the generator: its rate is a lower bound"]);
+        let mut tally = Tally { sent: 900, delivered: 900, unsent: 100, ..Tally::new(1_000_000_000) };
+        tally.busiest_percent = 99.0;
+        let cut = compared(&run(|_| 100), &example(&tally));
+        assert_eq!(cut.differences, ["B was limited by the generator: behind, busy"]);
+        assert!(compared(&run(|_| 100), &run(|_| 100)).differences.is_empty());
+    }
+
+    /// What the module's description says about chance, from the binomial distribution.
+    #[test]
+    fn equal_runs_seldom_look_changed() {
+        for intervals in INTERVALS_MIN..=120 {
+            let moved_min = (intervals as f64 * SHARE_MOVED_MIN).ceil() as usize;
+            let ways = |moved: usize| (0..moved).map(|at| (intervals - at) as f64 / (at + 1) as f64).product::<f64>();
+            let upwards = (moved_min..=intervals).map(ways).sum::<f64>() / 2_f64.powi(intervals as i32);
+            assert!(2.0 * upwards < 1.0 / 40.0, "{intervals}");
+        }
     }
 
     #[test]
@@ -304,7 +380,7 @@ mod tests {
         let (a, mut b) = (run(|_| 100), run(|_| 100));
         b.circumstances.host.kernel = "Linux 7.0".to_owned();
         let text = compared(&a, &b).to_string();
-        assert!(text.contains("also different: kernel Linux 6.18 against Linux 7.0"), "{text}");
+        assert!(text.contains("may be the reason: kernel Linux 6.18 against Linux 7.0"), "{text}");
         assert!(text.contains("p50") && text.contains("1.000"), "{text}");
     }
 }

@@ -58,12 +58,13 @@ fn make_load(args: &Args) -> Result<Exit, Failed> {
     Ok(exit_of(&report))
 }
 
+/// A load that was not made proves nothing about the relay, neither its loss nor what the conditions say.
 fn exit_of(report: &Report) -> Exit {
     match report.verdict {
-        _ if report.conditions.iter().any(|checked| checked.is_true) => Exit::Loss,
+        Verdict::GeneratorLimit => Exit::Environment,
+        Verdict::Ok if report.conditions.iter().any(|checked| checked.is_true) => Exit::Loss,
         Verdict::Ok => Exit::Ok,
         Verdict::Loss => Exit::Loss,
-        Verdict::GeneratorLimit => Exit::Environment,
     }
 }
 

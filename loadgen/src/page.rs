@@ -73,9 +73,10 @@ fn spaced(rate: &str) -> String {
 fn push_verdict(out: &mut String, report: &Report) {
     let has_failed = report.conditions.iter().any(|checked| checked.is_true);
     let class = match (report.verdict, report.search.as_ref().map(|search| search.finding)) {
+        (Verdict::GeneratorLimit, _) => "generator_limit",
         (Verdict::Loss, _) => "loss",
-        _ if has_failed => "loss",
-        (Verdict::GeneratorLimit, _) | (Verdict::Ok, Some(Finding::AtLeast { .. })) => "generator_limit",
+        (Verdict::Ok, _) if has_failed => "loss",
+        (Verdict::Ok, Some(Finding::AtLeast { .. })) => "generator_limit",
         (Verdict::Ok, _) => "ok",
     };
     let mut sentence = report.conclusion();

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conditions::{Checked, Condition, Figure};
 use crate::latency::{Curve, Percentiles};
-use crate::saturation::{BUSY_PERCENT_MAX, LATE_PERCENT_MAX, Sign};
+use crate::saturation::{BUSY_PERCENT_MAX, LATE_PERCENT_MAX, LATENESS_SHARE_MAX, LATENESS_US_MIN, Sign};
 use crate::search::{Finding, Limit, Outcome, RESOLUTION};
 use crate::tally::Tally;
 use crate::timeline::Series;
@@ -323,6 +323,12 @@ impl Report {
         percent(self.late, self.sent + self.refused) > LATE_PERCENT_MAX
     }
 
+    /// Whether the latencies are more the generator's than they may be without saying so.
+    fn is_imprecise(&self) -> bool {
+        let (lateness_us, latency_us) = (self.lateness_us.p99, self.latency_us.p99);
+        self.delivered > 0 && lateness_us > LATENESS_US_MIN && lateness_us > latency_us * LATENESS_SHARE_MAX
+    }
+
     /// Whether nearly all was sent, nearly in time. Short runs are not failed for one pause.
     fn is_rate_reached(&self) -> bool {
         let planned = self.sent + self.unsent + self.refused;
@@ -336,11 +342,13 @@ impl Report {
     }
 
     fn signs(&self) -> Vec<Sign> {
+        let (lateness_p99_us, latency_p99_us) = (self.lateness_us.p99, self.latency_us.p99);
         let signs = [
             (self.is_behind(), Sign::Behind { sent_pps: self.sent_pps, asked_pps: self.workload.rate_pps }),
             (self.refused > 0, Sign::Refused { datagrams: self.refused }),
             (self.overrun > 0, Sign::Overrun { datagrams: self.overrun }),
-            (self.is_late(), Sign::Late { datagrams: self.late, p99_us: self.lateness_us.p99 }),
+            (self.is_late(), Sign::Late { datagrams: self.late, p99_us: lateness_p99_us }),
+            (self.is_imprecise() && !self.is_late(), Sign::Imprecise { lateness_p99_us, latency_p99_us }),
             (self.busiest_worker_percent > BUSY_PERCENT_MAX, Sign::Busy { percent: self.busiest_worker_percent }),
         ];
         signs.into_iter().filter_map(|(is_there, sign)| is_there.then_some(sign)).collect()
@@ -459,6 +467,35 @@ mod tests {
         let names: Vec<_> = report(&strained).saturation.iter().map(Sign::name).collect();
         assert_eq!(names, ["behind", "refused", "overrun", "late", "busy"]);
         assert!(report(&Tally { delivered: 1000, busiest_percent: 80.0, ..all_sent() }).saturation.is_empty());
+    }
+
+    #[test]
+    fn latencies_that_are_partly_the_generators_are_marked() {
+        let signs = |lateness_us: u64, latency_us: u64| {
+            let mut tally = Tally { delivered: 999, ..all_sent() };
+            tally.record_departure(0, lateness_us * 1000);
+            tally.record_delivery(0, latency_us * 1000);
+            report(&tally).saturation
+        };
+        let [Sign::Imprecise { lateness_p99_us, latency_p99_us }] = signs(5_000, 6_000)[..] else { panic!("a sign") };
+        assert!((lateness_p99_us - 5_000.0).abs() < 50.0 && (latency_p99_us - 6_000.0).abs() < 50.0);
+        assert_eq!(signs(1_000, 4_200), [], "less than a quarter");
+        assert_eq!(signs(90, 100), [], "the grain of the timers");
+        let mut silent = all_sent();
+        silent.record_departure(0, 5_000_000);
+        assert_eq!(report(&silent).saturation, [], "no latency, no share of it");
+    }
+
+    #[test]
+    fn true_conditions_prove_nothing_at_the_generators_limit() {
+        let conclusion = |tally| {
+            let mut report = report(&tally);
+            report.check(&Condition::parse_list("rate<5k").unwrap());
+            report.conclusion()
+        };
+        assert_eq!(conclusion(Tally { delivered: 1000, ..all_sent() }), "failed by rate<5k; loss is within 0.1 %");
+        let cut = conclusion(Tally { sent: 900, delivered: 900, unsent: 100, ..all_sent() });
+        assert_eq!(cut, "this is the generator's limit, not the relay's; rate<5k proves nothing");
     }
 
     #[test]

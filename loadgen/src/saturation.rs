@@ -4,10 +4,15 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::numbers::time;
 use crate::tally::LATE;
 
 /// Share of late datagrams above which latencies and losses are the generator's too.
 pub const LATE_PERCENT_MAX: f64 = 1.0;
+/// Share of the latency's p99 that the lateness's p99 may have before the generator shapes what it measures.
+pub const LATENESS_SHARE_MAX: f64 = 0.25;
+/// Lateness that is only the grain of the host's timers and batches, in microseconds.
+pub const LATENESS_US_MIN: f64 = 100.0;
 /// A worker that is on a processor for more of its time than this has nothing in reserve.
 pub const BUSY_PERCENT_MAX: f64 = 95.0;
 
@@ -28,6 +33,13 @@ pub enum Sign {
         datagrams: u64,
         /// How late the latest hundredth was, in microseconds.
         p99_us: f64,
+    },
+    /// Few or none left late, but a good part of the latency passed before they left.
+    Imprecise {
+        /// How late the latest hundredth was, in microseconds.
+        lateness_p99_us: f64,
+        /// The latency that 99 % stay below, in microseconds.
+        latency_p99_us: f64,
     },
     /// The kernel would not send some.
     Refused {
@@ -53,6 +65,7 @@ impl Sign {
         match self {
             Self::Behind { .. } => "behind",
             Self::Late { .. } => "late",
+            Self::Imprecise { .. } => "imprecise",
             Self::Refused { .. } => "refused",
             Self::Overrun { .. } => "overrun",
             Self::Busy { .. } => "busy",
@@ -74,6 +87,13 @@ impl fmt::Display for Sign {
                 "{datagrams} left more than {late_ms} ms late (p99 {:.0} ms) and in bursts: latencies and losses are the \
                  generator's too; lower --rate, or send from a host that is not shared with the relay",
                 p99_us / 1000.0
+            ),
+            Self::Imprecise { lateness_p99_us, latency_p99_us } => write!(
+                out,
+                "the lateness of {} at p99 is a good part of the latency of {}: the latencies are the generator's too; \
+                 lower --rate, or send from a host that is not shared with the relay",
+                time(*lateness_p99_us),
+                time(*latency_p99_us)
             ),
             Self::Refused { datagrams } => {
                 write!(out, "this host refused to send {datagrams} datagrams; they count as never sent")

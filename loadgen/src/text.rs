@@ -62,7 +62,7 @@ impl Report {
         self.saturation.iter().map(ToString::to_string).chain(shared)
     }
 
-    /// The conditions that are true, then the verdict or the result of the search, in a sentence.
+    /// The verdict or the result of the search, and the conditions that are true, in a sentence.
     #[must_use]
     pub fn conclusion(&self) -> String {
         let max_loss = self.workload.max_loss_percent;
@@ -79,7 +79,11 @@ impl Report {
             (None, Verdict::Loss) => format!("loss is above {max_loss} %"),
             (None, Verdict::GeneratorLimit) => "this is the generator's limit, not the relay's".to_owned(),
         };
-        if broken.is_empty() { verdict } else { format!("failed by {}; {verdict}", broken.join(" and ")) }
+        match self.verdict {
+            _ if broken.is_empty() => verdict,
+            Verdict::GeneratorLimit => format!("{verdict}; {} proves nothing", broken.join(" and ")),
+            Verdict::Ok | Verdict::Loss => format!("failed by {}; {verdict}", broken.join(" and ")),
+        }
     }
 }
 

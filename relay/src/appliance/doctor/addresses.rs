@@ -108,21 +108,30 @@ fn port(port: &Port) -> Check {
 }
 
 fn default_address(served: &[IpAddr]) -> Check {
-    let best = served.iter().map(|ip| (reach(*ip), ip)).min_by_key(|(reach, _)| *reach);
+    let best = |is_wanted: fn(&IpAddr) -> bool| {
+        served.iter().filter(|ip| is_wanted(ip)).map(|ip| (reach(*ip), ip)).min_by_key(|(reach, _)| *reach)
+    };
+    let v4 = best(|ip| ip.is_ipv4() && !ip.is_loopback());
+    let v6 = best(|ip| ip.is_ipv6() && !ip.is_loopback());
+    // Nodes of one family are not helped by an address of the other. Of equals the first, IPv4, concerns more of them.
+    let worst = [v4, v6].into_iter().flatten().rev().max_by_key(|(reach, _)| *reach).or_else(|| best(|_| true));
     let advice = "--advertise HOST names the address nodes reach, such as that of the NAT before this host";
-    let check = match best {
+    let check = match worst {
         None => ADVERTISE.note("the beacon is off, so no address is handed out"),
         Some((Reach::Everyone, ip)) => {
             ADVERTISE.ok(format!("nodes are given the address they reach the directory at, such as {ip}"))
         }
         Some((Reach::LocalNetwork, ip)) => {
-            ADVERTISE.warn(format!("nodes are given {ip}, which means nothing outside the local network"), advice)
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            let finding =
+                format!("nodes that come by {family} are given {ip}, which means nothing outside the local network");
+            ADVERTISE.warn(finding, advice)
         }
         Some((Reach::ThisHost, ip)) => {
             ADVERTISE.warn(format!("nodes are given {ip}, which only this host reaches"), advice)
         }
     };
-    check.value("address", best.map(|(_, ip)| ip.to_string()))
+    check.value("address", worst.map(|(_, ip)| ip.to_string()))
 }
 
 fn advertised(address: SocketAddr, reached: Reached, served: &[IpAddr]) -> Check {
@@ -207,11 +216,19 @@ mod tests {
     }
 
     #[test]
-    fn without_advertise_the_best_address_counts() {
+    fn without_advertise_the_best_address_of_each_family_counts() {
         let of = |texts: &[&str]| default_address(&ips(texts)).status;
         assert_eq!(of(&["127.0.0.1", "10.0.0.1", "8.8.8.8"]), Status::Ok);
         assert_eq!([of(&["10.0.0.1", "fd00::2", "127.0.0.1"]), of(&["127.0.0.1"])], [Status::Warn; 2]);
         assert_eq!(of(&[]), Status::Note);
+        assert_eq!(of(&["8.8.8.8", "2600::1", "::1"]), Status::Ok);
+        let cloud = default_address(&ips(&["127.0.0.1", "10.0.0.1", "2600::1"]));
+        assert_eq!((cloud.status, &cloud.values["address"]), (Status::Warn, &"10.0.0.1".into()), "IPv4 nodes fail");
+        assert!(cloud.finding.contains("come by IPv4"), "{}", cloud.finding);
+        let site = default_address(&ips(&["8.8.8.8", "fd00::2"]));
+        assert_eq!((site.status, &site.values["address"]), (Status::Warn, &"fd00::2".into()));
+        let both = default_address(&ips(&["10.0.0.1", "fd00::2"]));
+        assert_eq!(both.values["address"], "10.0.0.1", "the family of most nodes");
         for local in ["100.64.3.1", "198.18.0.2", "192.0.2.2", "169.254.1.1", "2001:db8::1", "fe80::1"] {
             assert_eq!(of(&[local]), Status::Warn, "{local}");
         }

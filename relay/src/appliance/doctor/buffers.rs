@@ -9,6 +9,10 @@ use super::topics::{BACKLOG, BUDGET, FRAGMENTS_V4, FRAGMENTS_V6, RECEIVE_BUFFER,
 const FRAGMENTS_BYTES: u64 = 64 << 20;
 /// Interrupted rounds of receive work for a million packets above which it is worth a look.
 const SQUEEZED_PER_MILLION_MAX: u64 = 1000;
+/// What is advised where the kernel's defaults of 1000 and 300 packets were too little. The counters run since the host
+/// started and tell nothing of the time since a change, so these are advised once, and not more of them.
+const BACKLOG_PACKETS: u64 = 10_000;
+const BUDGET_PACKETS: u64 = 600;
 
 /// What is known of them.
 #[derive(Clone, Debug, Default)]
@@ -104,13 +108,11 @@ fn fragments(topic: Topic, threshold: Option<u64>) -> Check {
 fn backlog(facts: &Facts) -> Check {
     let Softnet { processed, dropped, .. } = facts.softnet;
     let length = facts.backlog.unwrap_or(1000);
-    let check = if dropped == 0 {
-        BACKLOG.ok(format!("{length} packets; none lost of {processed}"))
-    } else {
-        BACKLOG.warn(
-            format!("{length} packets; {dropped} lost of {processed} since the host started"),
-            sysctl(BACKLOG.heading, length.max(1000) * 4),
-        )
+    let finding = format!("{length} packets; {dropped} lost of {processed} since the host started");
+    let check = match dropped {
+        0 => BACKLOG.ok(finding),
+        _ if length >= BACKLOG_PACKETS => BACKLOG.note(finding),
+        _ => BACKLOG.warn(finding, sysctl(BACKLOG.heading, BACKLOG_PACKETS)),
     };
     check.value("length", length).value("dropped", dropped).value("processed", processed)
 }
@@ -118,11 +120,14 @@ fn backlog(facts: &Facts) -> Check {
 fn budget(facts: &Facts) -> Check {
     let Softnet { processed, squeezed, .. } = facts.softnet;
     let budget = facts.budget.unwrap_or(300);
-    let finding = format!("{budget} packets a round; {squeezed} rounds cut short in {processed} packets");
+    let finding =
+        format!("{budget} packets a round; {squeezed} rounds cut short in {processed} packets since the host started");
     let check = if squeezed.saturating_mul(1_000_000) <= processed.saturating_mul(SQUEEZED_PER_MILLION_MAX) {
         BUDGET.ok(finding)
+    } else if budget >= BUDGET_PACKETS {
+        BUDGET.note(finding)
     } else {
-        BUDGET.warn(finding, sysctl(BUDGET.heading, budget * 2))
+        BUDGET.warn(finding, sysctl(BUDGET.heading, BUDGET_PACKETS))
     };
     check.value("budget", budget).value("squeezed", squeezed)
 }
@@ -157,8 +162,19 @@ mod tests {
         assert_eq!(softnet, Softnet { processed: 65_536, dropped: 10, squeezed: 1 });
         let facts = Facts { softnet, backlog: Some(1000), ..Facts::default() };
         assert_eq!([backlog(&facts).status, budget(&facts).status], [Status::Warn, Status::Ok]);
-        assert_eq!(backlog(&facts).advice.unwrap(), "sysctl -w net.core.netdev_max_backlog=4000");
+        assert_eq!(backlog(&facts).advice.unwrap(), "sysctl -w net.core.netdev_max_backlog=10000");
         let squeezed = Facts { softnet: Softnet { squeezed: 66, dropped: 0, ..softnet }, ..facts };
         assert_eq!([backlog(&squeezed).status, budget(&squeezed).status], [Status::Ok, Status::Warn]);
+        assert_eq!(budget(&squeezed).advice.unwrap(), "sysctl -w net.core.netdev_budget=600");
+    }
+
+    #[test]
+    fn whoever_followed_the_advice_hears_only_of_the_past() {
+        let softnet = Softnet { processed: 1000, dropped: 10, squeezed: 10 };
+        let facts = Facts { softnet, backlog: Some(10_000), budget: Some(600), ..Facts::default() };
+        for check in [backlog(&facts), budget(&facts)] {
+            assert_eq!((check.status, check.advice), (Status::Note, None));
+            assert!(check.finding.contains("since the host started"), "{}", check.finding);
+        }
     }
 }

@@ -12,6 +12,8 @@ const SYSCTLS: &str = include_str!("../../tuning/90-pilot-relay.sysctl.conf");
 /// Free ports on loopback, whichever they are.
 const ANYWHERE: [&str; 8] =
     ["--beacon", "127.0.0.1:0", "--stun", "127.0.0.1:0", "--registry", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+/// How often a relay at work is asked before it is taken for silent.
+const ATTEMPTS_MAX: usize = 30;
 const FINE: i32 = 0;
 const COULD_BE_BETTER: i32 = 1;
 const WRONG_USAGE: i32 = 2;
@@ -96,13 +98,14 @@ fn a_port_that_another_program_holds_is_named_with_it() {
 fn a_relay_at_work_is_recognised_and_answers() {
     let relay = Relay::start();
     let beacon = relay.beacon.as_str();
-    let (checks, _) =
-        checks(&["--beacon", beacon, "--stun", "off", "--registry", "off", "--http", "off", "--advertise", beacon]);
+    let arguments = ["--beacon", beacon, "--stun", "off", "--registry", "off", "--http", "off", "--advertise", beacon];
+    // It gives up after a second, in which a busy host may not have let the relay run.
+    let has_answered = |checks: &Vec<Value>| find(checks, "advertise", beacon)["values"]["answered"] == true;
+    let asked = std::iter::repeat_with(|| checks(&arguments).0).take(ATTEMPTS_MAX).find(has_answered);
+    let checks = asked.expect("the relay answers a doctor that asks often");
     let port = find(&checks, "ports", beacon);
     assert_eq!(port["status"], "ok", "{port}");
     assert!(port["finding"].as_str().unwrap().contains("relay at work"), "{port}");
-    let advertised = find(&checks, "advertise", beacon);
-    assert_eq!(advertised["values"]["answered"], true, "{advertised}");
     let limits = find(&checks, "memlock", "relay at work");
     assert!(limits["values"]["limit_bytes"].is_u64(), "{limits}");
 }

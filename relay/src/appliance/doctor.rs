@@ -69,6 +69,7 @@ fn examine(settings: &Settings, host: &Host) -> Vec<Check> {
     let relay = &settings.relay;
     let shards = relay.shards();
     let relays = host.relays(std::process::id());
+    let ports = ports_of(settings, host, &relays);
     let mut checks = kernel::checks(&kernel::Facts {
         release: host.text("proc/sys/kernel/osrelease").unwrap_or_default(),
         io_uring_disabled: host.sysctl("kernel.io_uring_disabled"),
@@ -83,7 +84,7 @@ fn examine(settings: &Settings, host: &Host) -> Vec<Check> {
     checks.extend(memory::checks(&memory::Facts {
         needed_bytes: relay.memory().total() as u64,
         available_bytes: host.available_bytes(),
-        is_running: !relays.is_empty(),
+        is_running: ports.iter().any(|port| matches!(port.holder, Holder::Relay(_))),
         huge_pages: host.huge_pages(),
     }));
     let cpus: Vec<cpus::Cpu> = relay.cpus.iter().map(|cpu| host.cpu(*cpu)).collect();
@@ -91,8 +92,8 @@ fn examine(settings: &Settings, host: &Host) -> Vec<Check> {
     let allowed = allowed_cpus().unwrap_or_else(|_| relay.cpus.clone());
     checks.extend(cpus::checks(&cpus::Facts { shards: relay.cpus.clone(), allowed, cpus }));
     checks.extend(buffers::checks(&host.buffers(probe::socket_buffers())));
-    let ports: Vec<u16> = [relay.beacon, relay.stun].into_iter().flatten().map(|address| address.port()).collect();
-    checks.push(tracking::check(&host.tracking(ports)));
+    let numbers = [relay.beacon, relay.stun].into_iter().flatten().map(|address| address.port()).collect();
+    checks.push(tracking::check(&host.tracking(numbers)));
     let served = relay.beacon.map(probe::served).unwrap_or_default();
     let cards = probe::interfaces_of(&served);
     let cards = cards.iter().map(|name| cards::Card { offloads: probe::offloads(name), ..host.card(name) });
@@ -102,7 +103,6 @@ fn examine(settings: &Settings, host: &Host) -> Vec<Check> {
         cards: cards.collect(),
         irqbalance: host.processes("irqbalance").first().copied(),
     }));
-    let ports = ports_of(settings, host, &relays);
     let advertised = advertised(settings, &ports);
     checks.extend(addresses::checks(&addresses::Facts { served, ports, advertised }));
     checks
@@ -112,8 +112,9 @@ fn examine(settings: &Settings, host: &Host) -> Vec<Check> {
 fn limit_facts(settings: &Settings, host: &Host, relays: &[u32]) -> limits::Facts {
     let unknown =
         || limits::Limits { whose: "this process".to_owned(), locked_bytes: 0, open_files: 0, may_lock: false };
-    let running =
-        relays.first().and_then(|pid| host.limits(&pid.to_string(), format!("the relay at work (process {pid})")));
+    // One may have ended since it was listed.
+    let of = |pid: &u32| host.limits(&pid.to_string(), format!("the relay at work (process {pid})"));
+    let running = relays.iter().find_map(of);
     limits::Facts {
         own: host.limits("self", "this process".to_owned()).unwrap_or_else(unknown),
         service: running.or_else(|| host.unit_limits()),

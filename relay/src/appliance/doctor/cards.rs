@@ -10,6 +10,8 @@ const MTU_MIN: usize = 1280;
 const MTU_ETHERNET: usize = 1500;
 /// A datagram of older daemons, relayed over IPv6.
 const MTU_OF_OLDER_CLIENTS: usize = 4171 + 48;
+/// What `nic.sh` may do to a relay at work.
+const LINK_WARNING: &str = "look first without --apply: -L and -G take the link of most cards down for seconds";
 
 /// What is known of all of them.
 #[derive(Clone, Debug, Default)]
@@ -45,8 +47,8 @@ pub struct Card {
     pub interrupts: Vec<Interrupt>,
     /// The memory node it is attached to.
     pub node: Option<usize>,
-    /// What it takes over, where `ethtool` could be asked.
-    pub offloads: Option<Offloads>,
+    /// What it takes over.
+    pub offloads: Offloads,
 }
 
 /// An interrupt and the CPUs it is delivered to.
@@ -60,13 +62,21 @@ pub struct Interrupt {
     pub cpus: Vec<usize>,
 }
 
-/// Two features of an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offloads {
-    /// Merging of what arrives.
-    pub merges: Feature,
-    /// Cutting of what leaves.
-    pub cuts: Feature,
+/// Two features of an interface, as far as `ethtool` tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Offloads {
+    /// There is no `ethtool`.
+    #[default]
+    NotAsked,
+    /// It failed, and why.
+    Refused(String),
+    /// It told.
+    Known {
+        /// Merging of what arrives.
+        merges: Feature,
+        /// Cutting of what leaves.
+        cuts: Feature,
+    },
 }
 
 /// How a feature stands.
@@ -88,7 +98,12 @@ impl Offloads {
             Some(state) if !state.contains("[fixed]") => Feature::Off,
             _ => Feature::Lacking,
         };
-        Self { merges: feature("generic-receive-offload"), cuts: feature("tx-udp-segmentation") }
+        Self::Known { merges: feature("generic-receive-offload"), cuts: feature("tx-udp-segmentation") }
+    }
+
+    /// Why there are none: the first line of what `ethtool` complains of.
+    pub fn refused(complaint: &str) -> Self {
+        Self::Refused(complaint.lines().next().unwrap_or("no reason given").trim().to_owned())
     }
 }
 
@@ -113,6 +128,11 @@ fn named(check: Check, card: &Card) -> Check {
     check.value("interface", card.name.as_str())
 }
 
+/// What to type so that `nic.sh` prepares a card for the shards' CPUs.
+fn prepare(name: &str, shards: &[usize]) -> String {
+    format!("tuning/nic.sh {name} {} --apply # {LINK_WARNING}", cpu_list(shards))
+}
+
 fn queues(card: &Card, shards: &[usize]) -> Check {
     let Card { name, receive_queues, steered_to, .. } = card;
     let finding =
@@ -127,7 +147,7 @@ fn queues(card: &Card, shards: &[usize]) -> Check {
                 "{finding}: the kernel's part of the work, most of its cost, runs on {} only",
                 counted(*receive_queues, "CPU")
             ),
-            format!("tuning/nic.sh {name} {} --apply", cpu_list(shards)),
+            prepare(name, shards),
         )
     };
     named(check, card).value("queues", *receive_queues).value("steered_to", steered_to.as_slice())
@@ -141,7 +161,7 @@ fn transmit(card: &Card, shards: &[usize]) -> Check {
         _ if card.is_sent_by_cpu => TRANSMIT.ok(format!("{finding}, chosen by the sending CPU")),
         _ => TRANSMIT
             .note(format!("{finding}, chosen by flow: shards meet at their locks"))
-            .advise(format!("tuning/nic.sh {name} {} --apply", cpu_list(shards))),
+            .advise(prepare(name, shards)),
     };
     named(check, card).value("queues", *transmit_queues)
 }
@@ -158,16 +178,13 @@ fn interrupts(card: &Card, shards: &[usize]) -> Option<Check> {
     let how_many = counted(interrupts.len(), "queue interrupt");
     let with_shard = cpus.iter().filter(|cpu| shards.contains(cpu)).count();
     let check = if interrupts.len() > 1 && card.receive_queues > 1 && cpus.len() == 1 {
-        INTERRUPTS.warn(
-            format!("{name}: all {how_many} on {list}"),
-            format!("tuning/nic.sh {name} {} --apply", cpu_list(shards)),
-        )
+        INTERRUPTS.warn(format!("{name}: all {how_many} on {list}"), prepare(name, shards))
     } else if with_shard == 0 {
         INTERRUPTS.ok(format!("{name}: {how_many} on {list}, apart from the shards"))
     } else if with_shard < cpus.len() {
-        INTERRUPTS
-            .note(format!("{name}: {how_many} on {list}, only some of which have a shard"))
-            .advise(format!("tuning/nic.sh {name} CPUS --apply, with the shards' CPUs or with others than theirs"))
+        INTERRUPTS.note(format!("{name}: {how_many} on {list}, only some of which have a shard")).advise(format!(
+            "tuning/nic.sh {name} CPUS --apply, with the shards' CPUs or with others than theirs ({LINK_WARNING})"
+        ))
     } else {
         INTERRUPTS.ok(format!("{name}: {how_many} on {list}, beside the shards"))
     };
@@ -192,9 +209,14 @@ fn node(card: &Card, nodes: &[usize]) -> Option<Check> {
 
 fn offloads(card: &Card) -> Check {
     let name = &card.name;
-    let Some(Offloads { merges, cuts }) = card.offloads else {
-        return named(OFFLOADS.note(format!("{name}: not looked at, since ethtool is not here")), card)
-            .advise(format!("ethtool -k {name} tells; wanted are generic-receive-offload and tx-udp-segmentation"));
+    let unknown = |why: &str| {
+        named(OFFLOADS.note(format!("{name}: not looked at, since {why}")), card)
+            .advise(format!("ethtool -k {name} tells; wanted are generic-receive-offload and tx-udp-segmentation"))
+    };
+    let (merges, cuts) = match &card.offloads {
+        Offloads::NotAsked => return unknown("ethtool is not here"),
+        Offloads::Refused(why) => return unknown(&format!("ethtool failed: {why}")),
+        Offloads::Known { merges, cuts } => (*merges, *cuts),
     };
     let mut off = Vec::new();
     if merges == Feature::Off {
@@ -261,7 +283,9 @@ mod tests {
     fn fewer_queues_than_shards_are_told_unless_packets_are_passed_on() {
         assert_eq!(queues(&card(4, &[]), &[0, 1]).status, Status::Ok);
         let one = queues(&card(1, &[]), &[0, 1]);
-        assert_eq!((one.status, one.advice.as_deref()), (Status::Warn, Some("tuning/nic.sh eth0 0-1 --apply")));
+        let advice = one.advice.unwrap();
+        assert!(one.status == Status::Warn && advice.starts_with("tuning/nic.sh eth0 0-1 --apply"), "{advice}");
+        assert!(advice.contains("take the link of most cards down"), "{advice}");
         assert_eq!(queues(&Card { steered_to: vec![0, 1], ..card(1, &[]) }, &[0, 1]).status, Status::Ok);
     }
 
@@ -295,15 +319,24 @@ mod tests {
     fn offloads_are_read_and_judged() {
         let text = "Features for eth0:\ngeneric-receive-offload: off\n\ttx-udp-segmentation: off [fixed]\n";
         let parsed = Offloads::parse(text);
-        assert_eq!(parsed, Offloads { merges: Feature::Off, cuts: Feature::Lacking });
+        assert_eq!(parsed, Offloads::Known { merges: Feature::Off, cuts: Feature::Lacking });
         let of = |found| offloads(&Card { offloads: found, ..card(1, &[]) });
-        let off = of(Some(parsed));
+        let off = of(parsed);
         let advice = off.advice.as_deref();
         assert_eq!((off.status, advice), (Status::Warn, Some("ethtool -K eth0 generic-receive-offload on")));
-        let lacking = of(Some(Offloads { merges: Feature::On, cuts: Feature::Lacking }));
+        let lacking = of(Offloads::Known { merges: Feature::On, cuts: Feature::Lacking });
         assert!(lacking.status == Status::Ok && lacking.finding.contains("on the CPU"), "{}", lacking.finding);
-        assert_eq!(of(Some(Offloads { merges: Feature::On, cuts: Feature::On })).status, Status::Ok);
-        assert_eq!(of(None).status, Status::Note);
+        assert_eq!(of(Offloads::Known { merges: Feature::On, cuts: Feature::On }).status, Status::Ok);
+    }
+
+    #[test]
+    fn offloads_that_are_not_told_have_a_reason() {
+        let of = |found| offloads(&Card { offloads: found, ..card(1, &[]) });
+        let absent = of(Offloads::NotAsked);
+        assert!(absent.status == Status::Note && absent.finding.contains("not here"), "{}", absent.finding);
+        let refused = of(Offloads::refused("netlink error: Operation not permitted\nmore\n"));
+        assert!(refused.status == Status::Note && !refused.finding.contains("not here"), "{}", refused.finding);
+        assert!(refused.finding.ends_with("ethtool failed: netlink error: Operation not permitted"));
     }
 
     #[test]

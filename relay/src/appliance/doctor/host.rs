@@ -3,17 +3,20 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::buffers::Softnet;
-use super::cards::{Card, Interrupt};
+use super::cards::{Card, Interrupt, Offloads};
 use super::cpus::Cpu;
 use super::limits::Limits;
 use super::notation::{cpus_of_list, cpus_of_mask, is_receive, unit_size};
 use super::{buffers, tracking};
 
 const PROGRAM: &str = "pilot-relay";
+/// What it is called with to do something else than serve.
+const SUBCOMMANDS: [&str; 2] = ["doctor", "help"];
 const UNIT: &str = "pilot-relay.service";
 /// In the order in which systemd looks.
 const UNIT_FOLDERS: [&str; 5] = [
@@ -206,7 +209,7 @@ impl Host {
                 .find(|found| !found.is_empty())
                 .unwrap_or_default(),
             node: devices.iter().find_map(|device| self.number(device.join("numa_node"))),
-            offloads: None,
+            offloads: Offloads::default(),
         }
     }
 
@@ -238,7 +241,7 @@ impl Host {
         let listing = self.text("proc/net/nf_conntrack");
         tracking::Facts {
             count: self.sysctl("net.netfilter.nf_conntrack_count"),
-            max: self.sysctl("net.netfilter.nf_conntrack_max").unwrap_or_default(),
+            max: self.sysctl("net.netfilter.nf_conntrack_max"),
             ours: listing.map(|listing| tracking::count_ours(&listing, &ports)),
             ports,
         }
@@ -255,13 +258,21 @@ impl Host {
         let namespace = |process: &str| fs::read_link(self.path(format!("proc/{process}/ns/net"))).ok();
         let here = namespace("self");
         let is_here = |pid: &u32| namespace(&pid.to_string()).is_none_or(|other| here.as_ref() == Some(&other));
-        self.processes(PROGRAM).into_iter().filter(|pid| *pid != own).filter(is_here).collect()
+        let mut relays = self.processes(PROGRAM);
+        relays.retain(|pid| *pid != own && self.serves(*pid) && is_here(pid));
+        relays
     }
 
-    /// The program that has a socket at a port, `udp` or `tcp`, among its files; its name and process. Sockets that
-    /// only a ring holds are nobody's here.
-    pub fn holder(&self, transport: &str, port: u16) -> Option<(String, u32)> {
-        let sockets = self.sockets(transport, port);
+    /// Whether a process of the relay's program was started to serve. One that has ended has no arguments any more.
+    fn serves(&self, pid: u32) -> bool {
+        let Some(line) = self.text(format!("proc/{pid}/cmdline")).filter(|line| !line.is_empty()) else { return false };
+        line.split('\0').nth(1).is_none_or(|argument| !SUBCOMMANDS.contains(&argument))
+    }
+
+    /// The program that has a socket in the way of `address`, `udp` or `tcp`, among its files; its name and process.
+    /// Sockets that only a ring holds are nobody's here.
+    pub fn holder(&self, transport: &str, address: SocketAddr) -> Option<(String, u32)> {
+        let sockets = self.sockets(transport, address);
         let processes = self.names("proc").into_iter().filter_map(|name| name.parse::<u32>().ok());
         for pid in processes {
             let folder = PathBuf::from(format!("proc/{pid}/fd"));
@@ -274,19 +285,39 @@ impl Host {
         None
     }
 
-    /// What links of open files say for the sockets at a port.
-    fn sockets(&self, transport: &str, port: u16) -> Vec<String> {
+    /// What links of open files say for the sockets in the way of `wanted`.
+    fn sockets(&self, transport: &str, wanted: SocketAddr) -> Vec<String> {
         let tables = ["", "6"].into_iter().filter_map(|family| self.text(format!("proc/net/{transport}{family}")));
         let rows = tables.flat_map(|table| table.lines().skip(1).map(str::to_owned).collect::<Vec<_>>());
-        let here = format!(":{port:04X}");
         rows.filter_map(|row| {
             let words: Vec<&str> = row.split_whitespace().collect();
             let [_, local, _, state, _, _, _, _, _, inode, ..] = words[..] else { return None };
-            let is_wanted = local.ends_with(&here) && (transport == "udp" || state == LISTENING);
-            is_wanted.then(|| format!("socket:[{inode}]"))
+            let is_in_the_way = local_address(local).is_some_and(|local| overlap(local, wanted));
+            (is_in_the_way && (transport == "udp" || state == LISTENING)).then(|| format!("socket:[{inode}]"))
         })
         .collect()
     }
+}
+
+/// Reads an address of `/proc/net/udp` or `udp6`: hexadecimal words of 32 bits as they lie in memory, and the port.
+fn local_address(text: &str) -> Option<SocketAddr> {
+    let (words, port) = text.split_once(':')?;
+    let word = |at: usize| Some(u32::from_str_radix(words.get(8 * at..8 * at + 8)?, 16).ok()?.to_ne_bytes());
+    let ip: IpAddr = match words.len() {
+        8 => Ipv4Addr::from(word(0)?).into(),
+        _ => {
+            let octets = [word(0)?, word(1)?, word(2)?, word(3)?].concat();
+            Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?).to_canonical()
+        }
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+/// Whether two sockets cannot be there at once. A wildcard stands for every address, that of IPv6 for both families.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, ip: IpAddr| wide.is_unspecified() && (wide.is_ipv6() || ip.is_ipv4());
+    let (a, b) = (one.ip(), other.ip());
+    one.port() == other.port() && (a == b || covers(a, b) || covers(b, a))
 }
 
 #[cfg(test)]
@@ -414,18 +445,48 @@ mod tests {
             ("proc/net/tcp6", &tcp),
             ("proc/41/comm", "named\n"),
             ("proc/42/comm", "pilot-relay\n"),
-            ("proc/43/comm", "pilot-relay\n"),
-            ("proc/44/comm", "pilot-relay\n"),
         ]);
         fixture.link("proc/41/fd/5", "socket:[77]");
         fixture.link("proc/42/fd/6", "socket:[79]");
+        let host = fixture.host();
+        let holder = |transport, address: &str| host.holder(transport, address.parse().unwrap()).map(|(_, pid)| pid);
+        assert_eq!(host.holder("udp", "127.0.0.1:9001".parse().unwrap()), Some(("named".to_owned(), 41)));
+        assert_eq!([holder("udp", "0.0.0.0:9001"), holder("udp", "[::]:9001")], [Some(41); 2], "all addresses, so its");
+        assert_eq!([holder("udp", "127.0.0.53:9001"), holder("udp", "[::1]:9001")], [None; 2], "others than its");
+        assert_eq!(holder("tcp", "127.0.0.1:9001"), None, "a connection is no listener");
+        assert_eq!(holder("tcp", "127.0.0.1:3000"), Some(42));
+    }
+
+    #[test]
+    fn addresses_of_the_kernel_s_tables_are_read() {
+        let of = |text: &str| local_address(text).map(|address| address.to_string());
+        // As a host with little-endian words prints them.
+        if cfg!(target_endian = "little") {
+            assert_eq!(of("3500007F:0035").as_deref(), Some("127.0.0.53:53"));
+            assert_eq!(of("000000FD000000000000000002000000:2329").as_deref(), Some("[fd00::2]:9001"));
+            assert_eq!(of("0000000000000000FFFF00000100007F:2329").as_deref(), Some("127.0.0.1:9001"));
+        }
+        assert_eq!([of("local_address"), of("00:1"), of("0100007F:"), of("é00000é:1")], [const { None }; 4]);
+    }
+
+    #[test]
+    fn relays_serve_in_this_namespace() {
+        let fixture = Fixture::new(&[
+            ("proc/41/comm", "pilot-relay\n"),
+            ("proc/41/cmdline", "pilot-relay\0doctor\0--json\0"),
+            ("proc/42/comm", "pilot-relay\n"),
+            ("proc/42/cmdline", "pilot-relay\0"),
+            ("proc/43/comm", "pilot-relay\n"),
+            ("proc/43/cmdline", "pilot-relay\0"),
+            ("proc/44/comm", "pilot-relay\n"),
+            ("proc/44/cmdline", "pilot-relay\0"),
+            ("proc/45/comm", "pilot-relay\n"),
+            ("proc/45/cmdline", ""),
+        ]);
         fixture.link("proc/self/ns/net", "net:[1]");
         fixture.link("proc/42/ns/net", "net:[1]");
         fixture.link("proc/43/ns/net", "net:[2]");
-        let host = fixture.host();
-        assert_eq!(host.holder("udp", 9001), Some(("named".to_owned(), 41)));
-        assert_eq!(host.holder("tcp", 9001), None, "a connection is no listener");
-        assert_eq!(host.holder("tcp", 3000), Some(("pilot-relay".to_owned(), 42)));
-        assert_eq!(host.relays(44), [42], "neither one of another namespace nor this process");
+        let relays = fixture.host().relays(44);
+        assert_eq!(relays, [42], "no doctor, none of another namespace, not this process, none that has ended");
     }
 }

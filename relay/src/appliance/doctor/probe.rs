@@ -86,12 +86,13 @@ pub fn interfaces_of(served: &[IpAddr]) -> BTreeSet<String> {
 }
 
 /// What an interface takes over, where `ethtool` can tell.
-pub fn offloads(interface: &str) -> Option<Offloads> {
-    let ask = |program: &&str| {
-        Command::new(program).args(["-k", interface]).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()
-    };
-    let output = ETHTOOL.iter().find_map(ask)?;
-    output.status.success().then(|| Offloads::parse(&String::from_utf8_lossy(&output.stdout)))
+pub fn offloads(interface: &str) -> Offloads {
+    let ask = |program: &&str| Command::new(program).args(["-k", interface]).stdin(Stdio::null()).output().ok();
+    match ETHTOOL.iter().find_map(ask) {
+        None => Offloads::NotAsked,
+        Some(output) if output.status.success() => Offloads::parse(&String::from_utf8_lossy(&output.stdout)),
+        Some(output) => Offloads::refused(&String::from_utf8_lossy(&output.stderr)),
+    }
 }
 
 /// Whose a port is, `udp` or `tcp`. `relays` are those at work here: their rings hold sockets that no list of open
@@ -104,7 +105,7 @@ pub fn port(host: &Host, transport: &'static str, address: SocketAddr, relays: &
     match bound {
         Ok(()) => Holder::Free,
         Err(error) if error.kind() != ErrorKind::AddrInUse => Holder::Unusable(error.to_string()),
-        Err(_) => match host.holder(transport, address.port()) {
+        Err(_) => match host.holder(transport, address) {
             Some((_, pid)) if relays.contains(&pid) => Holder::Relay(Some(pid)),
             Some((program, pid)) => Holder::Other(program, pid),
             None if transport == "udp" && !relays.is_empty() && answers(address) => {

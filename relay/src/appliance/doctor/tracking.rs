@@ -11,8 +11,8 @@ const FULL_PERCENT: u64 = 80;
 pub struct Facts {
     /// Entries now; `None` where the kernel does not track.
     pub count: Option<u64>,
-    /// Entries at most.
-    pub max: u64,
+    /// Entries at most; 0 is no bound, `None` where it cannot be read.
+    pub max: Option<u64>,
     /// Entries for the relay's ports; `None` where the kernel does not list them.
     pub ours: Option<usize>,
     /// The relay's UDP ports.
@@ -23,12 +23,14 @@ pub struct Facts {
 pub fn check(facts: &Facts) -> Check {
     let Facts { count, max, ours, ports } = facts;
     let Some(count) = *count else { return TRACKING.ok("this kernel tracks no connections") };
-    let table = format!("{count} of {max} entries");
+    let bound = max.filter(|max| *max > 0);
+    let table = bound.map_or_else(|| format!("{count} entries"), |max| format!("{count} of {max} entries"));
     let exempt = "the nft table of tuning/README.md exempts the relay's ports";
-    let check = if count * 100 >= max * FULL_PERCENT {
+    let full = bound.filter(|max| count.saturating_mul(100) >= max.saturating_mul(FULL_PERCENT));
+    let check = if let Some(max) = full {
         TRACKING.problem(
             format!("{table}: datagrams of new nodes are dropped once it is full"),
-            format!("{}; {exempt}", sysctl("net.netfilter.nf_conntrack_max", max * 4)),
+            format!("{}; {exempt}", sysctl("net.netfilter.nf_conntrack_max", max.saturating_mul(4))),
         )
     } else if count == 0 {
         TRACKING.ok("loaded, and tracks nothing: no rule asks for it, or all is exempt")
@@ -36,7 +38,9 @@ pub fn check(facts: &Facts) -> Check {
         match ours {
             Some(0) => TRACKING.ok(format!("{table}, none on UDP {}", list(ports))),
             Some(ours) => TRACKING.warn(format!("{table}, {ours} of them on UDP {}", list(ports)), exempt),
-            None => TRACKING.warn(format!("{table}; which ports they are for is not listed here"), exempt),
+            None => TRACKING
+                .note(format!("{table}; which ports they are for is not listed here"))
+                .advise(format!("conntrack -L -p udp lists them; {exempt}")),
         }
     };
     check.value("count", count).value("max", *max).value("ours", *ours)
@@ -66,17 +70,25 @@ mod tests {
     use super::*;
 
     fn facts(count: Option<u64>, ours: Option<usize>) -> Facts {
-        Facts { count, max: 1000, ours, ports: vec![9001, 3478] }
+        Facts { count, max: Some(1000), ours, ports: vec![9001, 3478] }
     }
 
     #[test]
     fn tracking_matters_where_it_tracks_us_or_is_nearly_full() {
         let of = |count, ours| check(&facts(count, ours)).status;
         assert_eq!([of(None, None), of(Some(0), Some(0)), of(Some(5), Some(0))], [Status::Ok; 3]);
-        assert_eq!([of(Some(5), Some(2)), of(Some(5), None)], [Status::Warn; 2]);
+        assert_eq!([of(Some(5), Some(2)), of(Some(5), None)], [Status::Warn, Status::Note]);
         assert_eq!(of(Some(800), Some(0)), Status::Problem);
         let full = check(&facts(Some(999), None)).advice.unwrap();
         assert!(full.contains("sysctl -w net.netfilter.nf_conntrack_max=4000"), "{full}");
+    }
+
+    #[test]
+    fn a_table_without_a_known_bound_is_not_full() {
+        for max in [Some(0), None] {
+            let check = check(&Facts { max, ..facts(Some(5_000_000), Some(0)) });
+            assert!(check.status == Status::Ok && check.finding.starts_with("5000000 entries"), "{}", check.finding);
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ usage: nic.sh DEVICE CPUS [--apply]
   CPUS    the CPUs that shall take its interrupts, such as 0-3,8
   --apply do it; without it, only print
 Prints what undoes it, too. `pilot-relay doctor` tells whether it is needed.
+Another number of queues (ethtool -L) and longer rings (-G) take the link of most cards down for
+seconds, and a relay at work with it: look first without --apply.
 TEXT
 }
 
@@ -51,14 +53,20 @@ for cpu in $(cpus); do
     [ -d "/sys/devices/system/cpu/cpu$cpu" ] || fail "this host has no CPU $cpu"
 done
 
-# change DO UNDO: both are shell commands.
+# change DO UNDO: both are shell commands. What the driver refused needs no undoing.
+has_work=
 undo_file=$(mktemp)
 trap 'rm -f "$undo_file"' EXIT
 change() {
+    has_work=yes
     echo "  $1"
-    echo "  $2" >>"$undo_file"
-    if [ -n "$apply" ]; then sh -c "$1" || echo "  # refused by the driver; left as it was" >&2; fi
+    if [ -z "$apply" ] || sh -c "$1"; then
+        echo "  $2" >>"$undo_file"
+    else
+        echo "  # refused by the driver; left as it was" >&2
+    fi
 }
+link_goes='# takes the link of most cards down for seconds'
 
 # The value of a named line in one of the two halves (maximums, current) of what ethtool prints.
 maximum() { sed -n '/maximums/,/Current/p' | sed -n "s/^$1:[[:space:]]*//p" | head -n 1; }
@@ -73,7 +81,8 @@ queues() {
     wanted=$cpu_count
     if [ "$wanted" -gt "$most" ]; then wanted=$most; fi
     if [ "$now" -ne "$wanted" ]; then
-        change "ethtool -L $device combined $wanted" "ethtool -L $device combined $now"
+        change "ethtool -L $device combined $wanted $link_goes" "ethtool -L $device combined $now $link_goes"
+        if [ -z "$apply" ]; then queues_to_be=$wanted; fi
     fi
 }
 
@@ -84,7 +93,9 @@ rings() {
     is_number "$most" && is_number "$now" || return 0
     wanted=4096
     if [ "$wanted" -gt "$most" ]; then wanted=$most; fi
-    if [ "$now" -lt "$wanted" ]; then change "ethtool -G $device rx $wanted" "ethtool -G $device rx $now"; fi
+    if [ "$now" -lt "$wanted" ]; then
+        change "ethtool -G $device rx $wanted $link_goes" "ethtool -G $device rx $now $link_goes"
+    fi
 }
 
 hash_with_ports() {
@@ -174,19 +185,32 @@ mask() {
         END { for (word = last; word >= 0; word--) printf "%08x%s", bits[word], word ? "," : "\n" }'
 }
 
+# Interrupts and files of queues that do not exist yet have no names.
+queues_as_they_will_be() {
+    echo "  # then, of each of the $queues_to_be queues: its interrupt and its transmit queue to one of the CPUs $cpu_list"
+    if [ "$queues_to_be" -lt "$cpu_count" ]; then echo "  # and what it receives passed on to all of them (rps_cpus)"; fi
+}
+
 if [ -n "$apply" ]; then echo "done on $device:"; else echo "to be done on $device (--apply does it):"; fi
+queues_to_be=
 queues
 rings
 hash_with_ports
 offloads
-affinity
-spread
-if ! [ -s "$undo_file" ]; then
+if [ -n "$queues_to_be" ]; then
+    queues_as_they_will_be
+else
+    affinity
+    spread
+fi
+if [ -z "$has_work" ]; then
     echo "  nothing; it is as it should be, or its driver offers no choice"
     exit 0
 fi
-echo "to undo:"
-cat "$undo_file"
+if [ -s "$undo_file" ]; then
+    echo "to undo, in this order:"
+    tac "$undo_file"
+fi
 if command -v systemctl >/dev/null && systemctl is-active --quiet irqbalance 2>/dev/null; then
     echo "irqbalance is running and will move the interrupts again; stop it: systemctl disable --now irqbalance"
 fi

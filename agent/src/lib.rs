@@ -1,2 +1,15 @@
-//! A node of the Pilot Protocol, as plain values without I/O, clock or chance.
+//! A node of the Pilot Protocol, as plain values without I/O, clock or chance. Section numbers in the comments are
+//! those of the wire specification.
+//!
+//! | module | subject | section |
+//! |---|---|---|
+//! | [`identity`] | the node's key and the file that keeps it | 3.1 |
+//! | [`aead`] | encryption in place | 3.1 |
+//! | [`time`] | what the engines know of time | – |
 #![forbid(unsafe_code)]
+
+pub mod aead;
+pub mod identity;
+pub mod time;
+
+pub use time::Time;

@@ -370,7 +370,7 @@ mod tests {
         for intervals in INTERVALS_MIN..=120 {
             let moved_min = (intervals as f64 * SHARE_MOVED_MIN).ceil() as usize;
             let ways = |moved: usize| (0..moved).map(|at| (intervals - at) as f64 / (at + 1) as f64).product::<f64>();
-            let upwards = (moved_min..=intervals).map(ways).sum::<f64>() / 2_f64.powi(intervals as i32);
+            let upwards = (moved_min..=intervals).map(ways).sum::<f64>() / 2_f64.powf(intervals as f64);
             assert!(2.0 * upwards < 1.0 / 40.0, "{intervals}");
         }
     }

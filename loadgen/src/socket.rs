@@ -84,27 +84,6 @@ impl Socket {
     pub fn receive_buffer_bytes(&self) -> io::Result<usize> {
         self.socket.recv_buffer_size()
     }
-
-    /// Datagrams the kernel has dropped since the socket exists because nobody read them in time.
-    pub fn dropped(&self) -> io::Result<u64> {
-        let mut memory = [0_u32; MEMINFO_DROPS + 1];
-        let mut len = libc::socklen_t::try_from(size_of_val(&memory)).expect("36 bytes");
-        // SAFETY: the descriptor is open for as long as `self` lives; `memory` and `len` outlive the call and `len` is
-        // the size of `memory` in bytes, so the kernel writes within it.
-        let status = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_MEMINFO,
-                memory.as_mut_ptr().cast(),
-                &raw mut len,
-            )
-        };
-        if status != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(memory[MEMINFO_DROPS].into())
-    }
 }
 
 impl AsFd for Socket {
@@ -117,6 +96,28 @@ impl AsFd for Socket {
 pub fn wait_readable(sockets: &[Socket], timeout: Duration) -> io::Result<()> {
     let mut interests: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
     wait(&mut interests, timeout)
+}
+
+/// Datagrams the kernel has dropped since `socket` exists because nobody read them in time.
+pub fn dropped(socket: &impl AsFd) -> io::Result<u64> {
+    let descriptor = socket.as_fd();
+    let mut memory = [0_u32; MEMINFO_DROPS + 1];
+    let mut len = libc::socklen_t::try_from(size_of_val(&memory)).expect("36 bytes");
+    // SAFETY: `descriptor` borrows an open one until the end of this function; `memory` and `len` outlive the call and
+    // `len` is the size of `memory` in bytes, so the kernel writes within it.
+    let status = unsafe {
+        libc::getsockopt(
+            descriptor.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            memory.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if status != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(memory[MEMINFO_DROPS].into())
 }
 
 /// Asks the kernel to wake this thread at the time it asked for and not up to 50 µs later.
@@ -356,7 +357,7 @@ fn slots(datagram_len: usize) -> usize {
 }
 
 /// Large buffers past the system's limit where that is allowed, else as large as it gets.
-fn grow_buffers(socket: &socket2::Socket) -> io::Result<()> {
+pub fn grow_buffers(socket: &socket2::Socket) -> io::Result<()> {
     if setsockopt(socket, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
         socket.set_recv_buffer_size(BUFFER_BYTES)?;
     }
@@ -508,7 +509,7 @@ mod tests {
             read += count as u64;
         }
         assert!(read > 0 && read < 100);
-        assert_eq!(socket.dropped().unwrap(), 100 - read);
+        assert_eq!(dropped(&socket).unwrap(), 100 - read);
     }
 
     #[test]

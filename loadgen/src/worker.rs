@@ -291,7 +291,7 @@ impl Worker {
     }
 
     fn overrun(&self) -> io::Result<u64> {
-        self.outbox.sockets.iter().map(Socket::dropped).sum()
+        self.outbox.sockets.iter().map(socket::dropped).sum()
     }
 }
 

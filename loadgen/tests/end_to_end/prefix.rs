@@ -5,6 +5,7 @@ use std::process::Command;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 
+use crate::command::{loadgen, undisturbed};
 use crate::relay::{Behaviour, Relay};
 
 /// Runs `test` on a thread in a new network namespace, prepared by `commands`; says so where that is not allowed.
@@ -27,11 +28,8 @@ fn in_namespace(commands: &'static [&'static str], test: impl FnOnce() + Send + 
 /// A load from `prefix` through a relay at `address`, which must lose nothing and come from that prefix.
 fn load(address: &str, prefix: &str) {
     let relay = Relay::start(address, Behaviour::default());
-    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(["--no-directory", "--peers", "400", "--rate", "2000", "--seconds", "0.5", "--json"])
-        .args(["--relay", &relay.address.to_string(), "--source-prefix", prefix])
-        .output()
-        .unwrap();
+    let mut command = loadgen(&["--no-directory", "--peers", "400", "--rate", "2000", "--seconds", "0.5", "--json"]);
+    let output = undisturbed(command.args(["--relay", &relay.address.to_string(), "--source-prefix", prefix]));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

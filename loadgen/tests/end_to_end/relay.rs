@@ -5,10 +5,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wire::NodeId;
-use wire::beacon::{Message, relay_into_deliver, relay_into_deliver_to};
+use wire::beacon::{Message, RELAY_HEADER_LEN, relay_into_deliver, relay_into_deliver_to};
 use wire::codec::Writer;
 
 /// What a relay does to every `every`-th datagram of the load. Probes and discovers pass.
@@ -43,37 +43,55 @@ pub struct Behaviour {
     pub capacity_pps: Option<f64>,
 }
 
-/// A bucket of tokens, one per datagram, that fills at a rate and never holds more than a few milliseconds' worth.
+/// A bucket of tokens, one per datagram, that fills at a rate and never holds more than a few milliseconds' worth. Its
+/// time is that of the plan, by which each datagram says when it was due: no pause of anybody changes what passes.
 struct Capacity {
     pps: f64,
     tokens: f64,
-    filled: Instant,
+    /// The run that the time is of.
+    run: u64,
+    filled_ns: u64,
 }
 
 impl Capacity {
     const DEPTH_SECONDS: f64 = 0.03;
 
-    #[expect(clippy::disallowed_methods, reason = "a relay's capacity is a matter of time")]
     fn new(pps: f64) -> Self {
-        Self { pps, tokens: pps * Self::DEPTH_SECONDS, filled: Instant::now() }
+        Self { pps, tokens: 0.0, run: 0, filled_ns: 0 }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a relay's capacity is a matter of time")]
-    fn take(&mut self) -> bool {
-        let now = Instant::now();
-        let gained = now.duration_since(self.filled).as_secs_f64() * self.pps;
-        self.tokens = (self.tokens + gained).min(self.pps * Self::DEPTH_SECONDS);
-        self.filled = now;
+    /// Whether the datagram with this payload passes.
+    fn take(&mut self, payload: &[u8]) -> bool {
+        let number = |at: usize| u64::from_be_bytes(*payload[at..].first_chunk().expect("a stamp"));
+        let (run, due_ns) = (number(0), number(20));
+        let depth = self.pps * Self::DEPTH_SECONDS;
+        if run != self.run {
+            *self = Self { run, tokens: depth, ..Self::new(self.pps) };
+        }
+        let gained = due_ns.saturating_sub(self.filled_ns) as f64 / 1e9 * self.pps;
+        self.tokens = (self.tokens + gained).min(depth);
+        self.filled_ns = self.filled_ns.max(due_ns);
         let is_there = self.tokens >= 1.0;
         self.tokens -= f64::from(u8::from(is_there));
         is_there
     }
 }
 
+/// What a relay has counted.
+#[derive(Default)]
+struct Counts {
+    /// Datagrams of the load that it read.
+    heard: AtomicU64,
+    /// How often the fault was made.
+    faults: AtomicU64,
+}
+
 /// A relay on a thread; it ends when this is dropped.
 pub struct Relay {
     pub address: SocketAddr,
-    faults: Arc<AtomicU64>,
+    /// The relay's own, for what the kernel knows about it.
+    socket: UdpSocket,
+    counts: Arc<Counts>,
     sources: Arc<Mutex<BTreeSet<SocketAddr>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -82,32 +100,41 @@ pub struct Relay {
 impl Relay {
     pub fn start(at: &str, behaviour: Behaviour) -> Self {
         let socket = UdpSocket::bind(at).unwrap();
-        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
+        loadgen::socket::grow_buffers(&socket2::SockRef::from(&socket)).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let address = socket.local_addr().unwrap();
-        let (faults, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counts, stop) = (Arc::<Counts>::default(), Arc::new(AtomicBool::new(false)));
         let sources = Arc::new(Mutex::new(BTreeSet::new()));
         let state = RelayState {
-            socket,
+            socket: socket.try_clone().unwrap(),
             address,
             behaviour,
             sessions: HashMap::new(),
             alive: Vec::new(),
             discovers: 0,
-            relayed: 0,
             capacity: behaviour.capacity_pps.map(Capacity::new),
             held: None,
-            faults: faults.clone(),
+            counts: counts.clone(),
             sources: sources.clone(),
         };
         let is_stopped = stop.clone();
         let thread = std::thread::spawn(move || state.serve(&is_stopped));
-        Self { address, faults, sources, stop, thread: Some(thread) }
+        Self { address, socket, counts, sources, stop, thread: Some(thread) }
+    }
+
+    /// Datagrams of the load that it read.
+    pub fn heard(&self) -> u64 {
+        self.counts.heard.load(Ordering::Relaxed)
     }
 
     /// How often the fault was made.
     pub fn faults(&self) -> u64 {
-        self.faults.load(Ordering::Relaxed)
+        self.counts.faults.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams of any kind that it never read, because the kernel had no room for them while it was kept from reading.
+    pub fn dropped(&self) -> u64 {
+        loadgen::socket::dropped(&self.socket).unwrap()
     }
 
     /// From where discovers came, sorted.
@@ -132,10 +159,9 @@ struct RelayState {
     sessions: HashMap<NodeId, (SocketAddr, bool)>,
     alive: Vec<SocketAddr>,
     discovers: u64,
-    relayed: u64,
     capacity: Option<Capacity>,
     held: Option<(Vec<u8>, SocketAddr)>,
-    faults: Arc<AtomicU64>,
+    counts: Arc<Counts>,
     sources: Arc<Mutex<BTreeSet<SocketAddr>>>,
 }
 
@@ -172,19 +198,21 @@ impl RelayState {
 
     fn relay(&mut self, datagram: &mut [u8], sender: NodeId, dest: NodeId) {
         let Some(&(to, extended)) = self.sessions.get(&dest) else { return };
+        let is_probe = sender == dest;
+        let passes = is_probe || self.capacity.as_mut().is_none_or(|it| it.take(&datagram[RELAY_HEADER_LEN..]));
         let part = if extended { relay_into_deliver_to(datagram) } else { relay_into_deliver(datagram) };
         let delivery = &mut datagram[part];
-        if sender == dest {
+        if is_probe {
             self.socket.send_to(delivery, to).unwrap();
             return;
         }
-        if self.capacity.as_mut().is_some_and(|capacity| !capacity.take()) {
+        let number = self.counts.heard.fetch_add(1, Ordering::Relaxed) + 1;
+        if !passes {
             return;
         }
-        self.relayed += 1;
         match self.behaviour.fault {
-            Some((fault, every)) if self.relayed.is_multiple_of(every) => {
-                self.faults.fetch_add(1, Ordering::Relaxed);
+            Some((fault, every)) if number.is_multiple_of(every) => {
+                self.counts.faults.fetch_add(1, Ordering::Relaxed);
                 self.spoil(fault, delivery, dest, to);
             }
             _ => {

@@ -9,6 +9,7 @@
 //! | [`cidr`] | ranges of IP addresses as text | – |
 //! | [`packet`] | the 34-byte packet header and its CRC | 2 |
 //! | [`tunnel`] | daemon to daemon frames: `PILA`, `PILK`, `PILS`, `PILP` | 3 |
+//! | [`stream`] | numbers that wrap, selective acknowledgements | 8 |
 //! | [`beacon`] | discover, punch, relay, deliver, notify | 4 |
 //! | [`framing`] | frames on a byte stream | 6.1, 10 |
 //! | [`registry`] | framed JSON of the directory, its error texts, the texts that get signed | 6 |
@@ -25,6 +26,7 @@ pub mod framing;
 pub mod ipc;
 pub mod packet;
 pub mod registry;
+pub mod stream;
 pub mod stun;
 pub mod tunnel;
 

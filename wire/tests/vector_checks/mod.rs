@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod beacon;
 pub mod ipc;
 pub mod packets;
+pub mod sack;
 pub mod signatures;
 pub mod stun;
 pub mod tunnel;

@@ -1,14 +1,14 @@
 //! Two reports side by side: what differs, by how much, and what of it is more than the runs' own noise.
 //!
-//! The rule: a figure has changed when it moved in the same direction in at least three quarters of the intervals of the
-//! runs, each compared with its counterpart. Of two equal runs with independent intervals, one figure would pass that by
-//! chance less than once in forty for [`INTERVALS_MIN`] intervals, one of the five that are known by interval less than
-//! once in eight, and any practically never for a hundred intervals. What is constant within a run but differs between
-//! runs (another placement of threads, a neighbour on the machine) no single pair of runs can tell from a real change:
-//! repeat both.
+//! The rule: a figure has changed when it moved in the same direction in at least three quarters of the intervals of
+//! the runs, each compared with its counterpart. Of two equal runs with independent intervals, one figure would pass
+//! that by chance less than once in forty for [`INTERVALS_MIN`] intervals, one of the five that are known by interval
+//! less than once in eight, and any practically never for a hundred intervals. What is constant within a run but
+//! differs between runs (another placement of threads, a neighbour on the machine) no single pair of runs can tell from
+//! a real change: repeat both.
 //!
-//! Searches are compared by the range in which each leaves the highest rate: a change is known when the ranges lie apart,
-//! and that there is none only when both searches found the relay's limit, not the generator's.
+//! Searches are compared by the range in which each leaves the highest rate: a change is known when the ranges lie
+//! apart, and that there is none only when both searches found the relay's limit, not the generator's.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -25,10 +25,10 @@ use crate::timeline::Interval;
 pub const INTERVALS_MIN: usize = 24;
 /// Share of the intervals that must have moved in the same direction.
 const SHARE_MOVED_MIN: f64 = 0.75;
-const RULE: &str = "changed: moved the same way in at least three quarters of the runs' intervals; whether another pair of \
-                    runs would do so too, only repeating them shows";
-const SEARCH_RULE: &str = "changed: the ranges in which the searches leave the highest rate lie apart by more than their \
-                           resolution; whether another pair would too, only repeating them shows";
+const RULE: &str = "changed: moved the same way in at least three quarters of the runs' intervals; whether another \
+                    pair of runs would do so too, only repeating them shows";
+const SEARCH_RULE: &str = "changed: the ranges in which the searches leave the highest rate lie apart by more than \
+                           their resolution; whether another pair would too, only repeating them shows";
 
 /// Whether a figure changed by more than noise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -245,8 +245,11 @@ impl fmt::Display for Comparison {
             let line = format!("{figure:<16}{:>14}{:>14}{ratio:>9}  {change}", value(*a), value(*b));
             writeln!(out, "{}", line.trim_end())?;
         }
+        if !self.differences.is_empty() {
+            writeln!(out)?;
+        }
         for difference in &self.differences {
-            writeln!(out, "\nmay be the reason: {difference}")?;
+            writeln!(out, "may be the reason: {difference}")?;
         }
         writeln!(out, "\n{}", self.rule)
     }

@@ -495,7 +495,7 @@ mod tests {
         };
         assert_eq!(conclusion(Tally { delivered: 1000, ..all_sent() }), "failed by rate<5k; loss is within 0.1 %");
         let cut = conclusion(Tally { sent: 900, delivered: 900, unsent: 100, ..all_sent() });
-        assert_eq!(cut, "this is the generator's limit, not the relay's; rate<5k proves nothing");
+        assert_eq!(cut, "this is the generator's limit, not the relay's; nothing follows from rate<5k");
     }
 
     #[test]

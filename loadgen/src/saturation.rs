@@ -90,8 +90,8 @@ impl fmt::Display for Sign {
             ),
             Self::Imprecise { lateness_p99_us, latency_p99_us } => write!(
                 out,
-                "the lateness of {} at p99 is a good part of the latency of {}: the latencies are the generator's too; \
-                 lower --rate, or send from a host that is not shared with the relay",
+                "the lateness of {} at p99 is a good part of the latency of {}: the latencies are the generator's \
+                 too; lower --rate, or send from a host that is not shared with the relay",
                 time(*lateness_p99_us),
                 time(*latency_p99_us)
             ),

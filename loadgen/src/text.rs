@@ -81,7 +81,7 @@ impl Report {
         };
         match self.verdict {
             _ if broken.is_empty() => verdict,
-            Verdict::GeneratorLimit => format!("{verdict}; {} proves nothing", broken.join(" and ")),
+            Verdict::GeneratorLimit => format!("{verdict}; nothing follows from {}", broken.join(" and ")),
             Verdict::Ok | Verdict::Loss => format!("failed by {}; {verdict}", broken.join(" and ")),
         }
     }

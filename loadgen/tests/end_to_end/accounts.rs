@@ -40,9 +40,9 @@ fn wrongs(report: &Report) -> [u64; 7] {
     [lost, reordered, duplicated, stale, corrupt, misdelivered, foreign]
 }
 
-/// Checks the fate of `planned` datagrams: each was sent or is named as not sent, what the relay never heard was dropped
-/// at its socket, and beyond that and the generator's own overrun went wrong what `faults` says, in the order of
-/// [`wrongs`].
+/// Checks the fate of `planned` datagrams: each was sent or is named as not sent, what the relay never heard was
+/// dropped at its socket, and beyond that and the generator's own overrun went wrong what `faults` says, in the order
+/// of [`wrongs`].
 fn assert_accounts(relay: &Relay, report: &Report, planned: u64, faults: [u64; 7]) {
     let Report { sent, unsent, refused, delivered, overrun, lost, loss_percent, ref workload, .. } = *report;
     let missed = sent - relay.heard();

@@ -132,7 +132,7 @@ impl Relay {
         self.counts.faults.load(Ordering::Relaxed)
     }
 
-    /// Datagrams of any kind that it never read, because the kernel had no room for them while it was kept from reading.
+    /// Datagrams of any kind that it never read: the kernel had no room for them while it was kept from reading.
     pub fn dropped(&self) -> u64 {
         loadgen::socket::dropped(&self.socket).unwrap()
     }

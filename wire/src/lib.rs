@@ -10,6 +10,7 @@
 //! | [`packet`] | the 34-byte packet header and its CRC | 2 |
 //! | [`tunnel`] | daemon to daemon frames: `PILA`, `PILK`, `PILS`, `PILP` | 3 |
 //! | [`stream`] | numbers that wrap, selective acknowledgements | 8 |
+//! | [`services`] | data exchange, event stream, secure channel | 9 |
 //! | [`beacon`] | discover, punch, relay, deliver, notify | 4 |
 //! | [`framing`] | frames on a byte stream | 6.1, 10 |
 //! | [`registry`] | framed JSON of the directory, its error texts, the texts that get signed | 6 |
@@ -26,6 +27,7 @@ pub mod framing;
 pub mod ipc;
 pub mod packet;
 pub mod registry;
+pub mod services;
 pub mod stream;
 pub mod stun;
 pub mod tunnel;

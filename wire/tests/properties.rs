@@ -30,6 +30,8 @@ fn messages() -> Vec<Vec<u8>> {
     let texts = fixtures::vectors("addresses.json").into_iter();
     messages.extend(texts.map(|vector| vector.text("text").as_bytes().to_vec()));
     messages.extend(fixtures::registry_messages());
+    let services = ["services.json", "services_newest_synthetic.json", "secure443.json"].into_iter();
+    messages.extend(services.flat_map(fixtures::vectors).filter_map(|vector| vector.bytes));
     messages
 }
 

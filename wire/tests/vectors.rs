@@ -11,18 +11,21 @@ use std::collections::BTreeSet;
 use std::panic;
 use std::process::ExitCode;
 
-use vector_checks::{addresses, beacon, ipc, packets, sack, signatures, stun, tunnel};
+use vector_checks::{addresses, beacon, ipc, packets, sack, secure, services, signatures, stun, tunnel};
 
 /// Runs the check for one entry; `Some` when the entry is known. Failures panic.
 type Check = fn(&fixtures::Vector) -> Option<()>;
 
-const FILES: [(&str, Check); 10] = [
+const FILES: [(&str, Check); 13] = [
     ("addresses.json", addresses::check),
     ("beacon.json", beacon::check),
     ("ipc.json", ipc::check),
     ("ipc_newest.json", ipc::check_newest),
     ("packets.json", packets::check),
     ("sack.json", sack::check),
+    ("secure443.json", secure::check),
+    ("services.json", services::check),
+    ("services_newest_synthetic.json", services::check_newest),
     ("signatures.json", signatures::check),
     ("stun.json", stun::check),
     ("tunnel_v122.json", tunnel::check_v122),

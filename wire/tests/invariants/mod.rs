@@ -8,14 +8,40 @@ use wire::beacon::{self, ENDPOINT_MESSAGE_MAX, Message};
 use wire::codec::Writer;
 use wire::packet::Packet;
 use wire::registry::{self, Answer};
+use wire::services::events::Event;
+use wire::services::exchange::{Frame, PAYLOAD_MAX};
+use wire::services::secure::{PROOF_LEN, Proof, Record};
 use wire::stun::{self, ErrorResponse, Outcome, REQUEST_MAX, RESPONSE_MAX, RequestError, Response, Success};
-use wire::tunnel::Frame;
+use wire::tunnel;
 use wire::{Format, ipc};
 
 /// Every decoder at once.
 pub fn all(bytes: &[u8]) {
-    for hold in [address, beacon, ipc, packet, registry, stun, tunnel] {
+    for hold in [address, beacon, ipc, packet, registry, services, stun, tunnel] {
         hold(bytes);
+    }
+}
+
+/// What decodes is encoded to the bytes it came from; a frame but for blanks in its tag's JSON and what follows its end.
+pub fn services(bytes: &[u8]) {
+    if let Ok(Some((event, taken))) = Event::decode(bytes) {
+        let mut encoded = Vec::new();
+        event.encode(&mut encoded).expect("what was read can be written");
+        assert_eq!(encoded, bytes[..taken]);
+    }
+    if let Ok(Some((record, taken))) = Record::decode(bytes) {
+        let mut encoded = Vec::new();
+        record.encode(&mut encoded).expect("what was read can be written");
+        assert_eq!(encoded, bytes[..taken]);
+    }
+    if let Ok(proof) = Proof::decode(bytes) {
+        assert_eq!(proof.encode(), bytes[..PROOF_LEN]);
+    }
+    if let Ok(Some((frame, taken))) = Frame::decode(bytes, PAYLOAD_MAX) {
+        let mut encoded = Vec::new();
+        frame.encode(&mut encoded, PAYLOAD_MAX).expect("what was read can be written");
+        assert_eq!(Frame::decode(&encoded, PAYLOAD_MAX), Ok(Some((frame, encoded.len()))));
+        assert!(frame.tag.is_some() || encoded.len() <= taken, "what follows a whole message is ignored");
     }
 }
 
@@ -108,7 +134,7 @@ pub fn packet(bytes: &[u8]) {
 
 /// What decodes is encoded to the very bytes it came from.
 pub fn tunnel(bytes: &[u8]) {
-    let Ok(frame) = Frame::decode(bytes) else { return };
+    let Ok(frame) = tunnel::Frame::decode(bytes) else { return };
     assert_eq!(Format::of(bytes), Format::Tunnel);
     assert_eq!(written(frame.encoded_len(), |out| frame.encode(out)), bytes[..frame.encoded_len()]);
 }

@@ -5,6 +5,8 @@ pub mod beacon;
 pub mod ipc;
 pub mod packets;
 pub mod sack;
+pub mod secure;
+pub mod services;
 pub mod signatures;
 pub mod stun;
 pub mod tunnel;

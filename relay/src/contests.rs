@@ -90,6 +90,8 @@ pub enum Due {
 #[derive(Debug)]
 pub struct Contests {
     active: Vec<Contest>,
+    /// Nothing is due before this; looked at several times a batch, so it is kept.
+    next_due: Option<Time>,
     board: Arc<Board>,
     shard: usize,
 }
@@ -98,7 +100,7 @@ impl Contests {
     /// No contests; `board` is shared by all shards.
     #[must_use]
     pub fn new(board: Arc<Board>, shard: usize) -> Self {
-        Self { active: Vec::with_capacity(CONTESTS_MAX), board, shard }
+        Self { active: Vec::with_capacity(CONTESTS_MAX), next_due: None, board, shard }
     }
 
     /// How many are under way.
@@ -130,7 +132,9 @@ impl Contests {
             return false;
         }
         let Patience { tries, interval } = patience;
-        self.active.push(Contest { claim, grade, asked, kind, tries_left: tries - 1, interval, due: now + interval });
+        let due = now + interval;
+        self.active.push(Contest { claim, grade, asked, kind, tries_left: tries - 1, interval, due });
+        self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
         true
     }
 
@@ -166,7 +170,13 @@ impl Contests {
 
     /// The next thing due at `now`; call until it says `None`.
     pub fn poll_due(&mut self, now: Time) -> Option<Due> {
-        let index = self.active.iter().position(|contest| contest.due <= now)?;
+        if self.next_due? > now {
+            return None;
+        }
+        let Some(index) = self.active.iter().position(|contest| contest.due <= now) else {
+            self.next_due = self.active.iter().map(|contest| contest.due).min();
+            return None;
+        };
         let contest = &mut self.active[index];
         if contest.tries_left == 0 {
             return Some(Due::Silence(self.take_down(index)));
@@ -176,10 +186,10 @@ impl Contests {
         Some(Due::Probe(contest.asked))
     }
 
-    /// When [`Self::poll_due`] next has something.
+    /// When [`Self::poll_due`] is next needed; after the end of a contest perhaps earlier than it has something.
     #[must_use]
-    pub fn next_due(&self) -> Option<Time> {
-        self.active.iter().map(|contest| contest.due).min()
+    pub const fn next_due(&self) -> Option<Time> {
+        self.next_due
     }
 
     fn take_down(&mut self, index: usize) -> Contest {

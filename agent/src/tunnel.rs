@@ -1,0 +1,684 @@
+//! Tunnels to all peers (section 3): which keys are exchanged when, what is sealed and opened, what is refused. A plain
+//! value; its owner gives it datagrams, packets and the time, and does what [`Tunnels::poll_output`] says.
+//!
+//! | frame | rule |
+//! |---|---|
+//! | `PILS` | opened in place; handed up if its counter is new and the packet's source is the frame's sender |
+//! | `PILS`, no session | dropped, and answered with our `PILA` |
+//! | `PILA` | counts if the directory's key of the sender is in it and has signed it |
+//! | `PILK` | never believed; answered with our `PILA` |
+//! | `PILT` | dropped, and never sent |
+//! | `PILP` | told to the owner, who punches holes |
+//!
+//! What is sent while there is no session waits, and begins an exchange. Which path a frame takes is the owner's
+//! affair: frames come with a [`Route`], and only an opened frame proves a path, never a key exchange.
+//!
+//! ```text
+//!   owner ── handle_datagram, seal ──► Tunnels ── poll_output ──► frames, events ──► owner
+//!                                         │
+//!             peers: identity, sessions ──┼── exchange: when to ask, answer, rest
+//!             waiting: frames to seal     ├── lookups: questions to the directory
+//!             sources: who asks too much  └── keys, session, replay: the cryptography
+//! ```
+//!
+//! **Where ephemeral keys go.** A session is made of nothing but a [`KeyPair`], a cipher and a nonce prefix, and takes
+//! over in [`Peer::install`] alone, with those before kept for what is under way. An extension between our own
+//! agents negotiates in sealed control packets, which only the peer can have sent, and installs a session from keys of
+//! its own there. Periodic rekeying is `renew`, called by time instead of by frames sealed; real daemons follow it.
+
+mod exchange;
+pub mod keys;
+mod lookups;
+mod peer;
+pub mod replay;
+pub mod session;
+mod sources;
+mod waiting;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wire::NodeId;
+use wire::address::{Address, SocketAddress};
+use wire::codec::Writer;
+use wire::packet::{self, Flags, Packet, Protocol};
+use wire::tunnel::{
+    Frame, KEY_EXCHANGE_LEN, Nonce, SEALED_OVERHEAD, SIGNED_KEY_EXCHANGE_LEN, SignedKeyExchange, TAG_LEN,
+    key_exchange_text,
+};
+
+use self::exchange::{Cause, Step};
+use self::keys::{Chance, ExchangeKey, X25519_LEN};
+use self::lookups::{Lookup, Lookups};
+use self::peer::{Peer, Verdict};
+use self::session::{HEAD_LEN, KeyPair, Refusal, Session};
+use self::sources::Sources;
+use self::waiting::Waiting;
+use crate::Time;
+use crate::aead::Aes256Gcm;
+use crate::identity::{Identity, PUBLIC_KEY_LEN, has_signed};
+
+/// When there is no room for another peer, one that has been silent for so long yields.
+const SILENCE_YIELDS: Duration = Duration::from_mins(1);
+
+/// How much is kept and carried.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Peers with a session, or with an exchange of ours under way.
+    pub peers_max: usize,
+    /// Frames sealed under one key before it is renewed. Twice as many are the most, should the peer not answer.
+    pub frames_per_key: u64,
+}
+
+impl Default for Limits {
+    /// 16384 peers; 2^36 frames, which is 80 TB of full ones and far from what AES-GCM bears.
+    fn default() -> Self {
+        Self { peers_max: 16_384, frames_per_key: 1 << 36 }
+    }
+}
+
+/// The way a datagram has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// From this endpoint. Anybody can write a false one.
+    Direct(SocketAddr),
+    /// Through a relay, which names the sender.
+    Relay(NodeId),
+}
+
+/// The way a frame shall go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The path in use with the peer.
+    InUse,
+    /// Every path there is, the relay among them.
+    Every,
+    /// Back where something came from, though nothing has proven that path.
+    Back(Via),
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received<'a> {
+    /// The peer sent this packet, and the path it came on works.
+    Packet {
+        /// Who sealed it.
+        peer: NodeId,
+        /// Its content, opened in place.
+        packet: Packet<'a>,
+    },
+    /// The peer lives, and the path works.
+    Keepalive {
+        /// Who sealed it.
+        peer: NodeId,
+    },
+    /// A hole-punch probe, from anybody.
+    Probe,
+    /// A key exchange, used or kept.
+    Taken,
+    /// Nothing; count why.
+    Dropped(DropReason),
+}
+
+/// Why a frame is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// Not a tunnel frame, or the packet in it is none.
+    Malformed,
+    /// A packet in clear.
+    Plain,
+    /// The sender it names is nobody, or we.
+    ForgedSender,
+    /// The source sends too many key exchanges.
+    RateLimited,
+    /// The same signed key again.
+    Repeated,
+    /// The directory knows no key of the sender's.
+    UnknownIdentity,
+    /// The signed key is another's than the sender's.
+    ForeignIdentity,
+    /// The signature is wrong.
+    BadSignature,
+    /// An X25519 key that agrees to zero with everyone.
+    WeakKey,
+    /// A key the peer has long replaced: a recording.
+    StaleKey,
+    /// Too many unknown nodes at once.
+    TooManyStrangers,
+    /// No room for another peer.
+    TooManyPeers,
+    /// No room for another frame that has to wait.
+    QueueFull,
+    /// Sealed for a session we do not have.
+    NoSession,
+    /// Not sealed with the session's key.
+    NotAuthentic,
+    /// Seen before, or too old to tell.
+    Replayed,
+    /// The packet's source is not the frame's sender.
+    ForeignSource,
+}
+
+impl From<Refusal> for DropReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Replayed => Self::Replayed,
+            Refusal::NotAuthentic => Self::NotAuthentic,
+        }
+    }
+}
+
+/// What became of a packet to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    /// The frame is sealed: send it.
+    Ready,
+    /// A copy waits for a session.
+    Waiting,
+    /// Nothing; count why.
+    Dropped(DropReason),
+}
+
+/// What the owner has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a frame.
+    Transmit {
+        /// To whom.
+        peer: NodeId,
+        /// Which way.
+        route: Route,
+        /// What.
+        frame: Box<[u8]>,
+    },
+    /// Ask the directory for the peer's public key, and tell it by [`Tunnels::handle_identity`].
+    IdentityWanted(NodeId),
+    /// There is a session, new or renewed. The path is not proven.
+    Established {
+        /// With whom.
+        peer: NodeId,
+        /// How the peer's key came.
+        via: Via,
+    },
+    /// The peer does not answer, on any path.
+    Unreachable {
+        /// Who.
+        peer: NodeId,
+        /// Frames that waited for it and are gone.
+        dropped: usize,
+    },
+    /// A key exchange that had been [`Received::Taken`] is dropped after all.
+    Refused {
+        /// Whose it would have been.
+        peer: NodeId,
+        /// Why.
+        reason: DropReason,
+    },
+}
+
+/// A `PILA` frame, kept until its sender's identity is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Offer {
+    sender: NodeId,
+    x25519: [u8; X25519_LEN],
+    ed25519: [u8; PUBLIC_KEY_LEN],
+    signature: [u8; 64],
+}
+
+/// The tunnels of one node.
+pub struct Tunnels {
+    own: NodeId,
+    identity: Arc<Identity>,
+    limits: Limits,
+    chance: Chance,
+    generation: u32,
+    key: ExchangeKey,
+    next_prefix: u32,
+    peers: HashMap<NodeId, Peer>,
+    lookups: Lookups,
+    sources: Sources,
+    waiting: Waiting,
+    timers: BTreeSet<(Time, NodeId)>,
+    outputs: VecDeque<Output>,
+}
+
+impl Tunnels {
+    /// Tunnels of the node `own`. `seed` is fresh chance at each start: two starts with the same seed would seal with
+    /// the same keys and nonces.
+    #[must_use]
+    pub fn new(own: NodeId, identity: Arc<Identity>, limits: Limits, seed: &[u8; 32]) -> Self {
+        let chance = Chance::new(seed);
+        Self {
+            own,
+            identity,
+            limits,
+            generation: 0,
+            key: chance.exchange_key(0),
+            next_prefix: chance.first_prefix(),
+            chance,
+            peers: HashMap::new(),
+            lookups: Lookups::default(),
+            sources: Sources::default(),
+            waiting: Waiting::default(),
+            timers: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes a datagram, or the inner part of a relayed one. A sealed packet is opened in place.
+    #[must_use]
+    pub fn handle_datagram<'a>(&mut self, now: Time, via: Via, datagram: &'a mut [u8]) -> Received<'a> {
+        let taken = match Frame::decode(datagram) {
+            Ok(Frame::Sealed { sender, nonce, .. }) => {
+                return match self.open(now, via, sender, nonce, &mut datagram[HEAD_LEN..]) {
+                    Ok(()) => hand_up(sender, &datagram[HEAD_LEN..datagram.len() - TAG_LEN]),
+                    Err(reason) => Received::Dropped(reason),
+                };
+            }
+            Ok(Frame::SignedKeyExchange(frame)) => self.handle_offer(now, via, Offer::from(frame)),
+            Ok(Frame::KeyExchange { sender, .. }) => self.handle_key_request(now, via, sender),
+            Ok(Frame::Plain { .. }) => Err(DropReason::Plain),
+            Ok(Frame::Probe) => return Received::Probe,
+            Err(_) => Err(DropReason::Malformed),
+        };
+        taken.map_or_else(Received::Dropped, |()| Received::Taken)
+    }
+
+    /// Seals a frame in place: [`HEAD_LEN`] bytes to be written, the packet, [`TAG_LEN`] bytes to be written. Without a
+    /// session a copy waits for one and leaves through [`Tunnels::poll_output`].
+    ///
+    /// # Panics
+    /// If the frame is shorter than [`SEALED_OVERHEAD`].
+    #[must_use]
+    pub fn seal(&mut self, now: Time, peer: NodeId, frame: &mut [u8]) -> Sealed {
+        assert!(frame.len() >= SEALED_OVERHEAD, "a frame has room for head and tag");
+        if self.seal_in_session(now, peer, frame) {
+            return Sealed::Ready;
+        }
+        if let Err(reason) = self.admit(now, peer) {
+            return Sealed::Dropped(reason);
+        }
+        let waits = self.waiting.push(peer, frame);
+        self.begin_exchange(now, peer);
+        if waits { Sealed::Waiting } else { Sealed::Dropped(DropReason::QueueFull) }
+    }
+
+    /// Begins an exchange with `peer` unless there is a session.
+    ///
+    /// # Errors
+    /// [`DropReason::ForgedSender`] when the id is no other node's, [`DropReason::TooManyPeers`].
+    pub fn connect(&mut self, now: Time, peer: NodeId) -> Result<(), DropReason> {
+        self.admit(now, peer)?;
+        if !self.has_session(peer) {
+            self.begin_exchange(now, peer);
+        }
+        Ok(())
+    }
+
+    /// Ends the tunnel and forgets the peer.
+    pub fn forget(&mut self, peer: NodeId) {
+        drop(self.waiting.take(peer));
+        if let Some(due) = self.peers.remove(&peer).and_then(|peer| peer.armed) {
+            self.timers.remove(&(due, peer));
+        }
+    }
+
+    /// The directory's answer to [`Output::IdentityWanted`]; `None` if it knows no key, or cannot be asked.
+    pub fn handle_identity(&mut self, now: Time, node: NodeId, key: Option<[u8; PUBLIC_KEY_LEN]>) {
+        if let (Some(peer), Some(key)) = (self.peers.get_mut(&node), key) {
+            peer.learn_identity(now, key);
+        }
+        let Some((offer, via)) = self.lookups.told(now, node, key) else { return };
+        if let Err(reason) = self.accept(now, via, &offer, key) {
+            self.outputs.push_back(Output::Refused { peer: node, reason });
+        }
+    }
+
+    /// Whether packets to `peer` are sealed at once.
+    #[must_use]
+    pub fn has_session(&self, peer: NodeId) -> bool {
+        self.peers.get(&peer).is_some_and(Peer::has_session)
+    }
+
+    /// When [`Tunnels::handle_timeout`] has something to do; it may turn out to be nothing.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// Does what has fallen due.
+    pub fn handle_timeout(&mut self, now: Time) {
+        while self.poll_timeout().is_some_and(|due| due <= now) {
+            let Some((_, node)) = self.timers.pop_first() else { return };
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.armed = None;
+                self.tick(now, node);
+            }
+        }
+    }
+
+    /// What the owner has to do next. To be asked until there is nothing, after every other call.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    fn open(&mut self, now: Time, via: Via, sender: NodeId, nonce: Nonce, body: &mut [u8]) -> Result<(), DropReason> {
+        let Some(peer) = self.peers.get_mut(&sender).filter(|peer| peer.has_session()) else {
+            // What is shorter than a packet could make us send more than we got.
+            if body.len() >= packet::HEADER_LEN + TAG_LEN && sender != self.own && self.sources.charge(now, via) {
+                self.answer(now, sender, Cause::Needed, via);
+            }
+            return Err(DropReason::NoSession);
+        };
+        if let Err(refusal) = peer.open(now, sender, nonce, body) {
+            if peer.doubt(now, refusal) {
+                self.begin_exchange(now, sender);
+            }
+            return Err(refusal.into());
+        }
+        let has_our_key = peer.session().is_some_and(|session| session.pair().own == *self.key.public());
+        if has_our_key {
+            peer.exchange.answered();
+        }
+        self.keep_prefixes_apart(sender, nonce);
+        self.arm(sender);
+        Ok(())
+    }
+
+    /// Both directions share one key, so no nonce may occur in both (SPEC 12, weakness 17).
+    fn keep_prefixes_apart(&mut self, peer: NodeId, nonce: Nonce) {
+        let Some(session) = self.peers.get_mut(&peer).and_then(Peer::session) else { return };
+        if session.prefix() == nonce.prefix {
+            session.change_prefix(next_prefix(&mut self.next_prefix, self.own, peer));
+        }
+    }
+
+    fn handle_key_request(&mut self, now: Time, via: Via, sender: NodeId) -> Result<(), DropReason> {
+        self.admit_source(now, via, sender)?;
+        self.answer(now, sender, Cause::Requested, via);
+        Ok(())
+    }
+
+    fn handle_offer(&mut self, now: Time, via: Via, offer: Offer) -> Result<(), DropReason> {
+        self.admit_source(now, via, offer.sender)?;
+        if let Some(peer) = self.peers.get(&offer.sender)
+            && let Some(identity) = peer.identity()
+            && (identity == offer.ed25519 || !peer.identity_is_old(now))
+        {
+            return self.accept(now, via, &offer, Some(identity));
+        }
+        match self.lookups.look_up(now, offer.sender, Some((offer, via))) {
+            Lookup::Told(key) => self.accept(now, via, &offer, key),
+            Lookup::Awaited => Ok(()),
+            Lookup::Ask => {
+                self.outputs.push_back(Output::IdentityWanted(offer.sender));
+                Ok(())
+            }
+            Lookup::Refused => Err(DropReason::TooManyStrangers),
+        }
+    }
+
+    fn admit_source(&mut self, now: Time, via: Via, sender: NodeId) -> Result<(), DropReason> {
+        if !sender.is_node() || sender == self.own {
+            return Err(DropReason::ForgedSender);
+        }
+        self.sources.charge(now, via).then_some(()).ok_or(DropReason::RateLimited)
+    }
+
+    /// Takes a peer's signed key, given the directory's key of the peer.
+    fn accept(
+        &mut self,
+        now: Time,
+        via: Via,
+        offer: &Offer,
+        identity: Option<[u8; PUBLIC_KEY_LEN]>,
+    ) -> Result<(), DropReason> {
+        let identity = identity.ok_or(DropReason::UnknownIdentity)?;
+        if identity != offer.ed25519 {
+            return Err(DropReason::ForeignIdentity);
+        }
+        let known = self.peers.get(&offer.sender);
+        if known.is_some_and(|peer| peer.is_repeated(now, &offer.x25519)) {
+            return Err(DropReason::Repeated);
+        }
+        if !has_signed(&identity, &key_exchange_text(offer.sender, &offer.x25519), &offer.signature) {
+            return Err(DropReason::BadSignature);
+        }
+        let pair = KeyPair { own: *self.key.public(), peer: offer.x25519 };
+        let verdict = known.map_or(Verdict::Install, |peer| peer.judge(now, &pair));
+        if verdict == Verdict::Stale {
+            return Err(DropReason::StaleKey);
+        }
+        let cipher = self.key.agree::<Aes256Gcm>(&offer.x25519).ok_or(DropReason::WeakKey)?;
+        self.admit(now, offer.sender)?;
+        let peer = self.peers.get_mut(&offer.sender).expect("a peer that is admitted is there");
+        if peer.identity() != Some(identity) {
+            peer.learn_identity(now, identity);
+        }
+        peer.accept(now, offer.x25519);
+        peer.exchange.answered();
+        let works = peer.session().is_some_and(|session| session.is_proven());
+        match verdict {
+            Verdict::Keep if works => self.answer(now, offer.sender, Cause::Repeated, via),
+            Verdict::Keep | Verdict::Stale => self.answer(now, offer.sender, Cause::Needed, via),
+            Verdict::Reinstate => {
+                peer.reinstate(&pair);
+                self.answer(now, offer.sender, Cause::Needed, via);
+            }
+            Verdict::Install => {
+                let prefix = next_prefix(&mut self.next_prefix, self.own, offer.sender);
+                peer.install(Session::new(now, pair, cipher, prefix));
+                self.outputs.push_back(Output::Established { peer: offer.sender, via });
+                self.answer(now, offer.sender, Cause::Needed, via);
+                self.send_waiting(now, offer.sender);
+            }
+        }
+        self.arm(offer.sender);
+        Ok(())
+    }
+
+    /// Sends what has waited, or else a keepalive: the first frame that opens tells the peer that the session works.
+    fn send_waiting(&mut self, now: Time, peer: NodeId) {
+        let frames = self.waiting.take(peer);
+        if frames.is_empty() {
+            self.send_keepalive(now, peer);
+        }
+        for mut frame in frames {
+            if self.seal_in_session(now, peer, &mut frame) {
+                self.outputs.push_back(Output::Transmit { peer, route: Route::InUse, frame });
+            }
+        }
+    }
+
+    fn send_keepalive(&mut self, now: Time, peer: NodeId) {
+        let mut frame = keepalive(self.own, peer);
+        if self.seal_in_session(now, peer, &mut frame) {
+            self.outputs.push_back(Output::Transmit { peer, route: Route::InUse, frame });
+        }
+    }
+
+    fn seal_in_session(&mut self, now: Time, node: NodeId, frame: &mut [u8]) -> bool {
+        let Some(peer) = self.peers.get_mut(&node) else { return false };
+        let Some(session) = peer.session() else { return false };
+        let limit = self.limits.frames_per_key;
+        if session.sealed() >= limit.saturating_mul(2) {
+            peer.end_session();
+            return false;
+        }
+        session.seal(now, self.own, frame);
+        if session.sealed() >= limit || session.is_worn() {
+            let pair = *session.pair();
+            self.renew(now, node, &pair);
+        }
+        self.arm(node);
+        true
+    }
+
+    /// Takes a new exchange key, if `pair` has the present one, and offers it to `node`. Others learn it with their next
+    /// exchange; their sessions go on until then.
+    fn renew(&mut self, now: Time, node: NodeId, pair: &KeyPair) {
+        if pair.own == *self.key.public() {
+            self.generation += 1;
+            self.key = self.chance.exchange_key(self.generation);
+        }
+        self.begin_exchange(now, node);
+    }
+
+    fn begin_exchange(&mut self, now: Time, node: NodeId) {
+        if self.peers.get_mut(&node).is_some_and(|peer| peer.exchange.begin(now)) {
+            self.ask_for_key(now, node);
+            self.arm(node);
+        }
+    }
+
+    fn ask_for_key(&mut self, now: Time, node: NodeId) {
+        self.announce(now, node, Route::Every);
+        let is_known = self.peers.get(&node).is_some_and(|peer| peer.identity().is_some());
+        if !is_known && self.lookups.look_up(now, node, None) == Lookup::Ask {
+            self.outputs.push_back(Output::IdentityWanted(node));
+        }
+    }
+
+    fn answer(&mut self, now: Time, node: NodeId, cause: Cause, via: Via) {
+        if self.peers.get_mut(&node).is_none_or(|peer| peer.answers.is_due(now, cause, via)) {
+            self.announce(now, node, Route::Back(via));
+        }
+        self.arm(node);
+    }
+
+    /// Sends our signed key.
+    fn announce(&mut self, now: Time, node: NodeId, route: Route) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.answers.sent(now);
+        }
+        let x25519 = self.key.public();
+        let signed = SignedKeyExchange {
+            sender: self.own,
+            x25519,
+            ed25519: &self.identity.public_key(),
+            signature: &self.identity.sign(&key_exchange_text(self.own, x25519)),
+        };
+        let frame = encode::<SIGNED_KEY_EXCHANGE_LEN>(Frame::SignedKeyExchange(signed));
+        self.outputs.push_back(Output::Transmit { peer: node, route, frame });
+    }
+
+    fn tick(&mut self, now: Time, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        peer.tidy(now);
+        let (step, owed) = (peer.exchange.step(now), peer.answers.take_owed(now));
+        match step {
+            Some(Step::Ask { key_request }) => {
+                self.ask_for_key(now, node);
+                if key_request {
+                    let request = Frame::KeyExchange { sender: self.own, x25519: self.key.public() };
+                    let frame = encode::<KEY_EXCHANGE_LEN>(request);
+                    self.outputs.push_back(Output::Transmit { peer: node, route: Route::Every, frame });
+                }
+            }
+            Some(Step::GiveUp) if !self.has_session(node) => {
+                let dropped = self.waiting.take(node).len();
+                self.outputs.push_back(Output::Unreachable { peer: node, dropped });
+            }
+            Some(Step::Rested) if self.waiting.is_waiting(node) => self.begin_exchange(now, node),
+            Some(Step::Rested) if !self.has_session(node) => return self.forget(node),
+            Some(Step::GiveUp | Step::Rested) | None => {}
+        }
+        if let Some(via) = owed {
+            self.announce(now, node, Route::Back(via));
+        }
+        if self.peers.get(&node).is_some_and(|peer| peer.needs_keepalive(now)) {
+            self.send_keepalive(now, node);
+        }
+        self.arm(node);
+    }
+
+    /// Makes sure that there is a record of `node`.
+    fn admit(&mut self, now: Time, node: NodeId) -> Result<(), DropReason> {
+        if self.peers.contains_key(&node) {
+            return Ok(());
+        }
+        if !node.is_node() || node == self.own {
+            return Err(DropReason::ForgedSender);
+        }
+        if self.peers.len() >= self.limits.peers_max {
+            let silent = self.peers.iter().filter_map(|(node, peer)| Some((peer.silent_since()?, *node))).min();
+            let (since, longest) = silent.ok_or(DropReason::TooManyPeers)?;
+            if now.since(since) < SILENCE_YIELDS {
+                return Err(DropReason::TooManyPeers);
+            }
+            self.forget(longest);
+        }
+        self.peers.insert(node, Peer::new());
+        Ok(())
+    }
+
+    /// Sees to it that [`Tunnels::poll_timeout`] is not later than the peer's next deadline. Most packets only move it
+    /// on; then nothing is done, and the timer finds out when it fires.
+    fn arm(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(deadline) = peer.deadline() else { return };
+        if peer.armed.is_none_or(|armed| deadline < armed) {
+            if let Some(armed) = peer.armed.replace(deadline) {
+                self.timers.remove(&(armed, node));
+            }
+            self.timers.insert((deadline, node));
+        }
+    }
+}
+
+impl From<SignedKeyExchange<'_>> for Offer {
+    fn from(frame: SignedKeyExchange<'_>) -> Self {
+        Self { sender: frame.sender, x25519: *frame.x25519, ed25519: *frame.ed25519, signature: *frame.signature }
+    }
+}
+
+/// A packet that its frame's sender may send is handed up.
+fn hand_up(peer: NodeId, bytes: &[u8]) -> Received<'_> {
+    let Ok(packet) = Packet::decode(bytes) else { return Received::Dropped(DropReason::Malformed) };
+    let source = packet.source.address;
+    let is_keepalive = packet.protocol == Protocol::CONTROL
+        && packet.flags == Flags::NONE
+        && packet.payload.is_empty()
+        && (packet.source.port, packet.destination.port) == (0, 0);
+    match source.node == peer {
+        true if is_keepalive => Received::Keepalive { peer },
+        true => Received::Packet { peer, packet },
+        // Older daemons leave the source of theirs empty.
+        false if is_keepalive && source == Address::default() => Received::Keepalive { peer },
+        false => Received::Dropped(DropReason::ForeignSource),
+    }
+}
+
+/// An empty control packet, in a frame to be sealed.
+fn keepalive(own: NodeId, peer: NodeId) -> Box<[u8]> {
+    let at_port_0 = |node: NodeId| SocketAddress { address: node.address(), port: 0 };
+    let packet = Packet {
+        version: packet::VERSION,
+        flags: Flags::NONE,
+        protocol: Protocol::CONTROL,
+        source: at_port_0(own),
+        destination: at_port_0(peer),
+        sequence: 0,
+        acknowledgement: 0,
+        window_segments: 0,
+        payload: &[],
+    };
+    let mut frame = [0; SEALED_OVERHEAD + packet::HEADER_LEN];
+    packet.encode(&mut Writer::new(&mut frame[HEAD_LEN..]));
+    frame.into()
+}
+
+fn encode<const LEN: usize>(frame: Frame<'_>) -> Box<[u8]> {
+    let mut bytes = [0; LEN];
+    frame.encode(&mut Writer::new(&mut bytes));
+    bytes.into()
+}
+
+/// A nonce prefix that no session of this start has had. Two of our agents never choose the same: the last bit says
+/// whose id is the higher.
+const fn next_prefix(next: &mut u32, own: NodeId, peer: NodeId) -> [u8; 4] {
+    *next = next.wrapping_add(2);
+    (*next & !1 | (own.0 > peer.0) as u32).to_be_bytes()
+}

@@ -1,0 +1,80 @@
+//! Keys of tunnels (section 3.1): X25519 agreement, and HKDF-SHA256 as daemons do it since v1.9.
+//!
+//! Daemons of v1.2.2 derive another key from the same agreement and can never be talked to; nothing here tries.
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
+
+use crate::aead::{Aead, KEY_LEN};
+
+/// Bytes of an X25519 key, private or public.
+pub const X25519_LEN: usize = 32;
+
+/// What HKDF is told, without a colon.
+const INFO: &[u8] = b"pilot-tunnel-v1";
+
+/// The X25519 key pair that goes into key exchanges: one for all peers, until it has sealed enough.
+pub struct ExchangeKey {
+    secret: StaticSecret,
+    public: [u8; X25519_LEN],
+}
+
+impl ExchangeKey {
+    /// The pair of this private key.
+    #[must_use]
+    pub fn from_bytes(secret: &[u8; X25519_LEN]) -> Self {
+        let secret = StaticSecret::from(*secret);
+        let public = PublicKey::from(&secret).to_bytes();
+        Self { secret, public }
+    }
+
+    /// What peers are told.
+    #[must_use]
+    pub const fn public(&self) -> &[u8; X25519_LEN] {
+        &self.public
+    }
+
+    /// The cipher shared with the holder of `public`; `None` for a public key that agrees to zero with everyone.
+    #[must_use]
+    pub fn agree<A: Aead>(&self, public: &[u8; X25519_LEN]) -> Option<A> {
+        let shared = self.secret.diffie_hellman(&PublicKey::from(*public));
+        shared.was_contributory().then(|| A::new(&session_key(shared.as_bytes())))
+    }
+}
+
+/// The key both directions are sealed with, from the agreed secret.
+#[must_use]
+pub fn session_key(shared: &[u8; X25519_LEN]) -> Zeroizing<[u8; KEY_LEN]> {
+    expand(&Hkdf::new(None, shared), &[INFO])
+}
+
+/// All chance a start of the agent needs, from one seed.
+pub struct Chance(Hkdf<Sha256>);
+
+impl Chance {
+    /// Chance that is as good as the `seed`.
+    #[must_use]
+    pub fn new(seed: &[u8; 32]) -> Self {
+        Self(Hkdf::new(None, seed))
+    }
+
+    /// The exchange key number `generation` of this start.
+    #[must_use]
+    pub fn exchange_key(&self, generation: u32) -> ExchangeKey {
+        ExchangeKey::from_bytes(&expand(&self.0, &[b"exchange key", &generation.to_be_bytes()]))
+    }
+
+    /// Where nonce prefixes begin.
+    #[must_use]
+    pub fn first_prefix(&self) -> u32 {
+        u32::from_be_bytes(*expand(&self.0, &[b"nonce prefix"]))
+    }
+}
+
+fn expand<const N: usize>(key: &Hkdf<Sha256>, info: &[&[u8]]) -> Zeroizing<[u8; N]> {
+    let mut out = Zeroizing::new([0; N]);
+    key.expand_multi_info(info, &mut *out).expect("HKDF-SHA256 gives up to 8160 bytes");
+    out
+}

@@ -1,0 +1,178 @@
+//! One session: the keys two nodes share, the counters of what is sent, the windows of what is received.
+
+use std::time::Duration;
+
+use wire::NodeId;
+use wire::codec::Writer;
+use wire::tunnel::{Frame, Nonce, SEALED_OVERHEAD, TAG_LEN, associated_data};
+
+use super::keys::X25519_LEN;
+use super::replay::Windows;
+use crate::Time;
+use crate::aead::{Aead, Aes256Gcm};
+
+/// Bytes of a sealed frame before the packet.
+pub const HEAD_LEN: usize = SEALED_OVERHEAD - TAG_LEN;
+
+/// Frames that fail to open, or replayed ones, in a row, before the session is doubted.
+const FAILURES_MAX: u8 = 5;
+/// After an installation frames under the old key are still under way.
+const FAILURE_GRACE: Duration = Duration::from_secs(3);
+const REPLAY_GRACE: Duration = Duration::from_secs(1);
+/// A session of this age is doubted at the first frame that fails to open: the peer has probably started anew.
+const OLD: Duration = Duration::from_mins(1);
+
+/// The two exchange keys a session follows from. With the same pair both sides have the same session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    /// Ours.
+    pub own: [u8; X25519_LEN],
+    /// The peer's.
+    pub peer: [u8; X25519_LEN],
+}
+
+/// Why a frame does not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its counter was seen before, or is too far behind to tell.
+    Replayed,
+    /// Not sealed with this session's key.
+    NotAuthentic,
+}
+
+/// What two nodes share once they have exchanged keys.
+pub struct Session {
+    pair: KeyPair,
+    cipher: Aes256Gcm,
+    prefix: [u8; 4],
+    /// Frames sealed under the key, under whatever prefix; also the last counter.
+    sealed: u64,
+    windows: Windows,
+    installed_at: Time,
+    heard_at: Option<Time>,
+    sent_at: Time,
+    failures: u8,
+    replays: u8,
+}
+
+impl Session {
+    /// A session that has carried nothing yet. `prefix` must be new for this pair of keys.
+    #[must_use]
+    pub fn new(now: Time, pair: KeyPair, cipher: Aes256Gcm, prefix: [u8; 4]) -> Self {
+        Self {
+            pair,
+            cipher,
+            prefix,
+            sealed: 0,
+            windows: Windows::default(),
+            installed_at: now,
+            heard_at: None,
+            sent_at: now,
+            failures: 0,
+            replays: 0,
+        }
+    }
+
+    /// Seals a frame in place: [`HEAD_LEN`] bytes that are written here, the packet, room for the tag.
+    ///
+    /// # Panics
+    /// If the frame is shorter than [`SEALED_OVERHEAD`].
+    pub fn seal(&mut self, now: Time, sender: NodeId, frame: &mut [u8]) {
+        self.sealed += 1;
+        self.sent_at = now;
+        let nonce = Nonce { prefix: self.prefix, counter: self.sealed };
+        let (head, body) = frame.split_at_mut(HEAD_LEN);
+        let (packet, tag) = body.split_last_chunk_mut::<TAG_LEN>().expect("a frame has room for the tag");
+        Frame::Sealed { sender, nonce, ciphertext: &[] }.encode(&mut Writer::new(head));
+        *tag = self.cipher.seal(&nonce.to_bytes(), &associated_data(sender), packet);
+    }
+
+    /// Opens `body`, a packet and its tag, in place. On failure nothing is changed.
+    ///
+    /// # Errors
+    /// [`Refusal::Replayed`] before, [`Refusal::NotAuthentic`] after a look at the tag.
+    pub fn open(&mut self, now: Time, sender: NodeId, nonce: Nonce, body: &mut [u8]) -> Result<(), Refusal> {
+        if !self.windows.admits(nonce) {
+            return Err(Refusal::Replayed);
+        }
+        let (packet, tag) = body.split_last_chunk_mut::<TAG_LEN>().ok_or(Refusal::NotAuthentic)?;
+        let opened = self.cipher.open(&nonce.to_bytes(), &associated_data(sender), packet, tag);
+        opened.map_err(|_| Refusal::NotAuthentic)?;
+        self.windows.record(nonce);
+        self.heard_at = Some(now);
+        (self.failures, self.replays) = (0, 0);
+        Ok(())
+    }
+
+    /// Counts a frame that did not open; whether the session is now in doubt, so that keys should be exchanged again.
+    #[must_use]
+    pub fn doubt(&mut self, now: Time, refusal: Refusal) -> bool {
+        let age = now.since(self.installed_at);
+        let (count, grace) = match refusal {
+            Refusal::Replayed => (&mut self.replays, REPLAY_GRACE),
+            Refusal::NotAuthentic => (&mut self.failures, FAILURE_GRACE),
+        };
+        if age < grace {
+            return false;
+        }
+        *count += 1;
+        let doubted = *count >= FAILURES_MAX || (refusal == Refusal::NotAuthentic && age > OLD);
+        if doubted {
+            *count = 0;
+        }
+        doubted
+    }
+
+    /// The keys it follows from.
+    #[must_use]
+    pub const fn pair(&self) -> &KeyPair {
+        &self.pair
+    }
+
+    /// The prefix of the nonces sent.
+    #[must_use]
+    pub const fn prefix(&self) -> [u8; 4] {
+        self.prefix
+    }
+
+    /// Sends under another prefix from now on. The counter goes on: frames under the key are limited, not under a prefix.
+    pub const fn change_prefix(&mut self, prefix: [u8; 4]) {
+        self.prefix = prefix;
+    }
+
+    /// Frames sealed so far.
+    #[must_use]
+    pub const fn sealed(&self) -> u64 {
+        self.sealed
+    }
+
+    /// Whether the windows have no room for another prefix of the peer's.
+    #[must_use]
+    pub const fn is_worn(&self) -> bool {
+        self.windows.are_worn()
+    }
+
+    /// Whether a frame has opened: the peer has the same keys.
+    #[must_use]
+    pub const fn is_proven(&self) -> bool {
+        self.heard_at.is_some()
+    }
+
+    /// When a frame last opened.
+    #[must_use]
+    pub const fn heard_at(&self) -> Option<Time> {
+        self.heard_at
+    }
+
+    /// When there was last reason to believe in it: a frame opened, or it was installed.
+    #[must_use]
+    pub fn believed_at(&self) -> Time {
+        self.heard_at.unwrap_or(self.installed_at)
+    }
+
+    /// When a frame was last sealed, or the session installed.
+    #[must_use]
+    pub const fn sent_at(&self) -> Time {
+        self.sent_at
+    }
+}

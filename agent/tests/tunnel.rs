@@ -1,0 +1,12 @@
+//! Stories about tunnels: engines over a link in memory that loses, repeats and reorders. No sockets, no clock.
+
+mod tunnel {
+    pub mod world;
+
+    mod exchange;
+    mod hostile;
+    mod limits;
+    mod loss;
+    mod restart;
+    mod vectors;
+}

@@ -7,6 +7,7 @@ mod tunnel {
     mod hostile;
     mod limits;
     mod loss;
+    mod older;
     mod restart;
     mod vectors;
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use wire::NodeId;
 
-use super::{Offer, Via};
+use super::Offer;
+use super::outcome::Via;
 use crate::Time;
 use crate::identity::PUBLIC_KEY_LEN;
 

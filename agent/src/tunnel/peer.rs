@@ -9,9 +9,9 @@ use std::time::Duration;
 use wire::NodeId;
 use wire::tunnel::Nonce;
 
-use super::Via;
 use super::exchange::{Answers, COOL_DOWN, Exchange};
 use super::keys::X25519_LEN;
+use super::outcome::Via;
 use super::session::{KeyPair, Refusal, Session};
 use crate::Time;
 use crate::identity::PUBLIC_KEY_LEN;

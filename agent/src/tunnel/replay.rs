@@ -107,3 +107,65 @@ impl Windows {
         self.retired.len() >= RETIRED_MAX
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn nonce(prefix: u32, counter: u64) -> Nonce {
+        Nonce { prefix: prefix.to_be_bytes(), counter }
+    }
+
+    #[test]
+    fn each_of_the_last_five_prefixes_has_its_window_and_older_ones_none() {
+        let mut windows = Windows::default();
+        (0..6).for_each(|prefix| windows.record(nonce(prefix, 1)));
+        assert!((0..6).all(|prefix| !windows.admits(nonce(prefix, 1))));
+        assert!((1..6).all(|prefix| windows.admits(nonce(prefix, 2))));
+        assert!(!windows.admits(nonce(0, 2)), "its window is gone, so nothing of it can be told from a replay");
+    }
+
+    #[test]
+    fn when_too_many_prefixes_are_gone_no_new_one_is_admitted() {
+        let mut windows = Windows::default();
+        let last = (0..).find(|prefix| {
+            windows.record(nonce(*prefix, 1));
+            windows.are_worn()
+        });
+        assert_eq!(last, Some((WINDOWS_MAX + RETIRED_MAX - 1) as u32));
+        assert!(!windows.admits(nonce(u32::MAX, 1)));
+        assert!(windows.admits(nonce(last.unwrap(), 2)), "what is in use goes on");
+    }
+
+    #[test]
+    fn the_last_counters_there_are_are_counted_like_others() {
+        let mut window = Window::default();
+        for counter in [u64::MAX - 1, u64::MAX, u64::MAX - 255] {
+            assert!(window.admits(counter));
+            window.record(counter);
+            assert!(!window.admits(counter));
+        }
+        assert!(!window.admits(u64::MAX - 256));
+    }
+
+    proptest! {
+        #[test]
+        fn the_window_is_a_set_of_what_was_seen(counters in vec(prop_oneof![0u64..600, 5_000u64..5_600], 0..400)) {
+            let (mut window, mut seen) = (Window::default(), BTreeSet::new());
+            for counter in counters {
+                let highest = seen.last().copied().unwrap_or(0);
+                let new = !seen.contains(&counter) && (counter > highest || highest - counter < WINDOW);
+                prop_assert_eq!(window.admits(counter), new);
+                if new {
+                    window.record(counter);
+                    seen.insert(counter);
+                }
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wire::NodeId;
 
-use super::Via;
+use super::outcome::Via;
 use crate::Time;
 
 /// One exchange costs this, or five a second.

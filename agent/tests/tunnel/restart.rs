@@ -59,6 +59,33 @@ fn a_recorded_key_of_an_earlier_start_is_refused_while_the_session_works() {
     }
     assert_eq!(world.sent_by(2, b"PILA").len(), 0);
     assert!(world.talks(1, 2));
+    world.pass(seconds(300));
+    assert_eq!(world.deliver(2, direct(66), &recorded), Some(DropReason::StaleKey), "nor later");
+}
+
+/// Whoever has recorded many starts, and keeps node 1 from being asked.
+#[test]
+fn many_recordings_at_once_do_not_drive_out_the_session_that_works() {
+    let mut world = World::new(2);
+    let recorded: Vec<_> = (0..5)
+        .map(|_| {
+            let key = world.signed_key(1);
+            world.start(1);
+            key
+        })
+        .collect();
+    world.connect(1, 2);
+    world.pass(seconds(5));
+    world.link.loss = 100;
+    for key in &recorded {
+        assert_eq!(world.deliver(2, direct(66), key), None);
+        world.pass(seconds(1));
+    }
+    world.link.loss = 0;
+    world.send(1, 2, b"still here");
+    world.pass(Duration::from_millis(100));
+    assert_eq!(world.take_received(2), [(1, b"still here".to_vec())]);
+    assert!(world.talks(1, 2), "what opens decides");
 }
 
 /// The recording is of a start that node 2 never met, so it looks like a restart; frames tell that it is none.

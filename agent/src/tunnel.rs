@@ -22,7 +22,7 @@
 //! ```
 //!
 //! **Where ephemeral keys go.** A session is made of nothing but a [`KeyPair`], a cipher and a nonce prefix, and takes
-//! over in [`Peer::install`] alone, with those before kept for what is under way. An extension between our own
+//! over in `Peer::install` alone, with those before kept for what is under way. An extension between our own
 //! agents negotiates in sealed control packets, which only the peer can have sent, and installs a session from keys of
 //! its own there. Periodic rekeying is `renew`, called by time instead of by frames sealed; real daemons follow it.
 

@@ -6,11 +6,13 @@
 //! | [`identity`] | the node's key and the file that keeps it | 3.1 |
 //! | [`aead`] | encryption in place | 3.1 |
 //! | [`tunnel`] | sealed frames between nodes: key exchange, sessions, replay windows | 3 |
+//! | [`stream`] | ordered bytes between two ports: states, recovery, congestion control | 8 |
 //! | [`time`] | what the engines know of time | – |
 #![forbid(unsafe_code)]
 
 pub mod aead;
 pub mod identity;
+pub mod stream;
 pub mod time;
 pub mod tunnel;
 

@@ -227,6 +227,12 @@ impl Server {
         &self.locals
     }
 
+    /// Whether it pays to [`Self::foresee`] a batch.
+    #[must_use]
+    pub const fn should_foresee(&self) -> bool {
+        self.sessions.are_many()
+    }
+
     /// Begins to fetch what the decision on `datagram` will look at. To be called for a whole batch ahead: with many
     /// sessions the waits for memory are what a decision costs, and so they overlap.
     pub fn foresee(&self, datagram: &[u8]) {

@@ -238,7 +238,8 @@ impl Shard {
     }
 
     fn decide_batch(&mut self, now: Time) {
-        for received in self.pending.iter().take(BATCH_MAX) {
+        let foreseen = if self.server.should_foresee() { BATCH_MAX } else { 0 };
+        for received in self.pending.iter().take(foreseen) {
             let payload = &self.ring.bytes(&received.lease)[received.payload.clone()];
             payload.chunks(received.segment.max(1)).for_each(|datagram| self.server.foresee(datagram));
         }

@@ -3,6 +3,7 @@
 //! All contenders of a part stay alive, and within a round each gets a slice of every load before the next load begins;
 //! so what is compared was measured within a second. Who begins changes from round to round.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpStream};
 use std::time::Duration;
@@ -82,8 +83,8 @@ impl Comparison<'_> {
     fn check_names(&self) -> anyhow::Result<()> {
         let specs = [Spec::saturated(), Spec::paced(), self.options.relay.clone()].concat();
         let unknown = self.options.only.iter().flatten().find(|name| specs.iter().all(|spec| spec.name != **name));
-        let mut names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        names.dedup();
+        let names: BTreeSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let names = Vec::from_iter(names);
         match unknown {
             Some(name) => bail!("--only {name}: nobody has that name; there are {}", names.join(", ")),
             None => Ok(()),

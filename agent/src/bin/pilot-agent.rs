@@ -1,0 +1,3 @@
+//! The daemon of a fleet host.
+
+fn main() {}

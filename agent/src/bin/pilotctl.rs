@@ -1,0 +1,3 @@
+//! The command line of a fleet host.
+
+fn main() {}

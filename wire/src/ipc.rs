@@ -89,6 +89,8 @@ pub mod command {
     pub const UNBIND: u8 = 0x37;
     /// Send a datagram and hear that it left.
     pub const SEND_TO_CONFIRMED: u8 = 0x39;
+    /// Ours: what no other daemon knows, far from the numbers in use. Others answer with an error.
+    pub const EXTENSION: u8 = 0xE1;
 }
 
 /// A decoder for either direction; each frame it returns is one [`Request`] or [`Reply`].
@@ -234,6 +236,7 @@ fn is_answer(command: u8) -> bool {
             | command::VERIFY_ENVELOPE
             | command::UNBIND
             | command::SEND_TO_CONFIRMED
+            | command::EXTENSION
     )
 }
 

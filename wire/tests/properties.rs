@@ -201,7 +201,7 @@ proptest! {
             SendTo { to, data: &data }, Info, ResolveHostname(text), SetHostname(text), SetVisibility { public: flag },
             Deregister, SetTags(text), SetWebhook(text), SetTaskExec { enabled: flag }, Health, RotateKey,
             Broadcast { network, port, token: text, data: &data }, Cancel(&data), PreferDirect { node },
-            SubmitBadge(text), EnrollRecovery(text), SignEnvelope(text), VerifyEnvelope(text), Unbind { port },
+            SubmitBadge(text), EnrollRecovery(text), SignEnvelope(text), VerifyEnvelope(text), Extension(text), Unbind { port },
             SendToConfirmed { to, data: &data },
             Handshake(HandshakeRequest::Send { node, justification: text }),
             Handshake(HandshakeRequest::Approve { node }),

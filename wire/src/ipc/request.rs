@@ -107,6 +107,8 @@ pub enum Request<'a> {
         /// The datagram.
         data: &'a [u8],
     },
+    /// E1: a JSON object; its `op` says what is asked.
+    Extension(&'a str),
 }
 
 /// Sub-commands of 0F: whom to trust.
@@ -279,6 +281,7 @@ impl<'a> Request<'a> {
             command::ENROLL_RECOVERY => Self::EnrollRecovery(text(reader.rest())?),
             command::SIGN_ENVELOPE => Self::SignEnvelope(text(reader.rest())?),
             command::VERIFY_ENVELOPE => Self::VerifyEnvelope(text(reader.rest())?),
+            command::EXTENSION => Self::Extension(text(reader.rest())?),
             command::UNBIND => Self::Unbind { port: reader.u16()? },
             command::SEND_TO_CONFIRMED => {
                 Self::SendToConfirmed { to: read_socket_address(&mut reader)?, data: reader.rest() }
@@ -322,6 +325,7 @@ impl<'a> Request<'a> {
             Self::EnrollRecovery(json) => put(out, command::ENROLL_RECOVERY, &[json.as_bytes()]),
             Self::SignEnvelope(json) => put(out, command::SIGN_ENVELOPE, &[json.as_bytes()]),
             Self::VerifyEnvelope(json) => put(out, command::VERIFY_ENVELOPE, &[json.as_bytes()]),
+            Self::Extension(json) => put(out, command::EXTENSION, &[json.as_bytes()]),
             Self::Unbind { port } => put(out, command::UNBIND, &[&port.to_be_bytes()]),
             Self::SendToConfirmed { to, data } => {
                 put(out, command::SEND_TO_CONFIRMED, &[&socket_address_bytes(to), data]);

@@ -6,6 +6,7 @@
 //! | [`identity`] | the node's key and the file that keeps it | 3.1 |
 //! | [`aead`] | encryption in place | 3.1 |
 //! | [`node`] | all of it joined: what a driver sees | 5 |
+//! | [`path`] | relayed at first, direct as soon as that has proven itself | 5 |
 //! | [`tunnel`] | sealed frames between nodes: key exchange, sessions, replay windows | 3 |
 //! | [`stream`] | ordered bytes between two ports: states, recovery, congestion control | 8 |
 //! | [`time`] | what the engines know of time | – |
@@ -14,6 +15,7 @@
 pub mod aead;
 pub mod identity;
 pub mod node;
+pub mod path;
 pub mod stream;
 pub mod time;
 pub mod tunnel;

@@ -8,6 +8,7 @@
 //! | [`node`] | all of it joined: what a driver sees | 5 |
 //! | [`tunnel`] | sealed frames between nodes: key exchange, sessions, replay windows | 3 |
 //! | [`stream`] | ordered bytes between two ports: states, recovery, congestion control | 8 |
+//! | [`trust`] | whom the node trusts, and how that comes about | 7 |
 //! | [`time`] | what the engines know of time | – |
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod identity;
 pub mod node;
 pub mod stream;
 pub mod time;
+pub mod trust;
 pub mod tunnel;
 
 pub use time::Time;

@@ -12,6 +12,7 @@
 //! | [`nat`] | what the NATs on the way do, as far as a STUN server can tell | RFC 5780 |
 //! | [`tunnel`] | sealed frames between nodes: key exchange, sessions, replay windows | 3 |
 //! | [`stream`] | ordered bytes between two ports: states, recovery, congestion control | 8 |
+//! | [`trust`] | whom the node trusts, and how that comes about | 7 |
 //! | [`time`] | what the engines know of time | – |
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ pub mod registration;
 pub mod relays;
 pub mod stream;
 pub mod time;
+pub mod trust;
 pub mod tunnel;
 
 pub use time::Time;

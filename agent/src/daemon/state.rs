@@ -66,8 +66,8 @@ impl State {
     }
 
     /// Keeps whom this node trusts.
-    pub fn keep_trust(&self, now: Time, text: &str) {
-        self.keep(now, TRUST_NAME, text);
+    pub async fn keep_trust(&self, now: Time, text: String) {
+        self.keep(now, TRUST_NAME, text).await;
     }
 
     /// The last good list of relays; none where it is missing or unreadable.
@@ -78,24 +78,25 @@ impl State {
     }
 
     /// Keeps the list of relays, for a start while the directory is away.
-    pub fn keep_relays(&self, now: Time, relays: &[String]) {
+    pub async fn keep_relays(&self, now: Time, relays: &[String]) {
         if self.relays() != relays {
-            self.keep(now, RELAYS_NAME, &serde_json::json!(relays).to_string());
+            self.keep(now, RELAYS_NAME, serde_json::json!(relays).to_string()).await;
         }
     }
 
     /// Notes this process. The file goes when the value does.
-    #[must_use]
-    pub fn note_process(&self, now: Time) -> PidFile {
-        let path = self.folder.join(PID_NAME);
-        self.keep(now, PID_NAME, &format!("{}\n", std::process::id()));
-        PidFile { path }
+    pub async fn note_process(&self, now: Time) -> PidFile {
+        self.keep(now, PID_NAME, format!("{}\n", std::process::id())).await;
+        PidFile { path: self.folder.join(PID_NAME) }
     }
 
-    /// Writes a file; a failure is a warning, and a repeated one is silence for a while.
-    fn keep(&self, now: Time, name: &str, text: &str) {
+    /// Writes a file, on another thread: a slow disk must not hold datagrams up. A failure is a warning, and a repeated one
+    /// is silence for a while.
+    async fn keep(&self, now: Time, name: &str, text: String) {
         let path = self.folder.join(name);
-        let Err(error) = replace(&path, text.as_bytes()) else { return };
+        let file = path.clone();
+        let written = tokio::task::spawn_blocking(move || replace(&file, text.as_bytes())).await;
+        let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) else { return };
         let silent = self.complained_at.get().is_some_and(|then| now.since(then) < COMPLAINT_INTERVAL);
         if !silent {
             self.complained_at.set(Some(now));

@@ -101,6 +101,12 @@ impl Registration {
         unimplemented!()
     }
 
+    /// Whether anyone may connect.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.announcement.public
+    }
+
     #[must_use]
     pub fn is_registered(&self) -> bool {
         unimplemented!()

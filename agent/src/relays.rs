@@ -166,7 +166,8 @@ impl Relays {
 
     /// There are doubts about `relay`, by ICMP or since all behind it are silent: asks at once if it is the one in use.
     pub fn suspect(&mut self, now: Time, relay: SocketAddr) {
-        if self.candidate.is_some_and(|candidate| is_same(candidate, relay)) && self.asking.tries == 0 {
+        let is_in_use = self.is_candidate_in_use() && self.current().is_some_and(|in_use| is_same(in_use, relay));
+        if is_in_use && self.asking.tries == 0 {
             self.asking.due = self.asking.due.min(self.doubt_at(now));
         }
     }

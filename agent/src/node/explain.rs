@@ -44,7 +44,6 @@ pub struct Explanation {
 
 /// The NATs on one side.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "RFC 4787 names them")]
 pub struct NatView {
     pub summary: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +52,6 @@ pub struct NatView {
 
 /// One candidate.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "as in the path engine")]
 pub struct CandidateView {
     pub endpoint: String,
     pub kind: String,
@@ -65,7 +63,6 @@ pub struct CandidateView {
 
 /// One event.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "they say it themselves")]
 pub struct EventView {
     pub at_secs_ago: f64,
     pub what: String,
@@ -73,7 +70,6 @@ pub struct EventView {
 
 /// The session.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "they say it themselves")]
 pub struct SessionView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub established_secs_ago: Option<f64>,

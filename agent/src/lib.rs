@@ -1,7 +1,5 @@
-//! A node of the Pilot Protocol: engines that are plain values without I/O, clock or chance, and the daemon that drives
-//! them. Section numbers in the comments are those of the wire specification.
-//! A node of the Pilot Protocol, as plain values without I/O, clock or chance, and the services it offers. Section numbers in the comments are
-//! those of the wire specification.
+//! A node of the Pilot Protocol: engines that are plain values without I/O, clock or chance, the services it offers, and
+//! the daemon that drives them. Section numbers in the comments are those of the wire specification.
 //!
 //! | module | subject | section |
 //! |---|---|---|

@@ -323,59 +323,6 @@ impl Node {
             connections.iter().map(|(_, connection)| connection.key.peer).collect();
         self.peers.retain(|node| busy.contains(&node) || tunnels.as_ref().is_some_and(|tunnels| tunnels.knows(node)));
     }
-
-    // --- asked for by the daemon ---
-
-    /// The name to announce with the next registration; the directory has taken it already.
-    pub fn set_hostname(&mut self, hostname: String) {
-        unimplemented!()
-    }
-
-    /// Whether anyone may connect; the directory has been told already.
-    pub fn set_public(&mut self, public: bool) {
-        unimplemented!()
-    }
-
-    /// Whom this node trusts.
-    #[must_use]
-    pub fn trust(&self) -> &crate::trust::Trust {
-        unimplemented!()
-    }
-
-    /// [`crate::trust::Trust::restore`].
-    pub fn restore_trust(&mut self, text: &str) -> Result<(), crate::trust::Corrupt> {
-        unimplemented!()
-    }
-
-    /// [`crate::trust::Trust::request`].
-    pub fn trust_request(
-        &mut self,
-        now: Time,
-        peer: NodeId,
-        justification: &str,
-    ) -> Result<(), crate::trust::CommandError> {
-        unimplemented!()
-    }
-
-    /// [`crate::trust::Trust::approve`].
-    pub fn trust_approve(&mut self, now: Time, peer: NodeId) -> Result<bool, crate::trust::CommandError> {
-        unimplemented!()
-    }
-
-    /// [`crate::trust::Trust::reject`].
-    pub fn trust_reject(
-        &mut self,
-        now: Time,
-        peer: NodeId,
-        reason: &str,
-    ) -> Result<bool, crate::trust::CommandError> {
-        unimplemented!()
-    }
-
-    /// [`crate::trust::Trust::revoke`].
-    pub fn trust_revoke(&mut self, now: Time, peer: NodeId) -> Result<bool, crate::trust::CommandError> {
-        unimplemented!()
-    }
 }
 
 /// A seed of its own for each use of chance.

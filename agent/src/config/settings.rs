@@ -9,7 +9,11 @@ use serde::Deserialize;
 
 /// Settings as they are given; what is not given stays open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Parser)]
-#[command(name = "pilot-agent", version, about = "The node on this host: tunnels and streams to any peer of the fleet.")]
+#[command(
+    name = "pilot-agent",
+    version,
+    about = "The node on this host: tunnels and streams to any peer of the fleet."
+)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
     /// The directory [default: 127.0.0.1:9000]

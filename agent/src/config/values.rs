@@ -44,7 +44,11 @@ impl HostPort {
 
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') { write!(f, "[{}]:{}", self.host, self.port) } else { write!(f, "{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
     }
 }
 
@@ -123,7 +127,9 @@ mod tests {
         assert_eq!(read("relay.example:1"), place("relay.example", 1, "relay.example:1"));
         assert_eq!(read("[::1]:9000"), place("::1", 9000, "[::1]:9000"));
         assert_eq!(read("::1:9000"), place("::1", 9000, "[::1]:9000"));
-        for wrong in ["", "9000", "host", "host:", "host:0", "host:70000", ":9000", "a b:1", "[host]:1", "a:b:1", "http://h:1"] {
+        for wrong in
+            ["", "9000", "host", "host:", "host:0", "host:70000", ":9000", "a b:1", "[host]:1", "a:b:1", "http://h:1"]
+        {
             assert!(read(wrong).unwrap_err().contains("HOST:PORT"), "{wrong}");
         }
     }

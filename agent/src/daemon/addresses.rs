@@ -72,7 +72,8 @@ fn is_wide(ip: &IpAddr) -> bool {
 fn host_addresses() -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let ip = interface.address.as_ref().and_then(ip_of).filter(|_| interface.flags.contains(InterfaceFlags::IFF_UP));
+        let ip =
+            interface.address.as_ref().and_then(ip_of).filter(|_| interface.flags.contains(InterfaceFlags::IFF_UP));
         if let Some(ip) = ip.filter(|ip| !ip.is_unspecified() && !ip.is_multicast() && !addresses.contains(ip)) {
             addresses.push(ip);
         }
@@ -101,7 +102,9 @@ impl Changes {
             SockProtocol::NetlinkRoute,
         )?;
         nix::sys::socket::bind(netlink.as_raw_fd(), &NetlinkAddr::new(0, LINK_AND_ADDRESS_GROUPS))?;
-        Ok(Self { netlink: AsyncFd::with_interest(netlink, Interest::READABLE)? })
+        #[expect(deprecated, reason = "unsound for values that do not own their descriptor; this one does")]
+        let netlink = AsyncFd::with_interest(netlink, Interest::READABLE)?;
+        Ok(Self { netlink })
     }
 
     /// Waits for the next change. What changed is not said: read the addresses again.

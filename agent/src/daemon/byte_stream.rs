@@ -1,6 +1,7 @@
 //! A stream of the node as bytes to read and write, for services and clients. Dropping it closes it: what was written is
 //! still delivered.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -20,12 +21,13 @@ const READ_BYTES_MAX: usize = 64 << 10;
 pub struct ByteStream {
     core: Rc<Core>,
     id: StreamId,
+    is_open: Cell<bool>,
 }
 
 impl ByteStream {
     pub(super) fn new(core: &Rc<Core>, id: StreamId) -> Self {
         core.waiting().begin(id);
-        Self { core: Rc::clone(core), id }
+        Self { core: Rc::clone(core), id, is_open: Cell::new(true) }
     }
 
     /// The daemon's number for it.
@@ -78,7 +80,26 @@ impl ByteStream {
         Ok(())
     }
 
-    fn poll_receive(&self, context: &Context<'_>, out: &mut [u8]) -> Poll<Result<usize, End>> {
+    /// Closes now, whoever else holds this value: what was written is still delivered, nothing is received any more.
+    pub fn close(&self) {
+        if self.is_open.replace(false) {
+            self.core.act(|node, now| node.close(now, self.id));
+            self.core.waiting().readable(self.id);
+        }
+    }
+
+    /// Gives the stream up: the peer is refused or cut off.
+    pub fn abort(&self) {
+        if self.is_open.replace(false) {
+            self.core.act(|node, now| node.abort(now, self.id));
+        }
+    }
+
+    /// As [`ByteStream::receive`], for those who wait for more than that.
+    pub(super) fn poll_receive(&self, context: &Context<'_>, out: &mut [u8]) -> Poll<Result<usize, End>> {
+        if !self.is_open.get() {
+            return Poll::Ready(Err(End::Finished));
+        }
         let count = self.core.act(|node, now| node.read(now, self.id, out));
         if count > 0 {
             return Poll::Ready(Ok(count));
@@ -91,6 +112,9 @@ impl ByteStream {
     }
 
     fn poll_send(&self, context: &Context<'_>, bytes: &[u8]) -> Poll<Result<usize, End>> {
+        if !self.is_open.get() {
+            return Poll::Ready(Err(End::Finished));
+        }
         let count = self.core.act(|node, now| node.write(now, self.id, bytes));
         if count > 0 || bytes.is_empty() {
             return Poll::Ready(Ok(count));
@@ -132,15 +156,15 @@ impl AsyncWrite for ByteStream {
 
     /// There is no half-close (section 8.1): nothing can be read either afterwards.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.core.act(|node, now| node.close(now, self.id));
+        self.close();
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for ByteStream {
     fn drop(&mut self) {
+        self.close();
         self.core.waiting().end(self.id);
-        self.core.act(|node, now| node.close(now, self.id));
     }
 }
 

@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use wire::address::SocketAddress;
 use wire::registry::{Answer, Operation};
 
@@ -138,11 +139,12 @@ impl Core {
         }
     }
 
-    /// Ends a stream at once, whoever has it. False when there is none.
+    /// Ends a stream at once, whoever has it, and tells its owner. False when there is none.
     pub fn abort(&self, id: StreamId) -> bool {
         let known = self.look(|node| node.streams().any(|stream| stream.id == id));
         if known {
             self.act(|node, now| node.abort(now, id));
+            self.waiting.borrow_mut().readable(id);
         }
         known
     }
@@ -168,12 +170,12 @@ impl Core {
     }
 
     /// Returns when trust has changed after the call.
-    pub fn trust_changed(&self) -> impl Future<Output = ()> {
+    pub fn trust_changed(&self) -> Notified<'_> {
         self.trust.notified()
     }
 
     /// Returns when the node is registered, or registered anew, after the call.
-    pub fn registered(&self) -> impl Future<Output = ()> {
+    pub fn registered(&self) -> Notified<'_> {
         self.registered.notified()
     }
 

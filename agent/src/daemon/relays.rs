@@ -40,7 +40,8 @@ pub async fn follow(
             () = sleep(RETRY), if !is_resolved => continue,
         };
         let Some(texts) = next else { return };
-        let known: Vec<HostPort> = texts.iter().take(RELAYS_MAX).filter_map(|text| HostPort::parse(text).ok()).collect();
+        let known: Vec<HostPort> =
+            texts.iter().take(RELAYS_MAX).filter_map(|text| HostPort::parse(text).ok()).collect();
         if known.is_empty() {
             // A directory without relays: what the node has is better than nothing.
             continue;

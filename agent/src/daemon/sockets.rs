@@ -22,7 +22,7 @@ use tokio::net::UdpSocket;
 use crate::config::values::Listen;
 
 pub use inbox::Inbox;
-pub use outbox::{Outbox, Sent};
+pub use outbox::{Outbox, Sending, Sent};
 
 /// Bytes the kernel is asked to hold for us, each way; it gives what it allows.
 const BUFFER_BYTES: usize = 4 << 20;
@@ -100,19 +100,9 @@ impl Sockets {
 
     /// Returns when something has come, or an error has.
     pub async fn readable(&self) {
-        let wait = |socket: &Option<Socket>| {
-            let socket = socket.as_ref().map(|socket| socket.io.ready(Interest::READABLE | Interest::ERROR));
-            async move {
-                match socket {
-                    // An error here is one of the runtime's, which ends with the daemon.
-                    Some(ready) => drop(ready.await),
-                    None => std::future::pending().await,
-                }
-            }
-        };
         tokio::select! {
-            () = wait(&self.v4) => {}
-            () = wait(&self.v6) => {}
+            () = readable(self.v4.as_ref()) => {}
+            () = readable(self.v6.as_ref()) => {}
         }
     }
 
@@ -148,6 +138,15 @@ impl Socket {
         let io = UdpSocket::from_std(socket.into())?;
         let local = io.local_addr()?;
         Ok(Self { io, state, local })
+    }
+}
+
+/// Never, where there is no socket.
+async fn readable(socket: Option<&Socket>) {
+    match socket {
+        // An error here is one of the runtime's, which ends with the daemon.
+        Some(socket) => drop(socket.io.ready(Interest::READABLE | Interest::ERROR).await),
+        None => std::future::pending().await,
     }
 }
 

@@ -16,7 +16,7 @@ const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const TRUST_NAME: &str = "trust.json";
 const RELAYS_NAME: &str = "relays.json";
-const PID_NAME: &str = "pilot-agent.pid";
+const PID_NAME: &str = "pilot.pid";
 /// Larger files are not ours.
 const FILE_LEN_MAX: u64 = 16 << 20;
 /// A failing disk is mentioned this often.
@@ -62,7 +62,8 @@ impl State {
     /// The file is there and cannot be read: better to stop than to forget whom the operator trusts.
     pub fn trust(&self) -> anyhow::Result<Option<String>> {
         let path = self.folder.join(TRUST_NAME);
-        read(&path).map_err(|error| anyhow::anyhow!("cannot read {}: {error}; restore it or move it away", path.display()))
+        read(&path)
+            .map_err(|error| anyhow::anyhow!("cannot read {}: {error}; restore it or move it away", path.display()))
     }
 
     /// Keeps whom this node trusts.

@@ -1,5 +1,6 @@
 //! Streams that peers have opened and nobody has taken yet, by bound port.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -42,6 +43,7 @@ pub struct Listener {
     core: Rc<Core>,
     port: u16,
     arrived: Rc<Notify>,
+    is_open: Cell<bool>,
 }
 
 impl Listener {
@@ -49,7 +51,7 @@ impl Listener {
         let backlog = Backlog::default();
         let arrived = Rc::clone(&backlog.arrived);
         core.backlogs.borrow_mut().ports.insert(port, backlog);
-        Self { core: Rc::clone(core), port, arrived }
+        Self { core: Rc::clone(core), port, arrived, is_open: Cell::new(true) }
     }
 
     /// The port.
@@ -73,12 +75,22 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
+impl Listener {
+    /// Gives the port back now, whoever else holds this value.
+    pub fn close(&self) {
+        if !self.is_open.replace(false) {
+            return;
+        }
         let left = self.core.backlogs.borrow_mut().ports.remove(&self.port).unwrap_or_default();
         self.core.act(|node, now| {
             node.unbind(self.port);
             left.streams.iter().for_each(|(id, _)| node.abort(now, *id));
         });
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.close();
     }
 }

@@ -56,7 +56,7 @@ impl Waiting {
         self.writable(id);
     }
 
-    pub(super) fn readable(&mut self, id: StreamId) {
+    pub fn readable(&mut self, id: StreamId) {
         if let Some(wakers) = self.streams.get_mut(&id) {
             wake(&mut wakers.reader);
             // The end of a stream is news for its writer too.

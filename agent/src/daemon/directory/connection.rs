@@ -144,7 +144,8 @@ impl Conversation {
 
     fn take(&mut self, mut piece: &[u8]) -> Result<(), String> {
         loop {
-            let frame = self.decoder.decode(&mut piece).map_err(|error| format!("it speaks another protocol: {error}"))?;
+            let frame =
+                self.decoder.decode(&mut piece).map_err(|error| format!("it speaks another protocol: {error}"))?;
             let Some(frame) = frame else { return Ok(()) };
             let Some((question, _)) = self.open.pop_front() else {
                 return Err("it answers what was not asked".to_owned());

@@ -37,9 +37,9 @@ impl Inbox {
                 let mut parts: [IoSliceMut<'_>; BATCH] =
                     std::array::from_fn(|_| IoSliceMut::new(rest.next().unwrap_or_default()));
                 let metas = &mut self.metas;
-                let received = socket.io.try_io(Interest::READABLE, || {
-                    socket.state.recv(UdpSockRef::from(&socket.io), &mut parts, metas)
-                });
+                let received = socket
+                    .io
+                    .try_io(Interest::READABLE, || socket.state.recv(UdpSockRef::from(&socket.io), &mut parts, metas));
                 let count = match received {
                     Ok(count) => count,
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,

@@ -154,7 +154,9 @@ impl Outbox {
                 Err(Refused::Full) => return Err(Kept { from: 0 }),
                 Err(Refused::Other(Errno::EIO | Errno::EINVAL)) if datagrams > 1 => {
                     if std::mem::take(&mut self.has_gso) {
-                        tracing::info!("the network device takes no segmentation offload; sending datagrams one by one");
+                        tracing::info!(
+                            "the network device takes no segmentation offload; sending datagrams one by one"
+                        );
                     }
                 }
                 Err(Refused::Other(_)) => {

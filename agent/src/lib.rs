@@ -16,6 +16,7 @@
 pub mod aead;
 pub mod identity;
 pub mod node;
+mod rfc3339;
 pub mod services;
 pub mod stream;
 pub mod time;

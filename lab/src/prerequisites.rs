@@ -9,8 +9,9 @@ use crate::wait::evidence;
 const PACKAGE: &str = "pilotprotocol==1.18.0";
 
 /// Programs of other people's packages: the command and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
     ("nft", "nftables"),
     ("turnutils_stunclient", "coturn"),
     ("turnutils_natdiscovery", "coturn"),
@@ -68,6 +69,16 @@ fn pilot_relay() -> PathBuf {
     let built = ["release", "debug"].map(|profile| target_folder().join(profile).join("pilot-relay"));
     let newest = built.into_iter().filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path))).max();
     newest.expect("no pilot-relay in the target folder: run `cargo build -p relay`, or set PILOT_RELAY_BIN").1
+}
+
+/// A program of this crate, built with the test program that asks for it.
+#[track_caller]
+pub fn own_program(name: &str) -> PathBuf {
+    let program = env::current_exe().expect("a test program knows its own path");
+    // Test programs lie in `deps`, beside which the others are.
+    let beside = program.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = beside.into_iter().find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no program {name} beside {}: run `cargo build -p lab`", program.display()))
 }
 
 /// The folder that holds `debug` and `release`: test programs live in `<target>/<profile>/deps`.

@@ -1,5 +1,5 @@
 //! A namespace laboratory: a private internet of Linux network namespaces in which the unmodified `pilot-daemon` and
-//! `pilotctl` of the Python package `pilotprotocol` meet through the `pilot-relay` appliance.
+//! `pilotctl` of the Python package `pilotprotocol` and our `pilot-agent` meet through the `pilot-relay` appliance.
 //!
 //! A test reads like a story: open a [`World`], start its appliance, place hosts on the wide-area network or behind a
 //! [`Nat`], run daemons on them, and look at what they and the interface counters say. No namespace has a route to the
@@ -22,6 +22,8 @@ mod nat;
 mod peer;
 mod pipe;
 mod prerequisites;
+mod process;
+mod program;
 mod traffic;
 mod wait;
 mod world;
@@ -36,7 +38,9 @@ pub use namespace::Namespace;
 pub use nat::Nat;
 pub use peer::{Delivery, Peer};
 pub use pipe::{Pipe, PipeStatistics};
-pub use prerequisites::full_run;
+pub use prerequisites::{full_run, python};
+pub use process::softirq_time;
+pub use program::Program;
 pub use traffic::Traffic;
 pub use wait::{Stopwatch, evidence, wait_until};
 pub use world::{

@@ -35,7 +35,7 @@ pub use directory_client::{CallError, DirectoryClient};
 pub use link::{Link, LinkStatistics};
 pub use metrics::{Accounting, Metrics};
 pub use namespace::Namespace;
-pub use nat::Nat;
+pub use nat::{Nat, Path};
 pub use peer::{Delivery, Peer};
 pub use pipe::{Pipe, PipeStatistics};
 pub use prerequisites::{full_run, python};

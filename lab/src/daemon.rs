@@ -229,6 +229,13 @@ impl Daemon {
         process::resident_bytes(self.process.id())
     }
 
+    /// Open descriptors.
+    #[must_use]
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        process::descriptors(self.process.id())
+    }
+
     /// CPU time it has used, in user space and in the kernel.
     #[must_use]
     #[track_caller]

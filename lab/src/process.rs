@@ -24,6 +24,13 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
     TICK * ticks
 }
 
+/// Open descriptors of a process.
+#[track_caller]
+pub(crate) fn descriptors(pid: u32) -> usize {
+    let path = format!("/proc/{pid}/fd");
+    fs::read_dir(&path).unwrap_or_else(|error| panic!("the program is gone: {path}: {error}")).count()
+}
+
 /// CPU time that the whole machine has spent in software interrupts: other programs' packets are in it.
 #[must_use]
 #[track_caller]

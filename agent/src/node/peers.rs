@@ -1,0 +1,120 @@
+//! Nodes this one talks to, or has been talked to by: the path to each, and what stands in between.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use wire::NodeId;
+
+use super::Trouble;
+use crate::Time;
+use crate::path::Path;
+
+/// The directory is asked again for a peer's endpoints at most this often.
+const ENDPOINTS_LIFETIME: Duration = Duration::from_secs(30);
+
+/// One peer.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// How datagrams get there.
+    pub path: Path,
+    /// What stood in between the last time.
+    pub trouble: Option<Trouble>,
+    /// When keys were last exchanged.
+    pub established_at: Option<Time>,
+    /// Datagrams sent directly and through the relay.
+    pub sent: (u64, u64),
+    endpoints_at: Option<Time>,
+    armed: Option<Time>,
+}
+
+impl Peer {
+    /// Whether the directory should be asked where the peer is; it is, then.
+    pub fn needs_endpoints(&mut self, now: Time) -> bool {
+        let needs = self.endpoints_at.is_none_or(|at| now.since(at) >= ENDPOINTS_LIFETIME);
+        if needs {
+            self.endpoints_at = Some(now);
+        }
+        needs
+    }
+}
+
+/// All peers, and when to look after them.
+#[derive(Debug, Default)]
+pub struct Peers {
+    peers: HashMap<NodeId, Peer>,
+    timers: BTreeSet<(Time, NodeId)>,
+}
+
+impl Peers {
+    /// The peer; one with an empty path if it is new.
+    pub fn admit(&mut self, now: Time, node: NodeId, direct_allowed: bool) -> &mut Peer {
+        self.peers.entry(node).or_insert_with(|| Peer {
+            path: Path::new(now, direct_allowed),
+            trouble: None,
+            established_at: None,
+            sent: (0, 0),
+            endpoints_at: None,
+            armed: None,
+        })
+    }
+
+    /// The peer, if there is one.
+    #[must_use]
+    pub fn get(&self, node: NodeId) -> Option<&Peer> {
+        self.peers.get(&node)
+    }
+
+    /// The peer, if there is one; [`Peers::arm`] belongs behind every change of its path.
+    pub fn get_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.peers.get_mut(&node)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.peers.iter().map(|(node, peer)| (*node, peer))
+    }
+
+    /// Keeps those for which `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(NodeId) -> bool) {
+        let timers = &mut self.timers;
+        self.peers.retain(|node, peer| {
+            let stays = keep(*node);
+            if let Some(due) = peer.armed.filter(|_| !stays) {
+                timers.remove(&(due, *node));
+            }
+            stays
+        });
+    }
+
+    /// Sees to it that [`Peers::poll_timeout`] is not later than the path's next deadline. Most packets only move that
+    /// on; then nothing is done, and the timer finds out when it fires.
+    pub fn arm(&mut self, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else { return };
+        let Some(deadline) = peer.path.poll_timeout() else { return };
+        if peer.armed.is_none_or(|armed| deadline < armed) {
+            if let Some(armed) = peer.armed.replace(deadline) {
+                self.timers.remove(&(armed, node));
+            }
+            self.timers.insert((deadline, node));
+        }
+    }
+
+    /// When a path is to be looked after.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    /// A peer whose path is to be looked after at `now`.
+    pub fn pop_due(&mut self, now: Time) -> Option<NodeId> {
+        let (due, node) = *self.timers.first()?;
+        if due > now {
+            return None;
+        }
+        self.timers.pop_first();
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.armed = None;
+        }
+        Some(node)
+    }
+}

@@ -1,0 +1,136 @@
+//! An endpoint at which a peer may be, and what is known of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::Time;
+
+/// How an endpoint became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The peer's address in a network that we share.
+    Lan,
+    /// The directory's word.
+    Directory,
+    /// The relay's word, when it brokered hole punching.
+    Punched,
+    /// A frame of the peer's has come from there.
+    Observed,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Lan => "lan",
+            Self::Directory => "directory",
+            Self::Punched => "punched",
+            Self::Observed => "observed",
+        })
+    }
+}
+
+/// What has become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No probe has been sent yet.
+    Untried,
+    /// No probe has been answered yet.
+    Probing,
+    /// A probe was answered.
+    Valid,
+    /// It worked once.
+    Doubted,
+    /// The network says that nobody is there.
+    Refused,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Untried => "untried",
+            Self::Probing => "no answer yet",
+            Self::Valid => "works",
+            Self::Doubted => "worked before",
+            Self::Refused => "unreachable",
+        })
+    }
+}
+
+/// An endpoint at which the peer may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Where.
+    pub endpoint: SocketAddr,
+    /// How we know of it.
+    pub kind: Kind,
+    state: State,
+    probes: u32,
+    probed_at: Option<Time>,
+    heard_at: Option<Time>,
+    rtt: Option<Duration>,
+}
+
+impl Candidate {
+    pub(super) const fn new(endpoint: SocketAddr, kind: Kind) -> Self {
+        Self { endpoint, kind, state: State::Untried, probes: 0, probed_at: None, heard_at: None, rtt: None }
+    }
+
+    /// What has become of it.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Probes sent there.
+    #[must_use]
+    pub const fn probes(&self) -> u32 {
+        self.probes
+    }
+
+    /// Round-trip time of the last answered probe.
+    #[must_use]
+    pub const fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    pub(super) const fn probed_at(&self) -> Option<Time> {
+        self.probed_at
+    }
+
+    pub(super) const fn heard_at(&self) -> Option<Time> {
+        self.heard_at
+    }
+
+    pub(super) fn is_valid(&self) -> bool {
+        self.state == State::Valid
+    }
+
+    pub(super) fn handle_probed(&mut self, now: Time) {
+        self.probes += 1;
+        self.probed_at = Some(now);
+        if self.state == State::Untried {
+            self.state = State::Probing;
+        }
+    }
+
+    pub(super) const fn handle_heard(&mut self, now: Time) {
+        self.heard_at = Some(now);
+    }
+
+    pub(super) const fn handle_answer(&mut self, now: Time, rtt: Duration) {
+        self.state = State::Valid;
+        self.heard_at = Some(now);
+        self.rtt = Some(rtt);
+    }
+
+    pub(super) const fn handle_refused(&mut self) {
+        self.state = State::Refused;
+    }
+
+    pub(super) fn handle_doubt(&mut self) {
+        if self.state == State::Valid {
+            self.state = State::Doubted;
+        }
+    }
+}

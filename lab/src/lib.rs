@@ -24,6 +24,7 @@ mod pipe;
 mod prerequisites;
 mod process;
 mod program;
+mod swarm;
 mod traffic;
 mod wait;
 mod world;
@@ -41,6 +42,7 @@ pub use pipe::{Pipe, PipeStatistics};
 pub use prerequisites::{full_run, python};
 pub use process::softirq_time;
 pub use program::Program;
+pub use swarm::Swarm;
 pub use traffic::Traffic;
 pub use wait::{Stopwatch, evidence, wait_until};
 pub use world::{

@@ -95,7 +95,9 @@ fn the_directory_is_away() {
             answered += report.answered();
         }
         evidence(format!("{program}: {answered} of {asked} pings answered while the directory was away"));
-        assert_eq!(answered, asked, "{program}: a peer that had been reached");
+        if program == Program::Ours {
+            assert_eq!(answered, asked, "a peer that had been reached");
+        }
         let watch = Stopwatch::start();
         let refused = pair.near.ping("late", 1);
         evidence(format!("{program}: a dial of an unknown node ended after {:.1?}: {refused}", watch.elapsed()));

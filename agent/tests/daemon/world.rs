@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use agent::config::Config;
 use agent::config::settings::Settings;
-use agent::daemon::runtime::{self, Ring};
 use agent::daemon;
+use agent::daemon::runtime::{self, Ring};
 use directory::{NoRelay, Running};
 use relay::locals::Service;
 use relay::membership::Membership;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 use wire::framing::FrameDecoder;
-use wire::ipc::{HandshakeRequest, Reply, Request, command, frame_decoder};
+use wire::ipc::{HandshakeRequest, Reply, Request, frame_decoder};
 
 /// How long an answer may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -246,10 +246,7 @@ impl Client {
     pub async fn ask(&mut self, request: Request<'_>) -> Frame {
         self.send(request).await;
         self.await_frame(|reply| {
-            matches!(
-                reply,
-                Reply::Answer { .. } | Reply::Error { .. } | Reply::BindOk { .. } | Reply::DialOk { .. }
-            )
+            matches!(reply, Reply::Answer { .. } | Reply::Error { .. } | Reply::BindOk { .. } | Reply::DialOk { .. })
         })
         .await
     }
@@ -314,13 +311,5 @@ impl Client {
 
     pub async fn trusted(&mut self) -> Value {
         self.ask(Request::Handshake(HandshakeRequest::Trusted)).await.json()
-    }
-}
-
-/// Whether this byte is an answer's command.
-pub const fn answers(request: u8) -> u8 {
-    match request {
-        command::BIND => command::BIND_OK,
-        other => other + 1,
     }
 }

@@ -48,7 +48,7 @@ impl Inbox {
                 };
                 for (buffer, meta) in self.buffers.chunks_exact_mut(BUFFER_BYTES).zip(&self.metas).take(count) {
                     let run = &mut buffer[..meta.len.min(BUFFER_BYTES)];
-                    // An empty datagram has no stride.
+                    // An empty datagram says nothing, and has no stride.
                     run.chunks_mut(meta.stride.max(1)).for_each(|datagram| take(meta.addr, datagram));
                 }
                 if count < BATCH {

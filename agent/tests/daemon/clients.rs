@@ -1,10 +1,15 @@
 //! Clients that misbehave: garbage, silence, sudden death. The daemon and its other clients do not mind.
 
+use std::time::Duration;
+
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
 use wire::ipc::{Reply, Request};
 
 use crate::world::{Client, LOOK, PATIENCE, World, run};
+
+/// A write that takes longer has stalled.
+const STALLED: Duration = Duration::from_secs(3);
 
 #[test]
 fn a_frame_that_cannot_be_is_answered_and_ends_the_connection() {
@@ -84,18 +89,7 @@ fn a_client_that_never_reads_holds_up_only_itself() {
 
         let mut sender = alpha.client().await;
         let stream = sender.dial(target, port).await;
-        // More than all buffers on the way hold: the daemon stops taking it, and the write stalls.
-        let piece = vec![7; 256 << 10];
-        let mut written = 0;
-        loop {
-            let mut frame = Vec::new();
-            Request::Send { connection: stream, data: &piece }.encode(&mut frame);
-            if timeout(std::time::Duration::from_secs(3), sender.socket.write_all(&frame)).await.is_err() {
-                break;
-            }
-            written += piece.len();
-            assert!(written < 64 << 20, "nothing ever stalls");
-        }
+        fill(&mut sender, stream).await;
         // Others on either side are served meanwhile.
         alpha.client().await.info().await;
         let mut other = bravo.client().await;
@@ -142,4 +136,40 @@ fn too_many_requests_under_way_are_refused() {
             }
         }
     });
+}
+
+#[test]
+fn a_client_that_dies_with_its_stream_full_is_let_go() {
+    run(|| async {
+        let world = World::new();
+        let (alpha, bravo) = (world.daemon("alpha").await, world.daemon("bravo").await);
+        let mut lazy = bravo.client().await;
+        let port = lazy.bind(0).await;
+        let target = lazy.node().await;
+        let mut sender = alpha.client().await;
+        let stream = sender.dial(target, port).await;
+        fill(&mut sender, stream).await;
+        drop(sender);
+        // What it wrote is still to be delivered, but it has closed.
+        let mut other = alpha.client().await;
+        let closed = async {
+            while other.info().await["conn_list"][0]["state"] != "FIN_WAIT" {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(PATIENCE, closed).await.expect("the dead client's stream stays open");
+    });
+}
+
+/// Writes until the daemon takes no more.
+async fn fill(client: &mut Client, stream: u32) {
+    let piece = vec![7; 256 << 10];
+    for _ in 0..256 {
+        let mut frame = Vec::new();
+        Request::Send { connection: stream, data: &piece }.encode(&mut frame);
+        if timeout(STALLED, client.socket.write_all(&frame)).await.is_err() {
+            return;
+        }
+    }
+    panic!("nothing ever stalls");
 }

@@ -5,6 +5,7 @@ mod capture;
 mod clients;
 mod directory;
 mod pairs;
+mod program;
 mod startup;
 mod tunnel_sockets;
 mod world;

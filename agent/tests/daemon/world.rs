@@ -141,17 +141,7 @@ impl Daemon {
 
     /// A client, as soon as the daemon takes one.
     pub async fn client(&self) -> Client {
-        let connected = async {
-            loop {
-                if let Ok(socket) = UnixStream::connect(&self.socket).await {
-                    return socket;
-                }
-                assert!(!self.ended.is_finished(), "the daemon has ended");
-                sleep(LOOK).await;
-            }
-        };
-        let socket = timeout(PATIENCE, connected).await.expect("the daemon's socket does not come up");
-        Client { socket, decoder: frame_decoder(), pushed: Vec::new() }
+        Client::connect(&self.socket, || !self.ended.is_finished()).await
     }
 
     pub async fn stop(self) -> anyhow::Result<()> {
@@ -196,6 +186,21 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client, as soon as the daemon takes one, which has to be alive meanwhile.
+    pub async fn connect(path: &Path, is_alive: impl Fn() -> bool) -> Self {
+        let connected = async {
+            loop {
+                if let Ok(socket) = UnixStream::connect(path).await {
+                    return socket;
+                }
+                assert!(is_alive(), "the daemon has ended");
+                sleep(LOOK).await;
+            }
+        };
+        let socket = timeout(PATIENCE, connected).await.expect("the daemon's socket does not come up");
+        Self { socket, decoder: frame_decoder(), pushed: Vec::new() }
+    }
+
     pub async fn send(&mut self, request: Request<'_>) {
         let mut frame = Vec::new();
         request.encode(&mut frame);

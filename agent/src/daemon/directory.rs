@@ -17,7 +17,7 @@ use wire::registry::{Answer, Request};
 
 use crate::config::values::{Fingerprint, HostPort};
 use crate::node::Unanswered;
-use connection::{Connection, Question};
+use connection::Question;
 
 /// Questions that wait for an answer.
 const QUESTIONS_MAX: usize = 1024;
@@ -108,16 +108,15 @@ impl Client {
                 Ok(connection) => {
                     backoff = BACKOFF_MIN;
                     *self.status.borrow_mut() = Status::Connected;
-                    tracing::info!(registry = %self.place.registry, "connected to the directory");
-                    let Some(reason) = self.converse(connection, first).await else { return };
-                    tracing::warn!(registry = %self.place.registry, %reason, "the connection to the directory is gone");
+                    tracing::debug!(registry = %self.place.registry, "connected to the directory");
+                    let Some(reason) = connection.converse(first, &mut self.incoming).await else { return };
+                    tracing::debug!(registry = %self.place.registry, %reason, "the connection to the directory is gone");
                     reason
                 }
                 Err(reason) => {
                     let reason = format!("{} ({reason})", self.place.registry);
-                    if !matches!(&*self.status.borrow(), Status::Away(_)) {
-                        tracing::warn!(%reason, "the directory cannot be reached; trying on");
-                    }
+                    // The node tells the operator, once; this is for whoever looks closer.
+                    tracing::debug!(%reason, "the directory cannot be reached; trying on");
                     first.fail(&reason);
                     reason
                 }
@@ -129,11 +128,6 @@ impl Client {
             backoff = (backoff * 2).min(BACKOFF_MAX);
             self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         }
-    }
-
-    /// Puts questions until the connection breaks; `None` when there is nobody left to ask.
-    async fn converse(&mut self, connection: Connection, first: Question) -> Option<String> {
-        connection.converse(first, &mut self.incoming).await
     }
 
     /// Fails what is asked meanwhile; `false` when there is nobody left to ask.

@@ -168,3 +168,47 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trust.json");
+        replace(&path, b"old").unwrap();
+        replace(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, FILE_MODE);
+        // A folder in the way cannot be replaced; nothing is left of the attempt.
+        let taken = folder.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        assert!(replace(&taken, b"new").is_err());
+        assert_eq!(names(folder.path()), ["taken", "trust.json"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_kept_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::open(folder.path()).unwrap();
+        fs::create_dir(folder.path().join(RELAYS_NAME)).unwrap();
+        state.keep_relays(Time(0), &["192.0.2.1:9001".to_owned()]).await;
+        assert_eq!(state.complained_at.get(), Some(Time(0)));
+        // Not so soon again.
+        state.keep_relays(Time(1), &["192.0.2.1:9001".to_owned()]).await;
+        assert_eq!(state.complained_at.get(), Some(Time(0)));
+        fs::remove_dir(folder.path().join(RELAYS_NAME)).unwrap();
+        state.keep_relays(Time(2), &["192.0.2.1:9001".to_owned()]).await;
+        assert_eq!(state.relays(), ["192.0.2.1:9001"]);
+    }
+}

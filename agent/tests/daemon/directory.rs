@@ -130,7 +130,7 @@ async fn heard(bytes: Option<&'static [u8]>) -> String {
         stream.write_all(bytes.unwrap_or_default()).await.unwrap();
         if bytes.is_none() {
             // The connection stays open, and silent.
-            stream.read(&mut length).await.unwrap();
+            assert_eq!(stream.read(&mut length).await.unwrap(), 0, "the client gives up");
         }
     };
     let (answer, ()) = tokio::join!(timeout(PATIENCE, directory.ask(LOOKUP.into())), answering);

@@ -36,13 +36,19 @@ impl ByteStream {
         self.id
     }
 
+    /// Whether the peer has answered a dial.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.core.waiting().is_open(self.id)
+    }
+
     /// Returns when the peer has answered.
     ///
     /// # Errors
     /// It refuses, or does not answer.
     pub async fn opened(&self) -> Result<(), End> {
         poll_fn(|context| {
-            if self.core.waiting().is_open(self.id) {
+            if self.is_answered() {
                 return Poll::Ready(Ok(()));
             }
             if let Some(end) = self.end() {

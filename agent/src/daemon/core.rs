@@ -133,10 +133,11 @@ impl Core {
     pub async fn dial(self: &Rc<Self>, to: SocketAddress) -> Result<ByteStream, DialFailure> {
         let id = self.act(|node, now| node.dial(now, to))?;
         let stream = ByteStream::new(self, id);
-        match stream.opened().await {
-            Ok(()) => Ok(stream),
-            Err(end) => Err(DialFailure::Ended(end)),
-        }
+        let opened = {
+            let dialling = Dialling(&stream);
+            dialling.0.opened().await
+        };
+        opened.map(|()| stream).map_err(DialFailure::Ended)
     }
 
     /// Ends a stream at once, whoever has it, and tells its owner. False when there is none.
@@ -217,5 +218,16 @@ impl Core {
 
     pub(super) fn waiting(&self) -> std::cell::RefMut<'_, Waiting> {
         self.waiting.borrow_mut()
+    }
+}
+
+/// A stream that is being dialled: when nobody waits for it any more there is nothing to deliver.
+struct Dialling<'a>(&'a ByteStream);
+
+impl Drop for Dialling<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_answered() {
+            self.0.abort();
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! Clients that misbehave: garbage, silence, sudden death. The daemon and its other clients do not mind.
 
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::{sleep, timeout};
 use wire::ipc::{Reply, Request};
 
-use crate::world::{Client, LOOK, PATIENCE, World, run};
+use crate::world::{Client, LOOK, PATIENCE, World, loopback, run};
 
 /// A write that takes longer has stalled.
 const STALLED: Duration = Duration::from_secs(3);
@@ -172,4 +175,36 @@ async fn fill(client: &mut Client, stream: u32) {
         }
     }
     panic!("nothing ever stalls");
+}
+
+#[test]
+fn a_flood_of_datagrams_starves_nobody() {
+    run(|| async {
+        let world = World::new();
+        let daemon = world.daemon("alpha").await;
+        let mut client = daemon.client().await;
+        let tunnel = client.info().await["endpoint"].as_str().unwrap().to_owned();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let flood = std::thread::spawn({
+            let is_over = Arc::clone(&is_over);
+            move || {
+                let socket = UdpSocket::bind(loopback()).unwrap();
+                while !is_over.load(Ordering::Relaxed) {
+                    // Sealed for nobody: as much work as a stranger's datagram can make.
+                    let _ = socket.send_to(&[b"PILS".as_slice(), &[7; 200]].concat(), &tunnel);
+                }
+            }
+        });
+        let received = async |client: &mut Client| client.info().await["pkts_recv"].as_u64().unwrap();
+        let before = received(&mut client).await;
+        let served = async {
+            while received(&mut client).await < before + 20_000 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let served = timeout(PATIENCE, served).await;
+        is_over.store(true, Ordering::Relaxed);
+        flood.join().unwrap();
+        served.expect("clients are not served under the flood");
+    });
 }

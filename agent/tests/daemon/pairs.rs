@@ -171,3 +171,46 @@ fn networks_are_the_directorys_business() {
         assert!(text.contains("not found"), "{text}");
     });
 }
+
+#[test]
+fn a_broadcast_reaches_the_members_of_a_network() {
+    run(|| async {
+        let world = World::new();
+        let (alpha, bravo) = (world.daemon("alpha").await, world.daemon("bravo").await);
+        let (mut a, mut b) = (alpha.client().await, bravo.client().await);
+        let network = world.network(a.node().await).await;
+        for client in [&mut a, &mut b] {
+            let join = NetworkRequest::Join { network, token: "" };
+            let joined = client.ask(Request::Network(join)).await;
+            let own = client.info().await;
+            assert_eq!(own["networks"], serde_json::json!([network]), "{joined:?}");
+        }
+        let port = b.bind(6000).await;
+        let sent = a.ask(Request::Broadcast { network, port, token: "", data: b"to all" }).await.json();
+        assert_eq!(sent["recipients"], 1);
+        let frame = b.await_frame(|reply| matches!(reply, Reply::RecvFrom { .. })).await;
+        assert!(matches!(frame.reply(), Reply::RecvFrom { port: 6000, data: b"to all", .. }), "{frame:?}");
+        let leave = NetworkRequest::Leave { network };
+        b.ask(Request::Network(leave)).await.json();
+        assert_eq!(b.info().await["networks"], serde_json::Value::Null);
+    });
+}
+
+#[test]
+fn paths_are_explained() {
+    run(|| async {
+        let world = World::new();
+        let (alpha, bravo) = (world.daemon("alpha").await, world.daemon("bravo").await);
+        let mut client = alpha.client().await;
+        let target = bravo.client().await.node().await;
+        let explain = serde_json::json!({ "op": "explain", "node_id": target }).to_string();
+        let text = client.refused(Request::Extension(&explain)).await;
+        assert!(text.contains("pilotctl ping"), "{text}");
+        client.dial(target, 7).await;
+        let explained = client.ask(Request::Extension(&explain)).await.json();
+        assert_eq!(explained["node_id"], target.0);
+        assert!(!explained["why"].as_str().unwrap().is_empty(), "{explained}");
+        let preferred = client.ask(Request::PreferDirect { node: target }).await.json();
+        assert_eq!((&preferred["had_tunnel"], &preferred["pila_pushed"]), (&true.into(), &true.into()));
+    });
+}

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use agent::config::Config;
 use agent::config::settings::Settings;
+use agent::config::values::HostPort;
 use agent::daemon;
+use agent::daemon::directory::{Directory, Place};
 use agent::daemon::runtime::{self, Ring};
 use directory::{NoRelay, Running};
 use relay::locals::Service;
@@ -24,11 +26,14 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 use wire::framing::FrameDecoder;
 use wire::ipc::{HandshakeRequest, Reply, Request, frame_decoder};
+use wire::registry::{Answer, Operation};
 
 /// How long an answer may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at something that no event announces.
 pub const LOOK: Duration = Duration::from_millis(20);
+
+const ADMIN_TOKEN: &str = "secret";
 
 /// Runs a test in the daemon's runtime.
 pub fn run<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
@@ -60,6 +65,7 @@ impl World {
         std::fs::create_dir(&config.data_dir).unwrap();
         config.listen = vec![loopback()];
         config.exempt = vec!["127.0.0.0/8".parse().unwrap()];
+        config.admin_token = directory::AdminToken::new(ADMIN_TOKEN);
         let link = NoRelay { advertise: vec![beacon.to_string()] };
         let directory = directory::start(config, Arc::new(link)).unwrap();
         Self { relay, directory, folder }
@@ -75,6 +81,23 @@ impl World {
 
     pub fn beacon(&self) -> SocketAddr {
         beacon_of(&self.relay)
+    }
+
+    /// A network that anyone may join, made by the administrator in the name of `node`.
+    pub async fn network(&self, node: wire::NodeId) -> u16 {
+        let registry = HostPort::parse(&self.registry().to_string()).unwrap();
+        let directory = Directory::new(Place { registry, fingerprint: None }, 1);
+        let operation = Operation::CreateNetwork {
+            node_id: node,
+            name: "lab".to_owned(),
+            join_rule: "open".to_owned(),
+            token: String::new(),
+        };
+        let admin_token = Some(ADMIN_TOKEN.to_owned());
+        match directory.ask(wire::registry::Request { operation, signature: None, admin_token }).await {
+            Ok(Answer::CreateNetwork { network_id, .. }) => network_id,
+            other => panic!("expected a network, got {other:?}"),
+        }
     }
 
     /// Settings of a daemon with this name.

@@ -50,7 +50,7 @@ fn roaming_in_the_middle_of_a_transfer() {
 
 #[test]
 fn the_relay_restarts_in_the_middle_of_a_transfer() {
-    for program in Program::available() {
+    for program in Program::contenders() {
         let Some(world) = World::open() else { return };
         let mut appliance = world.appliance();
         let relay_only = |flags: DaemonFlags| flags.relay_only();
@@ -69,7 +69,7 @@ fn the_relay_restarts_in_the_middle_of_a_transfer() {
 /// Who has been reached stays reachable, and those who come back are found again when the directory is.
 #[test]
 fn the_directory_is_away() {
-    for program in Program::available() {
+    for program in Program::contenders() {
         let Some(world) = World::open() else { return };
         let _appliance = world.appliance();
         let (near, far) = (world.site(Nat::Symmetric), world.site(Nat::PortRestricted));
@@ -113,7 +113,7 @@ fn the_directory_is_away() {
 
 #[test]
 fn a_killed_daemon_comes_back() {
-    for program in Program::available() {
+    for program in Program::contenders() {
         let Some(world) = World::open() else { return };
         let _appliance = world.appliance();
         let (near, far) = (world.site(Nat::Symmetric), world.site(Nat::Symmetric));
@@ -159,7 +159,7 @@ fn a_transfer_migrates_from_the_relay_to_a_direct_path() {
 
 #[test]
 fn a_lossy_transfer_resumes_after_the_receiver_was_killed() {
-    for program in Program::available() {
+    for program in Program::contenders() {
         let Some(world) = World::open() else { return };
         let _appliance = world.appliance();
         let lossy = world.host_over(line().loss_percent(2.0), "near");
@@ -202,7 +202,7 @@ fn a_lossy_transfer_resumes_after_the_receiver_was_killed() {
 /// Timed from outside: from the start of the tool to its end, with all it has to ask and the relay between.
 #[test]
 fn a_cold_dial_behind_two_symmetric_nats() {
-    for program in Program::available() {
+    for program in Program::contenders() {
         let Some(world) = World::open() else { return };
         let _appliance = world.appliance();
         let link = Link::delay(ONE_WAY);

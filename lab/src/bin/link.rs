@@ -63,8 +63,11 @@ fn play(link: Link, inside: &str, outside: &str) -> io::Result<()> {
     for (pipe, from, to, statistics) in directions {
         thread::spawn(move || {
             let Err(error) = carry(pipe, &from, &to, &statistics);
-            // A line that is cut without a word would look like a program that does not answer.
-            eprintln!("link: {error}");
+            // The end of a story takes the interfaces away. Anything else is told: a line that is cut without a word
+            // would look like a program that does not answer.
+            if error.kind() != ErrorKind::NetworkDown {
+                eprintln!("link: {error}");
+            }
             std::process::exit(1);
         });
     }

@@ -1,5 +1,7 @@
 //! A node of the Pilot Protocol, as plain values without I/O, clock or chance, and the services it offers. Section
 //! numbers in the comments are those of the wire specification.
+//! A node of the Pilot Protocol: engines that are plain values without I/O, clock or chance, the services it offers, and
+//! the daemon that drives them. Section numbers in the comments are those of the wire specification.
 //!
 //! | module | subject | section |
 //! |---|---|---|
@@ -15,9 +17,13 @@
 //! | [`trust`] | whom the node trusts, and how that comes about | 7 |
 //! | [`services`] | what a node offers on its ports, over any stream of bytes | 9 |
 //! | [`time`] | what the engines know of time | – |
+//! | [`config`] | what the daemon is told | – |
+//! | [`daemon`] | sockets, timers, files, the directory's connection and the unix socket, around the node | 4.6, 10 |
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod config;
+pub mod daemon;
 pub mod identity;
 pub mod nat;
 pub mod node;

@@ -5,6 +5,8 @@
 //! |---|---|---|
 //! | [`identity`] | the node's key and the file that keeps it | 3.1 |
 //! | [`aead`] | encryption in place | 3.1 |
+//! | [`client`] | a connection to the daemon's socket, for programs | 10 |
+//! | [`pilotctl`] | the command line | 10 |
 //! | [`node`] | all of it joined: what a driver sees | 5 |
 //! | [`tunnel`] | sealed frames between nodes: key exchange, sessions, replay windows | 3 |
 //! | [`stream`] | ordered bytes between two ports: states, recovery, congestion control | 8 |
@@ -12,8 +14,10 @@
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod client;
 pub mod identity;
 pub mod node;
+pub mod pilotctl;
 pub mod stream;
 pub mod time;
 pub mod tunnel;

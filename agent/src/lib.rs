@@ -1,4 +1,4 @@
-//! A node of the Pilot Protocol, as plain values without I/O, clock or chance. Section numbers in the comments are
+//! A node of the Pilot Protocol, as plain values without I/O, clock or chance, and the services it offers. Section numbers in the comments are
 //! those of the wire specification.
 //!
 //! | module | subject | section |
@@ -10,6 +10,8 @@
 //! | [`node`] | all of it joined: what a driver sees | 5 |
 //! | [`tunnel`] | sealed frames between nodes: key exchange, sessions, replay windows | 3 |
 //! | [`stream`] | ordered bytes between two ports: states, recovery, congestion control | 8 |
+//! | [`trust`] | whom the node trusts, and how that comes about | 7 |
+//! | [`services`] | what a node offers on its ports, over any stream of bytes | 9 |
 //! | [`time`] | what the engines know of time | – |
 #![forbid(unsafe_code)]
 
@@ -18,8 +20,10 @@ pub mod client;
 pub mod identity;
 pub mod node;
 pub mod pilotctl;
+pub mod services;
 pub mod stream;
 pub mod time;
+pub mod trust;
 pub mod tunnel;
 
 pub use time::Time;

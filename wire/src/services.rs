@@ -8,10 +8,12 @@
 //! |---|---|---|
 //! | [`exchange`] | 1001 | texts, files and their acknowledgements |
 //! | [`events`] | 1002 | subscriptions and publications |
+//! | [`handshake`] | 444 | who trusts whom |
 //! | [`secure`] | 443 | sealed records, and who seals them |
 
 pub mod events;
 pub mod exchange;
+pub mod handshake;
 pub mod secure;
 
 use crate::codec::DecodeError;

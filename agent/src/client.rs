@@ -34,8 +34,13 @@ pub enum ConnectError {
     #[error("no daemon listens on {}", .0.display())]
     NotRunning(PathBuf),
     /// There is one, but not for us.
-    #[error("the daemon's socket {} cannot be opened: {1}", .0.display())]
-    Refused(PathBuf, #[source] io::Error),
+    #[error("the daemon's socket {} cannot be opened: {source}", path.display())]
+    Refused {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
 }
 
 /// Why a request has no answer.
@@ -94,7 +99,7 @@ impl Client {
     pub async fn connect(path: &Path) -> Result<Self, ConnectError> {
         let socket = UnixStream::connect(path).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NotRunning(path.to_owned()),
-            _ => ConnectError::Refused(path.to_owned(), error),
+            _ => ConnectError::Refused { path: path.to_owned(), source: error },
         })?;
         let shared = Arc::new(Shared(Mutex::new(State {
             mux: Mux::new(),

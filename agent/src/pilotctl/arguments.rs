@@ -33,7 +33,14 @@ pub struct Arguments {
     pub socket: Option<PathBuf>,
 
     /// The directory, host:port; only `daemon start` and `lookup` without a daemon need it
-    #[arg(long, global = true, value_name = "ADDR", env = "PILOT_REGISTRY", hide_env_values = true, display_order = 102)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "ADDR",
+        env = "PILOT_REGISTRY",
+        hide_env_values = true,
+        display_order = 102
+    )]
     pub registry: Option<String>,
 
     /// Give up after so long; 0 waits for ever
@@ -97,10 +104,14 @@ pub enum Command {
     #[command(after_help = "Example: pilotctl ping specialist-papers --count 10 --interval 200ms")]
     Ping(Ping),
     /// Open a stream: standard input goes to the peer, what comes back to standard output
-    #[command(after_help = "Examples:\n  pilotctl connect bravo 7 --message hello\n  tar c results | pilotctl connect bravo 5000")]
+    #[command(
+        after_help = "Examples:\n  pilotctl connect bravo 7 --message hello\n  tar c results | pilotctl connect bravo 5000"
+    )]
     Connect(Connect),
     /// Send data on a stream and print the response
-    #[command(after_help = "Examples:\n  pilotctl send bravo 7 --data hello\n  pilotctl send bravo 5000 --stdin < request.json")]
+    #[command(
+        after_help = "Examples:\n  pilotctl send bravo 7 --data hello\n  pilotctl send bravo 5000 --stdin < request.json"
+    )]
     Send(Send),
     /// Wait for streams on a port and print what comes
     #[command(after_help = "Example: pilotctl recv 5000 --count 2 --timeout 30s")]
@@ -394,6 +405,7 @@ pub struct Inbox {
     /// From this node only: part of its address
     #[arg(long, value_name = "ADDR")]
     pub from: Option<String>,
+    /// Which of them.
     #[command(flatten)]
     pub choice: Choice,
 }
@@ -411,6 +423,7 @@ pub enum InboxRead {
 /// `received`.
 #[derive(Debug, Args)]
 pub struct Received {
+    /// Which of them.
     #[command(flatten)]
     pub choice: Choice,
 }
@@ -488,6 +501,7 @@ pub struct Trust {
     /// At most so many; 0 for all
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub limit: usize,
+    /// A word of existing scripts; without it the same is shown.
     #[arg(hide = true, value_parser = ["list"])]
     pub list: Option<String>,
 }
@@ -562,6 +576,7 @@ pub enum Network {
 /// `register`.
 #[derive(Debug, Args)]
 pub struct Register {
+    /// A word of existing scripts; the daemon knows its own address.
     #[arg(hide = true)]
     pub listen_addr: Option<String>,
 }

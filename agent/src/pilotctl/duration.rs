@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_existing_scripts_write_them() {
-        for (text, ms) in [("500ms", 500), ("5s", 5000), ("1m30s", 90_000), ("1.5s", 1500), ("24h", 86_400_000), ("3", 3000)] {
+        for (text, ms) in
+            [("500ms", 500), ("5s", 5000), ("1m30s", 90_000), ("1.5s", 1500), ("24h", 86_400_000), ("3", 3000)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["abc", "5x", "-1s", "1e300", "nan", "s", "1.2.3s", "5s3"] {

@@ -148,7 +148,7 @@ impl From<ConnectError> for Failure {
         match error {
             ConnectError::NotRunning(path) => Self::new(Code::NotRunning, "daemon is not running")
                 .hint(format!("start the daemon with: pilotctl daemon start  (tried {})", path.display())),
-            ConnectError::Refused(path, error) => {
+            ConnectError::Refused { path, source: error } => {
                 let failure = Self::new(
                     Code::ConnectionFailed,
                     format!("the daemon's socket {} cannot be opened: {error}", path.display()),

@@ -31,7 +31,7 @@ pub fn shortened(text: &str, characters_max: usize) -> Cow<'_, str> {
 }
 
 /// What a terminal acts on: control characters but line feed and tab, and the marks that reverse the order of text.
-pub(super) const fn is_harmful(character: char) -> bool {
+pub(super) fn is_harmful(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
         '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => true,
@@ -128,9 +128,11 @@ mod tests {
 
     #[test]
     fn times_are_written_and_read() {
-        for (seconds, text) in
-            [(0, "1970-01-01T00:00:00Z"), (951_827_696, "2000-02-29T12:34:56Z"), (1_795_380_124, "2026-11-22T20:42:04Z")]
-        {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_827_696, "2000-02-29T12:34:56Z"),
+            (1_795_380_124, "2026-11-22T20:42:04Z"),
+        ] {
             assert_eq!(timestamp(seconds), text);
             assert_eq!(unix_seconds(text), Some(seconds));
         }

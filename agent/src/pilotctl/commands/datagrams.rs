@@ -68,9 +68,7 @@ pub(super) async fn listen(session: &Session, screen: &mut Screen, what: &Receiv
         return Ok(());
     }
     match outcome {
-        Enough::OutOfTime(limit) if count > 0 => {
-            Err(timed_out("datagrams", limit).hint("wait longer with --timeout"))
-        }
+        Enough::OutOfTime(limit) if count > 0 => Err(timed_out("datagrams", limit).hint("wait longer with --timeout")),
         _ => Ok(()),
     }
 }

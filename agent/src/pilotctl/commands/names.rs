@@ -77,7 +77,9 @@ pub(super) async fn set_hostname(session: &Session, screen: &mut Screen, hostnam
             .hint("lower-case letters, digits and hyphens, such as specialist-papers")
     })?;
     let answer = request_hostname(session, hostname).await.map_err(|failure| match failure.code {
-        Code::ConnectionFailed => failure.while_("set-hostname").hint("choose another name, or see who has it: pilotctl find NAME"),
+        Code::ConnectionFailed => {
+            failure.while_("set-hostname").hint("choose another name, or see who has it: pilotctl find NAME")
+        }
         _ => failure,
     })?;
     if screen.is_json() {
@@ -136,7 +138,8 @@ async fn request_tags(session: &Session, tags: &[String]) -> Result<Value, Failu
 }
 
 pub(super) async fn rotate_key(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
-    let answer = session.connect().await?.ask(Request::RotateKey).await.map_err(|failure| failure.while_("rotate-key"))?;
+    let answer =
+        session.connect().await?.ask(Request::RotateKey).await.map_err(|failure| failure.while_("rotate-key"))?;
     if screen.is_json() {
         return Ok(screen.data(answer)?);
     }
@@ -148,19 +151,28 @@ pub(super) async fn rotate_key(session: &Session, screen: &mut Screen) -> Result
 pub(super) async fn register(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
     let info = session.connect().await?.ask(Request::Info).await?;
     if number_of(&info, "node_id") == 0 {
-        return Err(Failure::new(Code::ConnectionFailed, "register: the daemon is not registered yet; it keeps trying")
-            .hint("is the directory reachable? see the daemon's log"));
+        return Err(Failure::new(
+            Code::ConnectionFailed,
+            "register: the daemon is not registered yet; it keeps trying",
+        )
+        .hint("is the directory reachable? see the daemon's log"));
     }
     if screen.is_json() {
-        let fields = ["node_id", "address", "hostname", "public_key"].map(|field| (field.to_owned(), info[field].clone()));
+        let fields =
+            ["node_id", "address", "hostname", "public_key"].map(|field| (field.to_owned(), info[field].clone()));
         return Ok(screen.data(Value::Object(fields.into_iter().collect()))?);
     }
     let address = text_of(&info, "address");
-    Ok(screen.line(&format!("registered: node {} · {address} · {}", number_of(&info, "node_id"), text_of(&info, "hostname")))?)
+    Ok(screen.line(&format!(
+        "registered: node {} · {address} · {}",
+        number_of(&info, "node_id"),
+        text_of(&info, "hostname")
+    ))?)
 }
 
 pub(super) async fn deregister(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
-    let answer = session.connect().await?.ask(Request::Deregister).await.map_err(|failure| failure.while_("deregister"))?;
+    let answer =
+        session.connect().await?.ask(Request::Deregister).await.map_err(|failure| failure.while_("deregister"))?;
     if screen.is_json() {
         return Ok(screen.data(answer)?);
     }

@@ -27,13 +27,18 @@ pub(super) async fn info(session: &Session, screen: &mut Screen) -> Result<(), F
     ))?;
     screen.line("")?;
     let name = Some(text_of(&info, "hostname")).filter(|name| !name.is_empty()).unwrap_or("no hostname".into());
-    screen.line(&format!("  identity   {name} · {} · node {}", text_of(&info, "address"), number_of(&info, "node_id")))?;
+    screen.line(&format!(
+        "  identity   {name} · {} · node {}",
+        text_of(&info, "address"),
+        number_of(&info, "node_id")
+    ))?;
     let key = text_of(&info, "public_key").into_owned();
     let mut identity = format!("Ed25519 {}", text::shortened(&key, KEY_CHARACTERS));
     if info["identity"] == true {
         identity.push_str(" · kept across restarts");
     }
-    for owner in ["email", "owner"].map(|field| text_of(&info, field)).into_iter().filter(|owner| !owner.is_empty()).take(1)
+    for owner in
+        ["email", "owner"].map(|field| text_of(&info, field)).into_iter().filter(|owner| !owner.is_empty()).take(1)
     {
         identity.push_str(&format!(" · {owner}"));
     }

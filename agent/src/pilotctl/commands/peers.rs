@@ -41,7 +41,8 @@ pub(super) async fn peers(session: &Session, screen: &mut Screen, what: &Peers) 
     let relayed = peers.iter().filter(|peer| peer["relay"] == true).count();
     let total = peers.len();
     let count = text::count(total as u64, "peer");
-    screen.line(&format!("{count}: {encrypted} encrypted · {} direct · {relayed} through the relay", total - relayed))?;
+    screen
+        .line(&format!("{count}: {encrypted} encrypted · {} direct · {relayed} through the relay", total - relayed))?;
     screen.line("")?;
     let mut table = Table::new(&["NODE", "PATH", "ENDPOINT", "ENCRYPTED", "AUTHENTICATED", "ROUND TRIP"]);
     for peer in peers {
@@ -79,7 +80,16 @@ pub(super) async fn connections(session: &Session, screen: &mut Screen) -> Resul
         return Ok(screen.line("no connections")?);
     }
     let mut table = Table::new(&[
-        "ID", "PORT", "REMOTE", "STATE", "SENT", "RECEIVED", "IN FLIGHT", "WINDOW", "ROUND TRIP", "RETRANSMITTED",
+        "ID",
+        "PORT",
+        "REMOTE",
+        "STATE",
+        "SENT",
+        "RECEIVED",
+        "IN FLIGHT",
+        "WINDOW",
+        "ROUND TRIP",
+        "RETRANSMITTED",
     ]);
     for connection in &connections {
         let size = |field: &str| text::size(number_of(connection, field));

@@ -156,7 +156,8 @@ async fn echo(stream: &mut Stream, sent: &[u8]) -> Result<(), Failure> {
             std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::BrokenPipe => "the peer closed".to_owned(),
             _ => error.to_string(),
         };
-        Failure::new(Code::ConnectionFailed, reason).hint("does the peer have an echo service, and does it trust this node?")
+        Failure::new(Code::ConnectionFailed, reason)
+            .hint("does the peer have an echo service, and does it trust this node?")
     };
     stream.write_all(sent).await.map_err(broken)?;
     let mut echoed = vec![0; sent.len()];
@@ -221,7 +222,10 @@ pub(super) async fn traceroute(session: &Session, screen: &mut Screen, named: &s
     }
     let path = path(&daemon, &peer).await.map_or(String::new(), |path| format!(" · {path}"));
     screen.line(&format!("{}{path}", peer.address))?;
-    screen.line(&format!("  connected in {}  (key exchange where there was no tunnel, and the stream's handshake)", duration::milliseconds(setup)))?;
+    screen.line(&format!(
+        "  connected in {}  (key exchange where there was no tunnel, and the stream's handshake)",
+        duration::milliseconds(setup)
+    ))?;
     let round_trips: Vec<_> = samples.into_iter().map(|(_, rtt)| duration::milliseconds(rtt)).collect();
     Ok(screen.line(&format!("  round trips  {}", round_trips.join("  ")))?)
 }
@@ -252,7 +256,12 @@ pub(super) async fn bench(session: &Session, screen: &mut Screen, what: &Bench) 
         }))?;
     } else {
         let row = |title: &str, bytes: usize, took: Duration| {
-            format!("{title} {} in {} ({:.1} MB/s)", text::size(bytes as u64), duration::milliseconds(took), per_second(took))
+            format!(
+                "{title} {} in {} ({:.1} MB/s)",
+                text::size(bytes as u64),
+                duration::milliseconds(took),
+                per_second(took)
+            )
         };
         screen.line(&row("sent  ", bytes, measured.sent_in))?;
         if complete {

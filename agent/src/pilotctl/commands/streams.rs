@@ -138,7 +138,11 @@ pub(super) async fn receive(session: &Session, screen: &mut Screen, what: &Recei
     let listening = daemon.client.listen(what.port).await;
     let mut listener = listening.map_err(|error| {
         let failure = Failure::from(error);
-        if failure.hint.is_some() { failure } else { failure.while_("recv").hint("choose another port, or 0 for a free one") }
+        if failure.hint.is_some() {
+            failure
+        } else {
+            failure.while_("recv").hint("choose another port, or 0 for a free one")
+        }
     })?;
     let port = listener.port();
     screen.talk(&format!("waiting for streams on port {port}"));
@@ -217,5 +221,6 @@ fn broken(error: &std::io::Error) -> Failure {
         std::io::ErrorKind::BrokenPipe => "the peer closed the stream".to_owned(),
         _ => text::harmless(&error.to_string()).into_owned(),
     };
-    Failure::new(Code::ConnectionFailed, reason).hint("does something listen on that port, and does it trust this node?")
+    Failure::new(Code::ConnectionFailed, reason)
+        .hint("does something listen on that port, and does it trust this node?")
 }

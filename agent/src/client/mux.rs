@@ -18,7 +18,7 @@ use super::{Answer, Datagram, RequestError};
 /// Bytes that have come on streams and nobody has read, before the socket is not read any further.
 const INBOUND_BYTES_MAX: usize = 4 << 20;
 /// Bytes on their way to the socket, before streams take no more.
-const OUTBOUND_BYTES_MAX: usize = 1 << 20;
+const OUTBOUND_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a stream in one frame.
 const SEND_BYTES_MAX: usize = 32 << 10;
 /// Streams of one listener that wait to be taken; more are closed.

@@ -29,7 +29,7 @@ pub struct Arguments {
     pub json: bool,
 
     /// The daemon's socket [default: pilot.sock in the temporary folder]
-    #[arg(long, global = true, value_name = "PATH", env = "PILOT_SOCKET", hide_env_values = true, display_order = 101)]
+    #[arg(long, global = true, value_name = "PATH", env = "PILOT_SOCKET", hide_env = true, display_order = 101)]
     pub socket: Option<PathBuf>,
 
     /// The directory, host:port; only `daemon start` and `lookup` without a daemon need it
@@ -38,7 +38,7 @@ pub struct Arguments {
         global = true,
         value_name = "ADDR",
         env = "PILOT_REGISTRY",
-        hide_env_values = true,
+        hide_env = true,
         display_order = 102
     )]
     pub registry: Option<String>,
@@ -70,6 +70,7 @@ pub(super) const MANUAL: &str = "Start here:
 Exit status:
   0    done; also when whoever read the output has gone
   1    what was asked for failed: no reply, refused, not found, timed out
+       (with --json, recv, listen and subscribe say \"timeout\":true and end with 0)
   2    the command line makes no sense
   3    no daemon answers; `daemon status` says so, too
   130  stopped from the keyboard

@@ -106,11 +106,13 @@ async fn exchange(session: &Session, screen: &mut Screen, named: &str, port: u16
     if screen.is_json() {
         return Ok(screen.data(exchanged(&peer, port, data, &response))?);
     }
-    screen.peer_bytes(&response)?;
-    if !response.is_empty() && !response.ends_with(b"\n") && std::io::stdout().is_terminal() {
-        screen.line("")?;
-    }
-    Ok(())
+    show_text(screen, &response)
+}
+
+/// What came, as lines: the last one ends, too.
+fn show_text(screen: &mut Screen, bytes: &[u8]) -> Result<(), Failure> {
+    screen.peer_bytes(bytes)?;
+    if bytes.is_empty() || bytes.ends_with(b"\n") { Ok(()) } else { Ok(screen.line("")?) }
 }
 
 fn exchanged(peer: &Peer, port: u16, sent: &[u8], response: &[u8]) -> Value {
@@ -158,10 +160,7 @@ pub(super) async fn receive(session: &Session, screen: &mut Screen, what: &Recei
                 let data_text = String::from_utf8_lossy(&data);
                 messages.push(json!({"seq": seq, "port": port, "bytes": data.len(), "data": data_text}));
             } else {
-                screen.peer_bytes(&data)?;
-                if !data.ends_with(b"\n") {
-                    screen.line("")?;
-                }
+                show_text(screen, &data)?;
             }
             seq += 1;
         }

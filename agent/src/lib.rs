@@ -20,6 +20,7 @@ pub mod client;
 pub mod identity;
 pub mod node;
 pub mod pilotctl;
+mod rfc3339;
 pub mod services;
 pub mod stream;
 pub mod time;

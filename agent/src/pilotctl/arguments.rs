@@ -28,19 +28,13 @@ pub struct Arguments {
     #[arg(long, global = true, display_order = 100)]
     pub json: bool,
 
-    /// The daemon's socket [default: pilot.sock in the temporary folder]
-    #[arg(long, global = true, value_name = "PATH", env = "PILOT_SOCKET", hide_env = true, display_order = 101)]
+    /// The daemon's socket, else PILOT_SOCKET [default: pilot.sock in the temporary folder]
+    // Not clap's `env`: it would show these two in every usage.
+    #[arg(long, global = true, value_name = "PATH", display_order = 101)]
     pub socket: Option<PathBuf>,
 
     /// The directory, host:port; only `daemon start` and `lookup` without a daemon need it
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDR",
-        env = "PILOT_REGISTRY",
-        hide_env = true,
-        display_order = 102
-    )]
+    #[arg(long, global = true, value_name = "ADDR", env = "PILOT_REGISTRY", hide_env = true, display_order = 102)]
     pub registry: Option<String>,
 
     /// Give up after so long; 0 waits for ever

@@ -17,7 +17,8 @@ pub(super) async fn lookup(registry: &str, node: NodeId) -> Result<Value, Failur
     let answer = ask(registry, &json!({"type": "lookup", "node_id": node.0})).await.map_err(unreachable)?;
     match answer["error"].as_str() {
         None => Ok(answer),
-        Some(error) => Err(Failure::new(Code::ConnectionFailed, format!("lookup: registry: {error}"))),
+        Some(error) => Err(Failure::new(Code::ConnectionFailed, format!("lookup: registry: {error}"))
+            .hint("find a node by its name: pilotctl find HOSTNAME")),
     }
 }
 

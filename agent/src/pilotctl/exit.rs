@@ -105,10 +105,12 @@ impl Failure {
         self
     }
 
-    /// Puts what was tried before what happened.
+    /// Puts what was tried before what happened, where the daemon does not say it.
     #[must_use]
     pub fn while_(mut self, what: &str) -> Self {
-        self.message = format!("{what}: {}", self.message);
+        if !self.message.starts_with(what) {
+            self.message = format!("{what}: {}", self.message);
+        }
         self
     }
 

@@ -61,28 +61,33 @@ impl Places {
         self.folder.join("pilot.pid")
     }
 
-    /// The daemon's socket, where none is named.
+    /// The daemon's socket, where the command line names none.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.config_text("socket").map_or_else(|| std::env::temp_dir().join(SOCKET_NAME), PathBuf::from)
+        let set = std::env::var_os("PILOT_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let configured = || self.config_text("socket").map(PathBuf::from);
+        set.or_else(configured).unwrap_or_else(|| std::env::temp_dir().join(SOCKET_NAME))
     }
 
-    /// The directory, where none is named.
+    /// The directory, where the command line names none.
     #[must_use]
     pub fn registry(&self) -> Option<String> {
-        self.config_text("registry").map(str::to_owned)
+        variable("PILOT_REGISTRY").or_else(|| self.config_text("registry").map(str::to_owned))
     }
 
     /// The admin token of networks.
     #[must_use]
     pub fn admin_token(&self) -> Option<String> {
-        let set = std::env::var("PILOT_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
-        set.or_else(|| self.config_text("admin_token").map(str::to_owned))
+        variable("PILOT_ADMIN_TOKEN").or_else(|| self.config_text("admin_token").map(str::to_owned))
     }
 
     fn config_text(&self, field: &str) -> Option<&str> {
         self.config[field].as_str().filter(|text| !text.is_empty())
     }
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// What is no configuration has no say; the daemon that owns the file complains about it.

@@ -126,6 +126,9 @@ impl Daemon {
             return Failure::new(Code::ConnectionFailed, message)
                 .hint(format!("nothing listens there; is the node itself reachable? pilotctl ping {address}"));
         }
+        if ["not found", "not trusted", "untrusted"].iter().any(|word| reason.contains(word)) {
+            return Failure::new(Code::TrustRequired, message).hint(format!("run: pilotctl handshake {address}"));
+        }
         let asked = Request::Handshake(HandshakeRequest::WaitForTrust { node: *node, timeout_ms: 0 });
         let trusted = self.ask(asked).await.map(|answer| answer["trusted"].as_bool());
         match trusted {

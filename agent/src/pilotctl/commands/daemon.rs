@@ -145,7 +145,8 @@ async fn stop(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
             (Some(process), _) => process.terminate()?,
             (None, Found::Nobody) => {
                 process::forget(places);
-                return Err(Failure::new(Code::NotRunning, "daemon is not running"));
+                return Err(Failure::new(Code::NotRunning, "daemon is not running")
+                    .hint("there is nothing to stop; start one: pilotctl daemon start"));
             }
             (None, _) => {
                 return Err(Failure::new(
@@ -169,11 +170,8 @@ async fn wait_for_end(session: &Session, process: Option<&Process>) -> Result<()
     let limit = session.limit(STOP_TIMEOUT);
     let deadline = limit.map(|limit| clock::now() + limit);
     loop {
-        let gone = match process {
-            Some(process) => !process.is_running(),
-            None => matches!(Client::connect(&session.socket).await, Err(ConnectError::NotRunning(_))),
-        };
-        if gone {
+        let has_ended = process.is_none_or(|process| !process.is_running());
+        if has_ended && matches!(Client::connect(&session.socket).await, Err(ConnectError::NotRunning(_))) {
             return Ok(());
         }
         if deadline.is_some_and(|deadline| clock::now() >= deadline) {

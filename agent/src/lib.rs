@@ -1,5 +1,5 @@
-//! A node of the Pilot Protocol, as plain values without I/O, clock or chance, and the services it offers. Section numbers in the comments are
-//! those of the wire specification.
+//! A node of the Pilot Protocol, as plain values without I/O, clock or chance, and the services it offers. Section
+//! numbers in the comments are those of the wire specification.
 //!
 //! | module | subject | section |
 //! |---|---|---|

@@ -8,6 +8,8 @@ use agent::services::exchange::receiver::Error;
 use agent::services::exchange::sender::{self, Message};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::task::spawn_local;
+use wire::NodeId;
+use wire::address::Address;
 use wire::services::exchange::{Content, Tag};
 
 use crate::world::{World, contents, encode, hear, hear_text, noise, say, story};
@@ -235,8 +237,8 @@ fn long_messages_wait_for_each_other() {
         let world = World::new();
         // Four that promise much and send nothing more.
         let mut hogs = Vec::new();
-        for _ in 0..4 {
-            let (mut stream, served) = world.connect();
+        for node in 10..14 {
+            let (mut stream, served) = world.connect_from(Address { network: 0, node: NodeId(node) });
             stream.write_all(&[0, 0, 0, 2, 2, 0, 0, 0]).await.unwrap();
             hogs.push((stream, served));
         }
@@ -249,6 +251,26 @@ fn long_messages_wait_for_each_other() {
         assert!(begun.elapsed().as_secs() > 25);
         for (_, served) in hogs {
             assert!(matches!(served.await.unwrap(), Err(Error::Silent)));
+        }
+    });
+}
+
+#[test]
+fn one_peer_cannot_take_the_room_of_others() {
+    story(async {
+        let world = World::new();
+        let mut hogs = Vec::new();
+        for _ in 0..10 {
+            let (mut stream, served) = world.connect_from(Address { network: 0, node: NodeId(10) });
+            stream.write_all(&[0, 0, 0, 2, 2, 0, 0, 0]).await.unwrap();
+            hogs.push((stream, served));
+        }
+        let (mut stream, _) = world.connect();
+        let begun = tokio::time::Instant::now();
+        sender::send(&mut stream, Message::Binary(&noise(2 << 20)), None).await.unwrap();
+        assert!(begun.elapsed().as_secs() < 30);
+        for (_, served) in hogs {
+            assert!(matches!(served.await.unwrap(), Err(Error::Silent | Error::Busy)));
         }
     });
 }

@@ -350,6 +350,29 @@ fn a_file_too_long_for_an_old_receiver_is_not_sent() {
 }
 
 #[test]
+fn a_file_too_long_for_one_frame_waits_for_a_slow_receiver() {
+    story(async {
+        let world = World::new();
+        let path = world.own_file(&vec![7; (64 << 20) + 1]);
+        let is_first = Cell::new(true);
+        let dial = async || {
+            if is_first.replace(false) {
+                // The announcement, or its answer, takes longer than 5 s.
+                let (client, server) = duplex(64 << 10);
+                spawn_local(async move {
+                    tokio::time::sleep(Duration::from_secs(8)).await;
+                    drop(server);
+                });
+                return Ok(client);
+            }
+            Ok(world.connect().0)
+        };
+        let sent = send_file(&Threads, &path, "a.bin", dial, |_| {}).await.unwrap();
+        assert!(sent.is_verified);
+    });
+}
+
+#[test]
 fn hostile_receivers_are_given_up_with_a_reason() {
     story(async {
         let world = World::new();

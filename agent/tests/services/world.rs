@@ -61,9 +61,13 @@ impl World {
 
     /// A connection to the receiver, and how the receiver's end fared.
     pub fn connect(&self) -> (DuplexStream, JoinHandle<Result<(), Error>>) {
+        self.connect_from(PEER)
+    }
+
+    pub fn connect_from(&self, peer: Address) -> (DuplexStream, JoinHandle<Result<(), Error>>) {
         let (client, server) = duplex(64 << 10);
         let receiver = Rc::clone(&self.receiver);
-        (client, spawn_local(async move { receiver.serve(PEER, server).await }))
+        (client, spawn_local(async move { receiver.serve(peer, server).await }))
     }
 
     /// A connection that breaks after so many bytes written and read.

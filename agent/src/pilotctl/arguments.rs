@@ -46,8 +46,8 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "PATH", display_order = 101)]
     pub socket: Option<PathBuf>,
 
-    /// The directory, host:port; only `daemon start` and `lookup` without a daemon need it
-    #[arg(long, global = true, value_name = "ADDR", env = "PILOT_REGISTRY", hide_env = true, display_order = 102)]
+    /// The directory, host:port, else PILOT_REGISTRY; for `daemon start` and `lookup`
+    #[arg(long, global = true, value_name = "ADDR", display_order = 102)]
     pub registry: Option<String>,
 
     /// Give up after so long; 0 waits for ever

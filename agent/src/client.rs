@@ -6,26 +6,25 @@
 //! There is no half-close: `shutdown` ends a stream in both directions, once what was written is delivered.
 
 mod mux;
+mod socket;
+mod stream;
 
-use std::future::poll_fn;
+pub use stream::Stream;
+
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use wire::address::SocketAddress;
 use wire::ipc::{FRAME_MAX, Request};
 
-use mux::{Mux, Read};
+use mux::Mux;
+use socket::Handle;
 
 /// Bytes of a datagram that fit a frame beside its addresses.
 const DATAGRAM_BYTES_MAX: usize = FRAME_MAX - 64;
-const READ_BYTES: usize = 64 << 10;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -101,15 +100,7 @@ impl Client {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NotRunning(path.to_owned()),
             _ => ConnectError::Refused { path: path.to_owned(), source: error },
         })?;
-        let shared = Arc::new(Shared(Mutex::new(State {
-            mux: Mux::new(),
-            waiting: Vec::new(),
-            socket_waker: None,
-            writing: false,
-            dropped: false,
-        })));
-        tokio::spawn(drive(socket, Arc::clone(&shared)));
-        Ok(Self { handle: Arc::new(Handle(shared)) })
+        Ok(Self { handle: Arc::new(Handle::drive(socket)) })
     }
 
     /// Asks, and waits for the answer. Requests of several tasks are asked one after the other.
@@ -210,19 +201,11 @@ impl Client {
 
     /// Waits until all that was written has been handed to the daemon, or the connection has ended.
     pub async fn flushed(&self) {
-        poll_fn(|context| {
-            let mut state = self.handle.0.lock();
-            if state.mux.end().is_some() || (!state.mux.has_outbound() && !state.writing) {
-                return Poll::Ready(());
-            }
-            state.wait(context);
-            Poll::Pending
-        })
-        .await;
+        self.handle.flushed().await;
     }
 
     fn stream(&self, connection: u32, remote: SocketAddress) -> Stream {
-        Stream { handle: Arc::clone(&self.handle), connection, remote }
+        Stream::new(Arc::clone(&self.handle), connection, remote)
     }
 }
 
@@ -278,127 +261,6 @@ fn or_end<T>(found: Option<T>, mux: &Mux) -> Option<Result<T, RequestError>> {
     found.map(Ok).or_else(ended)
 }
 
-/// A stream to a peer. Dropping it closes it; `shutdown` closes it and waits for the daemon's word.
-pub struct Stream {
-    handle: Arc<Handle>,
-    connection: u32,
-    remote: SocketAddress,
-}
-
-impl Stream {
-    /// The daemon's number for it.
-    #[must_use]
-    pub const fn connection(&self) -> u32 {
-        self.connection
-    }
-
-    /// The other end.
-    #[must_use]
-    pub const fn remote(&self) -> SocketAddress {
-        self.remote
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.handle.0.lock();
-        let had_room = state.mux.has_room();
-        match state.mux.read(self.connection, out.initialize_unfilled()) {
-            Read::Bytes(len) => {
-                out.advance(len);
-                if !had_room {
-                    state.wake();
-                }
-                Poll::Ready(Ok(()))
-            }
-            Read::End => Poll::Ready(Ok(())),
-            Read::Failed(complaint) => Poll::Ready(Err(io::Error::other(complaint))),
-            Read::Pending => {
-                state.wait(context);
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let mut state = self.handle.0.lock();
-        match state.mux.write(self.connection, bytes) {
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            Some(0) if !bytes.is_empty() => {
-                state.wait(context);
-                Poll::Pending
-            }
-            Some(len) => {
-                state.wake_socket();
-                Poll::Ready(Ok(len))
-            }
-        }
-    }
-
-    /// Everything is on its way as soon as it is written.
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.handle.0.lock();
-        if state.mux.is_ended(self.connection) {
-            return Poll::Ready(Ok(()));
-        }
-        state.mux.close(self.connection);
-        state.wake_socket();
-        state.wait(context);
-        Poll::Pending
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.handle.change(|mux| {
-            mux.close(self.connection);
-            mux.forget(self.connection);
-        });
-    }
-}
-
-/// The user's side of the connection; when it goes, the driver finishes.
-struct Handle(Arc<Shared>);
-
-impl Handle {
-    fn change<T>(&self, change: impl FnOnce(&mut Mux) -> T) -> T {
-        let mut state = self.0.lock();
-        let changed = change(&mut state.mux);
-        state.wake();
-        changed
-    }
-
-    /// Waits until `ready` gives something; looked at again after every change.
-    async fn wait<T>(&self, mut ready: impl FnMut(&mut Mux) -> Option<T>) -> T {
-        poll_fn(|context| {
-            let mut state = self.0.lock();
-            match ready(&mut state.mux) {
-                Some(found) => Poll::Ready(found),
-                None => {
-                    state.wait(context);
-                    state.wake_socket();
-                    Poll::Pending
-                }
-            }
-        })
-        .await
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.dropped = true;
-        state.wake();
-    }
-}
-
 /// Gives a request up that nobody waits for any longer.
 struct Abandon<'a> {
     handle: &'a Handle,
@@ -409,111 +271,6 @@ impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         if self.armed {
             self.handle.change(Mux::abandon);
-        }
-    }
-}
-
-struct Shared(Mutex<State>);
-
-struct State {
-    mux: Mux,
-    /// Everyone that waits for a change; few, so that all are woken and look for themselves.
-    waiting: Vec<Waker>,
-    socket_waker: Option<Waker>,
-    writing: bool,
-    dropped: bool,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here can panic half way.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn wait(&mut self, context: &Context<'_>) {
-        if !self.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
-            self.waiting.push(context.waker().clone());
-        }
-    }
-
-    fn wake(&mut self) {
-        self.waiting.drain(..).for_each(Waker::wake);
-        self.wake_socket();
-    }
-
-    fn wake_socket(&mut self) {
-        if let Some(waker) = self.socket_waker.take() {
-            waker.wake();
-        }
-    }
-}
-
-/// Reads and writes the socket until it ends or nobody needs it.
-async fn drive(socket: UnixStream, shared: Arc<Shared>) {
-    let (read_half, write_half) = socket.into_split();
-    let reason = tokio::select! {
-        reason = read_all(read_half, &shared) => reason,
-        reason = write_all(write_half, &shared) => reason,
-    };
-    let mut state = shared.lock();
-    state.mux.handle_end(reason);
-    state.wake();
-}
-
-async fn read_all(mut socket: OwnedReadHalf, shared: &Shared) -> String {
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        room(shared).await;
-        match socket.read(&mut buffer).await {
-            Ok(0) => return "it has ended".to_owned(),
-            Err(error) => return error.to_string(),
-            Ok(len) => {
-                let mut state = shared.lock();
-                if let Err(error) = state.mux.handle_bytes(&buffer[..len]) {
-                    return format!("it does not speak the daemon's protocol: {error}");
-                }
-                state.wake();
-            }
-        }
-    }
-}
-
-async fn room(shared: &Shared) {
-    poll_fn(|context| {
-        let mut state = shared.lock();
-        if state.mux.has_room() {
-            return Poll::Ready(());
-        }
-        state.wait(context);
-        Poll::Pending
-    })
-    .await;
-}
-
-async fn write_all(mut socket: OwnedWriteHalf, shared: &Shared) -> String {
-    loop {
-        let outbound = poll_fn(|context| {
-            let mut state = shared.lock();
-            if state.writing {
-                state.writing = false;
-                state.wake();
-            }
-            if state.mux.has_outbound() {
-                state.writing = true;
-                return Poll::Ready(Some(state.mux.take_outbound()));
-            }
-            if state.dropped {
-                return Poll::Ready(None);
-            }
-            state.socket_waker = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-        let Some(outbound) = outbound else { return "it is not needed any longer".to_owned() };
-        if let Err(error) = socket.write_all(&outbound).await {
-            return error.to_string();
         }
     }
 }

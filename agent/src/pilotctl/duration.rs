@@ -52,6 +52,12 @@ pub fn milliseconds(duration: Duration) -> String {
     }
 }
 
+/// How long was waited: tenths of a second at most.
+#[must_use]
+pub fn limit(duration: Duration) -> String {
+    format!("{}s", (duration.as_secs_f64() * 10.0).round() / 10.0)
+}
+
 /// A span of time for a person, its two largest units.
 #[must_use]
 pub fn span(seconds: u64) -> String {
@@ -90,6 +96,7 @@ mod tests {
     fn durations_are_shown_with_the_figures_that_matter() {
         let shown = |us| milliseconds(Duration::from_micros(us));
         assert_eq!([shown(85), shown(1400), shown(22_300), shown(12_000_000)], ["0.09ms", "1.4ms", "22ms", "12.0s"]);
+        assert_eq!([limit(Duration::from_micros(5_999_980)), limit(Duration::from_millis(1500))], ["6s", "1.5s"]);
         assert_eq!([span(4), span(68), span(7260), span(90_000)], ["4s", "1m08s", "2h01m", "1d01h"]);
     }
 }

@@ -9,6 +9,7 @@ use wire::NodeId;
 use wire::address::{Address, SocketAddress};
 use wire::ipc::{HandshakeRequest, Request};
 
+use super::duration;
 use super::exit::{Code, Failure};
 use super::places::Places;
 use super::screen::Screen;
@@ -66,7 +67,7 @@ impl Session {
 
 /// What took too long.
 pub(super) fn timed_out(what: &str, limit: Duration) -> Failure {
-    Failure::new(Code::Timeout, format!("{what}: no answer within {limit:?}"))
+    Failure::new(Code::Timeout, format!("{what}: no answer within {}", duration::limit(limit)))
         .hint("wait longer with --timeout, or see the path: pilotctl explain PEER")
 }
 

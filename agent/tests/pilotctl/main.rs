@@ -4,5 +4,6 @@ mod client;
 mod documents;
 mod errors;
 mod hostile;
+mod pipes;
 mod shapes;
 mod world;

@@ -96,7 +96,7 @@ async fn start(session: &Session, screen: &mut Screen, how: &Start) -> Result<()
             let waited = limit.unwrap_or_default();
             return Err(Failure::new(
                 Code::Timeout,
-                format!("the daemon runs, but is not registered after {waited:?}; it keeps trying"),
+                format!("the daemon runs, but is not registered after {}; it keeps trying", duration::limit(waited)),
             )
             .hint(format!("is the directory reachable (--registry)? see {}", places.log().display())));
         }
@@ -177,8 +177,11 @@ async fn wait_for_end(session: &Session, process: Option<&Process>) -> Result<()
         if deadline.is_some_and(|deadline| clock::now() >= deadline) {
             let pid = process.map_or(String::new(), |process| format!(" {}", process.pid()));
             let waited = limit.unwrap_or_default();
-            return Err(Failure::new(Code::Timeout, format!("the daemon has not ended within {waited:?}"))
-                .hint(format!("wait longer with --timeout, or end it: kill -9{pid}")));
+            return Err(Failure::new(
+                Code::Timeout,
+                format!("the daemon has not ended within {}", duration::limit(waited)),
+            )
+            .hint(format!("wait longer with --timeout, or end it: kill -9{pid}")));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }

@@ -136,8 +136,11 @@ async fn await_reply(session: &Session, message_id: &str, wait: Duration) -> Res
             return Ok(reply);
         }
         if clock::now() >= deadline {
-            return Err(Failure::new(Code::Timeout, format!("no answer to message {message_id} within {wait:?}"))
-                .hint("it was delivered; look later: pilotctl inbox"));
+            return Err(Failure::new(
+                Code::Timeout,
+                format!("no answer to message {message_id} within {}", duration::limit(wait)),
+            )
+            .hint("it was delivered; look later: pilotctl inbox"));
         }
         tokio::time::sleep(REPLY_INTERVAL).await;
     }
@@ -175,7 +178,8 @@ pub(super) async fn send_file(session: &Session, screen: &mut Screen, what: &Sen
     let sent = outcome.map_err(|failure| unreachable.take().unwrap_or(failure))?;
     let took = clock::since(started);
     #[expect(clippy::cast_precision_loss, reason = "a rate is shown with few figures")]
-    let megabytes_per_second = sent.bytes_sent as f64 / 1_048_576.0 / took.as_secs_f64().max(1e-9);
+    let bytes_per_second = sent.bytes_sent as f64 / took.as_secs_f64().max(1e-9);
+    let megabytes_per_second = bytes_per_second / 1_048_576.0;
     let sha256: String = sent.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     if screen.is_json() {
         return Ok(screen.data(json!({
@@ -186,7 +190,8 @@ pub(super) async fn send_file(session: &Session, screen: &mut Screen, what: &Sen
             "elapsed_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "filename": name,
             "sha256": sha256,
-            "throughput_mbps": megabytes_per_second,
+            // Megabits, as existing tools have it.
+            "throughput_mbps": bytes_per_second * 8e-6,
             "transport": match sent.transport { Transport::FileStream => "filestream", Transport::Whole => "file" },
             "verified": sent.is_verified,
         }))?);

@@ -17,6 +17,7 @@ use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
 use crate::pilotctl::session::Session;
 use crate::pilotctl::{clock, duration, text};
+use crate::rfc3339;
 
 /// Characters of a message in a list.
 const PREVIEW_CHARACTERS: usize = 200;
@@ -144,7 +145,7 @@ pub(super) fn received(session: &Session, screen: &mut Screen, choice: &Choice) 
             .iter()
             .map(|file| {
                 let path = file.path.to_string_lossy();
-                json!({"name": file.name, "bytes": file.bytes, "modified": text::timestamp(file.modified), "path": path})
+                json!({"name": file.name, "bytes": file.bytes, "modified": rfc3339::format(file.modified), "path": path})
             })
             .collect();
         let mut data = json!({"files": listed, "shown": listed.len(), "total": total});
@@ -248,11 +249,11 @@ fn text_field<'a>(message: &'a Map<String, Value>, field: &str) -> &'a str {
 }
 
 fn received_at(message: &Map<String, Value>) -> Option<u64> {
-    text::unix_seconds(text_field(message, "received_at"))
+    rfc3339::parse(text_field(message, "received_at"))
 }
 
 fn unix_field(message: &Value) -> Option<u64> {
-    text::unix_seconds(message["received_at"].as_str()?)
+    rfc3339::parse(message["received_at"].as_str()?)
 }
 
 fn is_base64(message: &Value) -> bool {

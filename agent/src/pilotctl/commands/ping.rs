@@ -60,11 +60,15 @@ pub(super) async fn ping(session: &Session, screen: &mut Screen, what: &Ping) ->
             screen.data(json!({"target": address, "to": address, "results": results, "timeout": run.out_of_time}))?;
         }
     } else {
+        if run.interrupted {
+            // The terminal has shown ^C.
+            screen.talk("");
+        }
         summary(screen, &daemon, &peer, &run).await?;
     }
     match (replies, run.last_failure) {
         (0, Some(failure)) => Err(failure),
-        (0, None) if !run.interrupted => Err(Failure::told(Code::Timeout)),
+        (0, None) => Err(Failure::told(Code::Timeout)),
         _ => Ok(()),
     }
 }
@@ -128,7 +132,7 @@ async fn one_ping(
     limit: Duration,
 ) -> Result<Duration, Failure> {
     let silent = |after: Duration| {
-        Failure::new(Code::Timeout, format!("nothing within {}", duration::milliseconds(after)))
+        Failure::new(Code::Timeout, format!("nothing within {}", duration::limit(after)))
             .hint(format!("see what was tried: pilotctl explain {}", peer.address))
     };
     let open = match stream {

@@ -1,5 +1,6 @@
 //! `connect`, `send`, `recv`: bytes on streams of any port.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{IsTerminal, Read};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::pilotctl::arguments::{Connect, Receive, Send};
 use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
 use crate::pilotctl::session::{DIAL_TIMEOUT, Peer, Session, close, timed_out};
-use crate::pilotctl::text;
+use crate::pilotctl::{clock, text};
 
 /// For a response to what was sent.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,28 +47,42 @@ pub(super) async fn connect(session: &Session, screen: &mut Screen, what: &Conne
 /// input, what the peer still says within a pause is read, then the stream ends.
 async fn pipe(screen: &mut Screen, stream: Stream) -> Result<(), Failure> {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let mut input = tokio::io::stdin();
-    let mut from_user = vec![0; PIPE_BYTES];
-    let mut from_peer = vec![0; PIPE_BYTES];
-    let mut input_open = true;
-    loop {
-        tokio::select! {
-            read = reader.read(&mut from_peer) => match read {
-                Ok(0) => return Ok(()),
-                Ok(len) => screen.peer_bytes(&from_peer[..len])?,
-                Err(error) => return Err(broken(&error)),
-            },
-            read = input.read(&mut from_user), if input_open => match read {
-                Ok(0) => input_open = false,
-                Ok(len) => writer.write_all(&from_user[..len]).await.map_err(|error| broken(&error))?,
-                Err(error) => return Err(Failure::new(Code::Internal, format!("cannot read standard input: {error}"))),
-            },
-            () = tokio::time::sleep(LAST_WORDS), if !input_open => {
-                close(reader.unsplit(writer)).await;
+    let last_heard = Cell::new(clock::now());
+    // Both at once: a peer that answers while it is written to would otherwise fill every queue on the way.
+    let to_peer = async {
+        let mut input = tokio::io::stdin();
+        let mut bytes = vec![0; PIPE_BYTES];
+        loop {
+            let unreadable = |error| Failure::new(Code::Internal, format!("cannot read standard input: {error}"));
+            match input.read(&mut bytes).await.map_err(unreadable)? {
+                0 => break,
+                len => writer.write_all(&bytes[..len]).await.map_err(|error| broken(&error))?,
+            }
+        }
+        last_heard.set(clock::now());
+        loop {
+            tokio::time::sleep_until((last_heard.get() + LAST_WORDS).into()).await;
+            if clock::since(last_heard.get()) >= LAST_WORDS {
                 return Ok(());
             }
         }
-    }
+    };
+    let from_peer = async {
+        let mut bytes = vec![0; PIPE_BYTES];
+        loop {
+            match reader.read(&mut bytes).await.map_err(|error| broken(&error))? {
+                0 => return Ok(()),
+                len => screen.peer_bytes(&bytes[..len])?,
+            }
+            last_heard.set(clock::now());
+        }
+    };
+    let outcome = tokio::select! {
+        outcome = from_peer => outcome,
+        outcome = to_peer => outcome,
+    };
+    close(reader.unsplit(writer)).await;
+    outcome
 }
 
 /// After the end of standard input, silence this long is the end of the answer.

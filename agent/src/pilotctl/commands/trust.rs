@@ -11,7 +11,8 @@ use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
 use crate::pilotctl::session::{Session, timed_out};
 use crate::pilotctl::table::Table;
-use crate::pilotctl::{clock, duration, text};
+use crate::pilotctl::{clock, duration};
+use crate::rfc3339;
 
 /// Over the waiting time itself, for the daemon to say that it is over.
 const WAIT_SLACK: Duration = Duration::from_secs(5);
@@ -30,8 +31,11 @@ pub(super) async fn handshake(session: &Session, screen: &mut Screen, what: &Han
         let waiting = tokio::time::timeout(wait + WAIT_SLACK, daemon.client.ask(request)).await;
         let answer = waiting.map_err(|_| timed_out("handshake", wait))??;
         if answer["trusted"] != true {
-            return Err(Failure::new(Code::Timeout, format!("node {node} has not approved within {wait:?}"))
-                .hint("they approve on their side: pilotctl pending; pilotctl approve ID"));
+            return Err(Failure::new(
+                Code::Timeout,
+                format!("node {node} has not approved within {}", duration::limit(wait)),
+            )
+            .hint("they approve on their side: pilotctl pending; pilotctl approve ID"));
         }
     }
     if screen.is_json() {
@@ -132,7 +136,7 @@ pub(super) async fn trusted(session: &Session, screen: &mut Screen, what: &Trust
     }
     let mut table = Table::new(&["NODE", "APPROVED", "DIRECTION", "NETWORK", "KEY"]);
     for peer in chosen {
-        let approved = text::timestamp(number_of(peer, "approved_at"));
+        let approved = rfc3339::format(number_of(peer, "approved_at"));
         table.row([
             number_of(peer, "node_id").to_string(),
             approved.get(..16).unwrap_or_default().replace('T', " "),

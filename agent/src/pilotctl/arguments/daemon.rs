@@ -1,0 +1,53 @@
+//! Words of `daemon`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// The daemon of this host.
+#[derive(Debug, Subcommand)]
+pub enum Daemon {
+    /// Start it in the background and wait until it is registered
+    #[command(after_help = "Examples:\n  pilotctl daemon start --hostname coordinator\n  \
+        pilotctl daemon start --registry relay.example:9000 --beacon relay.example:9001 --public")]
+    Start(Box<Start>),
+    /// Stop it and wait for its end
+    Stop,
+    /// Say whether it runs; the exit status says so, too
+    Status,
+}
+
+/// How the daemon is started.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// The name other nodes find this one by
+    #[arg(long, value_name = "NAME")]
+    pub hostname: Option<String>,
+    /// The relay, host:port
+    #[arg(long, value_name = "ADDR")]
+    pub beacon: Option<String>,
+    /// Where to receive from other nodes, host:port
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// The file that keeps this node's key
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Let any node connect
+    #[arg(long)]
+    pub public: bool,
+    /// Trust whoever asks
+    #[arg(long)]
+    pub trust_auto_approve: bool,
+    /// Never go direct, and hide this host's address
+    #[arg(long)]
+    pub relay_only: bool,
+    /// A file with all of this
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the daemon keeps its files [default: ~/.pilot]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Stay in the foreground, as a service manager wants it
+    #[arg(long)]
+    pub foreground: bool,
+}

@@ -1,4 +1,4 @@
-//! A node of the Pilot Protocol, as plain values without I/O, clock or chance. Section numbers in the comments are
+//! A node of the Pilot Protocol, as plain values without I/O, clock or chance, and the services it offers. Section numbers in the comments are
 //! those of the wire specification.
 //!
 //! | module | subject | section |
@@ -13,6 +13,7 @@
 //! | [`tunnel`] | sealed frames between nodes: key exchange, sessions, replay windows | 3 |
 //! | [`stream`] | ordered bytes between two ports: states, recovery, congestion control | 8 |
 //! | [`trust`] | whom the node trusts, and how that comes about | 7 |
+//! | [`services`] | what a node offers on its ports, over any stream of bytes | 9 |
 //! | [`time`] | what the engines know of time | – |
 #![forbid(unsafe_code)]
 
@@ -23,6 +24,7 @@ pub mod node;
 pub mod path;
 pub mod registration;
 pub mod relays;
+pub mod services;
 pub mod stream;
 pub mod time;
 pub mod trust;

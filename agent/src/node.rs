@@ -9,392 +9,323 @@
 //!
 //! After every call the owner takes all three polls until they are empty, then waits for the next input or for
 //! [`Node::poll_timeout`]. There is no I/O, clock or chance inside: a seed and the same calls give the same outputs.
+//!
+//! **Life of a dial.** [`Node::dial`] makes a stream and asks the directory for the peer's key and endpoints. Our keys
+//! leave through the relay at once, a punch request beside them. The peer's keys come back; the SYN is sealed and
+//! follows through the relay, and probes go to every endpoint at which the peer may be. The first that is answered
+//! moves the traffic over: tunnel and stream notice nothing.
+//!
+//! | part | subject |
+//! |---|---|
+//! | `receive` | datagrams: which engine they are for; packets: which stream |
+//! | `transmit` | frames and segments on their way out: sealed, wrapped for the relay |
+//! | `attendance` | what the engines want done, after each call |
+//! | `backbone` | answers of the directory |
+//! | `handshakes` | messages about trust on port 444 |
+//! | `application` | what the application may do and ask |
+//! | `connections`, `ports`, `peers`, `questions`, `admission` | the tables these work on |
 
+mod admission;
+mod application;
+mod attendance;
+mod backbone;
+mod config;
+mod connections;
+mod explain;
+mod handshakes;
+mod info;
+mod outcome;
+mod peers;
+mod ports;
+mod questions;
+mod receive;
+mod transmit;
+
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use wire::NodeId;
-use wire::address::{Address, SocketAddress};
 use wire::registry::answer::Answer;
 use wire::registry::request::Request;
 
 use crate::Time;
 use crate::identity::Identity;
-use crate::stream;
+use crate::nat;
+use crate::registration::{Announcement, Registration};
+use crate::relays::Relays;
+use crate::trust::Trust;
+use crate::tunnel::{Limits, Tunnels};
+
+pub use config::{Config, STUN_PORT};
+pub use explain::Explanation;
+pub use info::{Counters, PeerInfo, StreamInfo};
+pub use outcome::{BindError, DialError, Event, StreamId, Ticket, Transmit, Trouble, Unanswered};
+
+use admission::Admission;
+use connections::Connections;
+use handshakes::Handshakes;
+use peers::Peers;
+use ports::Ports;
+use questions::{Purpose, Questions};
+use receive::{HeldPacket, Punches};
 
 /// Room for any datagram that [`Node::poll_transmit`] writes.
 pub const DATAGRAM_MAX: usize = 65_535;
 
-/// What a node is told at its start.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The name wanted; may be empty.
-    pub hostname: String,
-    /// An email address or another name of whoever runs the node; may be empty.
-    pub owner: String,
-    /// The release that is announced.
-    pub version: String,
-    /// Anyone may connect; otherwise only those that are trusted, or that share a network.
-    pub public: bool,
-    /// Never go direct, and hide the own endpoint.
-    pub relay_only: bool,
-    /// Trust whoever asks.
-    pub trust_auto_approve: bool,
-    /// Relays, the first that answers is used. Replaced by the directory's list unless `relays_fixed`.
-    pub relays: Vec<SocketAddr>,
-    /// The list of relays is the operator's; the directory is not asked for one.
-    pub relays_fixed: bool,
-    /// The endpoint to announce, where the operator knows better than the relay.
-    pub endpoint: Option<SocketAddr>,
-    /// For every stream.
-    pub stream: stream::Config,
-}
+/// The relay is given this long to say where we are before a local endpoint is announced.
+const ENDPOINT_WAIT: Duration = Duration::from_millis(1500);
+/// The directory's list of relays is read this often (section 4.6).
+const RELAYS_INTERVAL: Duration = Duration::from_mins(1);
+/// Peers without tunnel and streams are forgotten this often.
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
-/// One stream of a node; also the connection number that clients of the daemon see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u32);
-
-/// One question to the directory, to match its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// A datagram to be sent: it stands at the start of the buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// Where to.
-    pub to: SocketAddr,
-    /// Bytes of it.
-    pub len: usize,
-}
-
-/// What the application should know.
+/// A datagram that is not a stream's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The directory has given the node its id.
-    Registered {
-        /// The id.
-        node: NodeId,
-        /// The address that goes with it.
-        address: Address,
-    },
-    /// The directory refused something the node was told to announce, as a hostname that another has.
-    Complaint(String),
-    /// A stream that was dialled is open.
-    Opened(StreamId),
-    /// A peer has opened a stream to a bound port.
-    Accepted {
-        /// The bound port.
-        port: u16,
-        /// The stream.
-        stream: StreamId,
-        /// Who dialled.
-        remote: SocketAddress,
-    },
-    /// A stream has bytes to read, or its end has come: then `read` gives nothing and [`Node::stream_end`] says why.
-    Readable(StreamId),
-    /// A stream takes bytes again after a `write` that took fewer than it was given.
-    Writable(StreamId),
-    /// A datagram has come.
-    Datagram {
-        /// Who sent it.
-        source: SocketAddress,
-        /// Our port it came to.
-        port: u16,
-        /// What was sent.
-        data: Box<[u8]>,
-    },
-    /// The path to a peer has changed.
-    PathChanged {
-        /// The peer.
-        peer: NodeId,
-        /// The direct endpoint; none through the relay.
-        direct: Option<SocketAddr>,
-    },
-    /// The directory's list of relays, to be resolved and given to [`Node::set_relays`].
-    RelaysListed(Vec<String>),
-    /// What [`Node::trust`] holds has changed; keep it.
-    TrustChanged,
-}
-
-/// Why a question to the directory has no answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unanswered {
-    /// There is no connection, or it broke before the answer came.
-    #[error("the directory cannot be reached: {0}")]
-    Unreachable(String),
-}
-
-/// Why a stream cannot be dialled, or a datagram not be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DialError {
-    /// The directory has not given this node its id yet.
-    #[error("this node is not registered yet")]
-    NotRegistered,
-    /// The address is no other node's.
-    #[error("this is no other node's address")]
-    NotANode,
-    /// As many streams as there may be.
-    #[error("too many connections")]
-    TooMany,
-    /// Longer than a packet can carry.
-    #[error("too long for a datagram")]
-    TooLong,
-}
-
-/// Why a port cannot be bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BindError {
-    /// Another has it.
-    #[error("port {0} already bound")]
-    InUse(u16),
-    /// No free port is left.
-    #[error("no free port")]
-    Exhausted,
-}
-
-/// One stream, for a person.
-#[derive(Clone, Copy, Debug)]
-pub struct StreamInfo {
-    /// Its number.
-    pub id: StreamId,
-    /// Our port.
-    pub local_port: u16,
-    /// The other end.
-    pub remote: SocketAddress,
-    /// Where it stands.
-    pub state: stream::State,
-    /// How it fares.
-    pub metrics: stream::Metrics,
-    /// Bytes taken from the application, bytes given to it.
-    pub bytes_sent: u64,
-    /// Bytes given to the application.
-    pub bytes_received: u64,
-}
-
-/// One peer, for a person.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerInfo {
-    /// Who.
-    pub node: NodeId,
-    /// The direct endpoint in use; none through the relay.
-    pub direct: Option<SocketAddr>,
-    /// Whether there is a session; all sessions are authenticated.
-    pub has_session: bool,
-    /// Round-trip time of the path in use, once measured.
-    pub rtt: Option<Duration>,
-}
-
-/// Sums since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Datagrams sent.
-    pub datagrams_sent: u64,
-    /// Bytes of them.
-    pub bytes_sent: u64,
-    /// Datagrams received, whatever became of them.
-    pub datagrams_received: u64,
-    /// Bytes of them.
-    pub bytes_received: u64,
-    /// Frames sealed.
-    pub sealed: u64,
-    /// Frames opened.
-    pub opened: u64,
-    /// Frames that did not open.
-    pub not_opened: u64,
-    /// Datagrams dropped for any reason, those included.
-    pub dropped: u64,
+struct SmallDatagram {
+    to: SocketAddr,
+    bytes: Box<[u8]>,
 }
 
 /// A node.
 pub struct Node {
-    _config: Config,
+    config: Config,
+    identity: Arc<Identity>,
+    seed: [u8; 32],
+    incarnation: u32,
+
+    registration: Registration,
+    relays: Relays,
+    nat: nat::Discovery,
+    trust: Trust,
+    /// None before the directory has given us an id.
+    tunnels: Option<Tunnels>,
+    peers: Peers,
+    connections: Connections,
+    ports: Ports,
+    admission: Admission<HeldPacket>,
+    questions: Questions,
+    handshakes: Handshakes,
+    punches: Punches,
+
+    local_endpoints: Vec<SocketAddr>,
+    /// When a local endpoint is announced for want of a better one.
+    endpoint_deadline: Option<Time>,
+    relays_due: Option<Time>,
+    sweep_due: Time,
+    /// Segments sent in a row of the stream whose turn it is.
+    burst: u32,
+
+    datagrams: VecDeque<SmallDatagram>,
+    /// Packets of this node to itself.
+    loopback: VecDeque<Box<[u8]>>,
+    events: VecDeque<Event>,
+    counters: Counters,
 }
 
-#[expect(clippy::unimplemented, reason = "the shape first")]
-#[expect(unused_variables, reason = "the shape first")]
 impl Node {
     /// A node that knows nobody yet. `seed` is fresh chance at each start.
     #[must_use]
     pub fn new(now: Time, config: Config, identity: Arc<Identity>, seed: &[u8; 32]) -> Self {
-        unimplemented!()
+        let announcement = Announcement {
+            hostname: config.hostname.clone(),
+            owner: config.owner.clone(),
+            version: config.version.clone(),
+            public: config.public,
+            relay_only: config.relay_only,
+        };
+        let public_key = wire::registry::Base64(identity.public_key());
+        let jitter = u64::from_be_bytes(derive(seed, "registration", 0)[..8].try_into().expect("8 bytes of 32"));
+        Self {
+            registration: Registration::new(announcement, public_key, jitter),
+            relays: Relays::new(now, &config.relays),
+            nat: nat::Discovery::new(&derive(seed, "nat", 0)),
+            trust: Trust::new(Arc::clone(&identity), config.trust_auto_approve),
+            tunnels: None,
+            peers: Peers::default(),
+            connections: Connections::default(),
+            ports: Ports::default(),
+            admission: Admission::default(),
+            questions: Questions::default(),
+            handshakes: Handshakes::default(),
+            punches: Punches::default(),
+            local_endpoints: Vec::new(),
+            endpoint_deadline: Some(now + ENDPOINT_WAIT),
+            relays_due: None,
+            sweep_due: now + SWEEP_INTERVAL,
+            burst: 0,
+            datagrams: VecDeque::new(),
+            loopback: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            seed: *seed,
+            incarnation: 0,
+            config,
+            identity,
+        }
     }
 
     /// Unix seconds, which trust messages carry. To be told now and then: once a turn of the owner's loop.
     pub fn set_wall_clock(&mut self, unix_seconds: u64) {
-        unimplemented!()
+        self.trust.set_wall_clock(unix_seconds);
     }
 
     /// The endpoints of the tunnel socket in the host's own networks: at the start, and whenever they change.
     pub fn set_local_endpoints(&mut self, now: Time, endpoints: &[SocketAddr]) {
-        unimplemented!()
+        if self.local_endpoints == endpoints {
+            return;
+        }
+        let is_change = !self.local_endpoints.is_empty();
+        self.local_endpoints = endpoints.to_vec();
+        if is_change {
+            self.relays.refresh(now);
+            let nodes: Vec<_> = self.peers.iter().map(|(node, _)| node).collect();
+            for node in nodes {
+                self.with_path(now, node, |path| path.handle_network_change(now));
+            }
+        }
+        self.announce_endpoint(now);
+        self.attend(now);
     }
 
     /// Relays, the best first.
     pub fn set_relays(&mut self, now: Time, relays: &[SocketAddr]) {
-        unimplemented!()
+        self.relays.set_list(now, relays);
+        self.attend(now);
     }
 
     /// Takes a datagram of the tunnel socket. What is sealed is opened in place.
     pub fn handle_datagram(&mut self, now: Time, source: SocketAddr, datagram: &mut [u8]) {
-        unimplemented!()
+        self.counters.datagrams_received += 1;
+        self.counters.bytes_received += datagram.len() as u64;
+        if !self.receive(now, source, datagram) {
+            self.counters.dropped += 1;
+        }
+        self.attend(now);
     }
 
     /// The network reports that datagrams to `destination` do not arrive (ICMP).
     pub fn handle_unreachable(&mut self, now: Time, destination: SocketAddr) {
-        unimplemented!()
+        self.relays.suspect(now, destination);
+        let nodes: Vec<_> =
+            self.peers.iter().filter(|(_, peer)| peer.path.knows(destination)).map(|(node, _)| node).collect();
+        for node in nodes {
+            self.with_path(now, node, |path| path.handle_unreachable(now, destination));
+        }
+        self.attend(now);
     }
 
     /// The directory's answer to one of [`Node::poll_request`].
     pub fn handle_answer(&mut self, now: Time, ticket: Ticket, answer: Result<Answer, Unanswered>) {
-        unimplemented!()
+        if let Some(purpose) = self.questions.take(ticket) {
+            self.take_answer(now, purpose, answer);
+            self.attend(now);
+        }
     }
 
     /// Does what has fallen due. Early and late calls do no harm.
     pub fn handle_timeout(&mut self, now: Time) {
-        unimplemented!()
+        if self.endpoint_deadline.is_some_and(|due| due <= now) {
+            self.announce_endpoint(now);
+        }
+        if self.relays_due.is_some_and(|due| due <= now) {
+            self.relays_due = Some(now + RELAYS_INTERVAL);
+            self.questions.ask(&self.identity, Purpose::Relays, wire::registry::Operation::BeaconList);
+        }
+        if self.sweep_due <= now {
+            self.sweep_due = now + SWEEP_INTERVAL;
+            self.sweep();
+        }
+        self.relays.handle_timeout(now);
+        self.nat.handle_timeout(now);
+        self.trust.handle_timeout(now);
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.handle_timeout(now);
+        }
+        while let Some(node) = self.peers.pop_due(now) {
+            self.with_path(now, node, |path| path.handle_timeout(now));
+        }
+        while let Some(id) = self.connections.pop_due(now) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.stream.handle_timeout(now);
+            }
+            self.settle(now, id);
+        }
+        self.close_handshakes(now);
+        self.attend(now);
     }
 
     /// When [`Node::handle_timeout`] is to be called, if nothing happens before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
-        unimplemented!()
+        let engines = [
+            self.endpoint_deadline,
+            self.relays_due,
+            Some(self.sweep_due),
+            self.registration.poll_timeout(),
+            self.relays.poll_timeout(),
+            self.nat.poll_timeout(),
+            self.trust.poll_timeout(),
+            self.tunnels.as_ref().and_then(Tunnels::poll_timeout),
+            self.peers.poll_timeout(),
+            self.connections.poll_timeout(),
+            self.handshakes.poll_timeout(),
+        ];
+        engines.into_iter().flatten().min()
     }
 
     /// Writes the next datagram to be sent into `out`, which has room for [`DATAGRAM_MAX`]. Datagrams of one stream come
     /// in a row, of one size but the last, so that the owner can send them as one.
     pub fn poll_transmit(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {
-        unimplemented!()
+        let transmit = self.next_transmit(now, out)?;
+        self.counters.datagrams_sent += 1;
+        self.counters.bytes_sent += transmit.len as u64;
+        Some(transmit)
     }
 
     /// The next question to the directory, signed where it has to be.
     pub fn poll_request(&mut self) -> Option<(Ticket, Request)> {
-        unimplemented!()
+        self.questions.poll_request()
     }
 
     /// The next thing the application should know.
     pub fn poll_event(&mut self) -> Option<Event> {
-        unimplemented!()
+        self.events.pop_front()
     }
 
     /// The node's id, once it is registered.
     #[must_use]
     pub fn id(&self) -> Option<NodeId> {
-        unimplemented!()
+        self.registration.node()
     }
 
-    /// A request with this node's signature, for what the application itself asks of the directory.
-    #[must_use]
-    pub fn sign(&self, operation: wire::registry::Operation) -> Request {
-        unimplemented!()
+    /// Begins as the node that the directory says we are: nothing of another id's is of use any more.
+    fn become_node(&mut self, now: Time, node: NodeId) {
+        let tunnel_seed = derive(&self.seed, "tunnels", self.incarnation);
+        self.incarnation += 1;
+        self.tunnels = Some(Tunnels::new(node, Arc::clone(&self.identity), Limits::default(), &tunnel_seed));
+        self.peers = Peers::default();
+        let streams: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
+        for id in streams {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.stream.abort();
+            }
+            self.settle(now, id);
+        }
+        self.trust.set_own(now, node);
     }
 
-    // --- the application: ports and streams ---
-
-    /// Takes a port for streams and datagrams; 0 for any free one.
-    ///
-    /// # Errors
-    /// [`BindError`].
-    pub fn bind(&mut self, port: u16) -> Result<u16, BindError> {
-        unimplemented!()
+    fn sweep(&mut self) {
+        let (tunnels, connections) = (&self.tunnels, &self.connections);
+        let busy: std::collections::HashSet<_> =
+            connections.iter().map(|(_, connection)| connection.key.peer).collect();
+        self.peers.retain(|node| busy.contains(&node) || tunnels.as_ref().is_some_and(|tunnels| tunnels.knows(node)));
     }
+}
 
-    /// Gives a port back. Its open streams go on.
-    pub fn unbind(&mut self, port: u16) {
-        unimplemented!()
-    }
-
-    /// Opens a stream; [`Event::Opened`] follows, or [`Event::Readable`] when it fails.
-    ///
-    /// # Errors
-    /// [`DialError`] when it cannot even be tried.
-    pub fn dial(&mut self, now: Time, to: SocketAddress) -> Result<StreamId, DialError> {
-        unimplemented!()
-    }
-
-    /// Takes bytes to be sent, as many as there is room for; none once the stream takes no more.
-    pub fn write(&mut self, now: Time, stream: StreamId, bytes: &[u8]) -> usize {
-        unimplemented!()
-    }
-
-    /// Bytes that [`Node::write`] would take.
-    #[must_use]
-    pub fn writable_bytes(&self, stream: StreamId) -> usize {
-        unimplemented!()
-    }
-
-    /// Gives bytes that have arrived in order, as many as `out` holds.
-    pub fn read(&mut self, now: Time, stream: StreamId, out: &mut [u8]) -> usize {
-        unimplemented!()
-    }
-
-    /// Why no more bytes will come, once that is so; what has arrived before can still be read.
-    #[must_use]
-    pub fn stream_end(&self, stream: StreamId) -> Option<stream::End> {
-        unimplemented!()
-    }
-
-    /// The application is done with a stream: what it wrote is still delivered, then the stream is gone.
-    pub fn close(&mut self, now: Time, stream: StreamId) {
-        unimplemented!()
-    }
-
-    /// Gives a stream up with an RST.
-    pub fn abort(&mut self, now: Time, stream: StreamId) {
-        unimplemented!()
-    }
-
-    /// Sends a datagram from `port`.
-    ///
-    /// # Errors
-    /// [`DialError`] when it cannot even be tried.
-    pub fn send_datagram(&mut self, now: Time, port: u16, to: SocketAddress, data: &[u8]) -> Result<(), DialError> {
-        unimplemented!()
-    }
-
-    // --- the application: peers ---
-
-    /// Leaves the relay for this peer if a direct path can be found, and tries at once.
-    pub fn prefer_direct(&mut self, now: Time, peer: NodeId) {
-        unimplemented!()
-    }
-
-    /// Whether [`Node::prefer_direct`] has something to go on: there is a tunnel.
-    #[must_use]
-    pub fn peer(&self, peer: NodeId) -> Option<PeerInfo> {
-        unimplemented!()
-    }
-
-    /// All peers with a tunnel, or with one under way.
-    pub fn peers(&self) -> impl Iterator<Item = PeerInfo> + '_ {
-        std::iter::empty()
-    }
-
-    /// All streams.
-    pub fn streams(&self) -> impl Iterator<Item = StreamInfo> + '_ {
-        std::iter::empty()
-    }
-
-    /// Ports that are bound.
-    pub fn ports(&self) -> impl Iterator<Item = u16> + '_ {
-        std::iter::empty()
-    }
-
-    /// Sums since the start.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        unimplemented!()
-    }
-
-    /// The relay in use, once one has answered.
-    #[must_use]
-    pub fn relay(&self) -> Option<SocketAddr> {
-        unimplemented!()
-    }
-
-    /// This node's endpoint as the relay sees it.
-    #[must_use]
-    pub fn mapped_endpoint(&self) -> Option<SocketAddr> {
-        unimplemented!()
-    }
+/// A seed of its own for each use of chance.
+fn derive(seed: &[u8; 32], purpose: &str, number: u32) -> [u8; 32] {
+    Sha256::new().chain_update(seed).chain_update(purpose).chain_update(number.to_be_bytes()).finalize().into()
 }

@@ -165,6 +165,19 @@ impl Path {
         &self.candidates
     }
 
+    /// Whether the peer may be at `endpoint`.
+    #[must_use]
+    pub fn knows(&self, endpoint: SocketAddr) -> bool {
+        self.candidate(endpoint).is_some()
+    }
+
+    /// Where to send when there is no relay either: where the peer was heard last.
+    #[must_use]
+    pub fn last_resort(&self) -> Option<SocketAddr> {
+        let heard = self.candidates.iter().filter(|candidate| candidate.heard_at().is_some());
+        heard.max_by_key(|candidate| candidate.heard_at()).map(|candidate| candidate.endpoint)
+    }
+
     /// What has happened.
     #[must_use]
     pub const fn history(&self) -> &History {

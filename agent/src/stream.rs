@@ -292,6 +292,18 @@ impl Stream {
         self.state
     }
 
+    /// Whether nothing will be sent or taken any more.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether a new SYN for this pair of ports may take its place.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.state, State::TimeWait | State::Closed)
+    }
+
     /// Why no more bytes will come, once that is so; what has arrived before can still be read.
     #[must_use]
     pub const fn end(&self) -> Option<End> {

@@ -205,6 +205,24 @@ impl Tunnels {
         self.peers.get(&peer).is_some_and(Peer::has_session)
     }
 
+    /// Whether there is anything between us and `peer`: a session, or keys under way.
+    #[must_use]
+    pub fn knows(&self, peer: NodeId) -> bool {
+        self.peers.contains_key(&peer)
+    }
+
+    /// The directory's key of a peer.
+    #[must_use]
+    pub fn identity(&self, peer: NodeId) -> Option<[u8; PUBLIC_KEY_LEN]> {
+        self.peers.get(&peer)?.identity()
+    }
+
+    /// Whether the session's keys are forgotten with it, so that nobody who takes a host later can read what was said.
+    #[must_use]
+    pub fn is_forward_secret(&self, _peer: NodeId) -> bool {
+        false
+    }
+
     /// When [`Tunnels::handle_timeout`] has something to do; it may turn out to be nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {

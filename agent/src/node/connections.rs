@@ -32,8 +32,6 @@ pub enum Owner {
     HandshakeOut {
         /// What is to be said; empty once it is written.
         message: Vec<u8>,
-        /// When to close.
-        close_at: Option<Time>,
     },
     /// The node, which awaits a trust message.
     HandshakeIn {

@@ -13,7 +13,7 @@ use crate::identity::Identity;
 const OUTSTANDING_MAX: usize = 1024;
 
 /// What a question was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// The node's own registration.
     Registration,
@@ -26,7 +26,7 @@ pub enum Purpose {
     /// The list of relays.
     Relays,
     /// Trust: asked, approved, withdrawn, polled.
-    Trust,
+    Trust(Operation),
 }
 
 /// Questions on their way.

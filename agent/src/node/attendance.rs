@@ -1,0 +1,242 @@
+//! What the engines want done after a call, and what their owners should hear.
+
+use wire::NodeId;
+use wire::beacon::Message;
+use wire::codec::Writer;
+use wire::packet::Packet;
+
+use super::connections::Owner;
+use super::peers::Peer;
+use super::questions::Purpose;
+use super::{Event, Node, StreamId, Trouble};
+use crate::Time;
+use crate::path::{Action, Path};
+use crate::registration;
+use crate::relays;
+use crate::stream::State;
+use crate::trust;
+use crate::tunnel::{Output, Via};
+
+/// Bytes of room that are worth telling a writer of.
+const WRITABLE_BYTES: usize = 256 << 10;
+
+impl Node {
+    /// Takes what the engines have to say, until they are silent.
+    pub(super) fn attend(&mut self, now: Time) {
+        while let Some((purpose, answer)) = self.questions.pop_refused() {
+            self.take_answer(now, purpose, answer);
+        }
+        while let Some(event) = self.relays.poll_event() {
+            self.attend_relay(now, event);
+        }
+        while let Some(event) = self.registration.poll_event() {
+            self.attend_registration(now, event);
+        }
+        while let Some(operation) = self.registration.poll_operation(now) {
+            self.questions.ask(&self.identity, Purpose::Registration, operation);
+        }
+        while let Some((relay, node)) = self.relays.poll_discover(now) {
+            let mut bytes = [0; 5];
+            Message::Discover { node, extended: false }.encode(&mut Writer::new(&mut bytes));
+            self.send_small(relay, bytes.into());
+        }
+        while let Some((server, bytes)) = self.nat.poll_transmit(now) {
+            self.send_small(server, bytes.into());
+        }
+        while let Some(output) = self.trust.poll_output() {
+            self.attend_trust(now, output);
+        }
+        while let Some(output) = self.tunnels.as_mut().and_then(|tunnels| tunnels.poll_output()) {
+            self.attend_tunnel(now, output);
+        }
+        // A node talks to itself without seals.
+        while let Some(bytes) = self.loopback.pop_front() {
+            if let (Some(own), Ok(packet)) = (self.id(), Packet::decode(&bytes)) {
+                self.receive_packet(now, own, Via::Relay(own), &packet);
+            }
+        }
+    }
+
+    fn attend_relay(&mut self, now: Time, event: relays::Event) {
+        match event {
+            relays::Event::InUse(relay) => {
+                self.tell(Event::RelayChanged(Some(relay)));
+                self.discover_nat(now);
+            }
+            relays::Event::Lost(_) => self.tell(Event::RelayChanged(None)),
+            relays::Event::Mapped(_) => {
+                self.announce_endpoint(now);
+                self.discover_nat(now);
+            }
+        }
+    }
+
+    fn discover_nat(&mut self, now: Time) {
+        let Some(relay) = self.relays.current() else { return };
+        let mut server = relay;
+        server.set_port(self.config.stun_port);
+        self.nat.start(now, server, Some(relay), &self.local_endpoints);
+    }
+
+    /// Announces where this node is: as the operator says, as the relay sees it, or as it sees itself.
+    pub(super) fn announce_endpoint(&mut self, now: Time) {
+        let is_late = self.endpoint_deadline.is_none_or(|due| due <= now);
+        let mapped = self.config.endpoint.or_else(|| self.relays.mapped());
+        let Some(endpoint) = mapped.or_else(|| self.local_endpoints.first().copied().filter(|_| is_late)) else {
+            if is_late {
+                self.endpoint_deadline = None;
+            }
+            return;
+        };
+        self.endpoint_deadline = None;
+        let local: &[_] = if self.config.relay_only { &[] } else { &self.local_endpoints };
+        self.registration.set_endpoint(now, endpoint, local);
+    }
+
+    fn attend_registration(&mut self, now: Time, event: registration::Event) {
+        match event {
+            registration::Event::Registered { node, address, anew } => {
+                if anew {
+                    self.become_node(now, node);
+                }
+                self.relays.set_node(now, node);
+                if self.relays_due.is_none() && !self.config.relays_fixed {
+                    self.relays_due = Some(now);
+                }
+                self.tell(Event::Registered { node, address });
+            }
+            registration::Event::Complaint(text) => self.tell(Event::Complaint(text)),
+            registration::Event::Lost(why) => self.tell(Event::DirectoryLost(why)),
+            registration::Event::Back => self.tell(Event::DirectoryBack),
+        }
+    }
+
+    fn attend_trust(&mut self, now: Time, output: trust::Output) {
+        match output {
+            trust::Output::Send { peer, message } => self.send_handshake(now, peer, message),
+            trust::Output::Ask(operation) => {
+                let purpose = Purpose::Trust(operation.clone());
+                self.questions.ask(&self.identity, purpose, operation);
+            }
+            trust::Output::Changed => self.tell(Event::TrustChanged),
+            trust::Output::Requested { peer, justification } => {
+                self.tell(Event::TrustRequested { peer, justification })
+            }
+            trust::Output::Established(peer) | trust::Output::Rejected { peer, .. } | trust::Output::Revoked(peer) => {
+                self.admission.forget_word(peer);
+            }
+        }
+    }
+
+    fn attend_tunnel(&mut self, now: Time, output: Output) {
+        match output {
+            Output::Transmit { peer, route, frame } => self.send_frame(now, peer, route, frame),
+            Output::IdentityWanted(node) => self.ask_identity(node),
+            Output::Established { peer, .. } => {
+                let state = self.admit_peer(now, peer);
+                state.established_at = Some(now);
+                state.trouble = None;
+                state.path.handle_session(now);
+                self.attend_path(now, peer);
+                for id in self.connections.with(peer) {
+                    self.connections.make_ready(id);
+                }
+            }
+            Output::Unreachable { peer, .. } => self.give_up(now, peer, Trouble::Silent),
+            Output::Refused { .. } => self.counters.dropped += 1,
+        }
+    }
+
+    /// Streams to the peer that are not open yet end; those that are go on as long as they like.
+    pub(super) fn give_up(&mut self, now: Time, peer: NodeId, trouble: Trouble) {
+        self.admit_peer(now, peer).trouble.get_or_insert(trouble);
+        for id in self.connections.with(peer) {
+            let Some(connection) = self.connections.get_mut(id) else { continue };
+            if connection.stream.state() == State::SynSent {
+                connection.stream.abort();
+                self.settle(now, id);
+            }
+        }
+    }
+
+    /// Somebody wants to reach `peer`: keys, endpoints, a path.
+    pub(super) fn reach(&mut self, now: Time, peer: NodeId) {
+        let state = self.admit_peer(now, peer);
+        state.path.handle_wish(now);
+        let asks = state.path.direct_allowed() && state.path.direct().is_none() && state.needs_endpoints(now);
+        if asks {
+            self.ask_endpoints(peer);
+        }
+        self.attend_path(now, peer);
+        if let Some(tunnels) = &mut self.tunnels
+            && tunnels.connect(now, peer).is_err()
+        {
+            self.give_up(now, peer, Trouble::Silent);
+        }
+    }
+
+    /// The peer; with an empty path if it is new.
+    pub(super) fn admit_peer(&mut self, now: Time, node: NodeId) -> &mut Peer {
+        self.peers.admit(now, node, !self.config.relay_only)
+    }
+
+    /// Does something with the path to a peer, and what follows from it.
+    pub(super) fn with_path(&mut self, now: Time, node: NodeId, act: impl FnOnce(&mut Path)) {
+        if let Some(peer) = self.peers.get_mut(node) {
+            act(&mut peer.path);
+            self.attend_path(now, node);
+        }
+    }
+
+    /// Does what the path to a peer wants done.
+    pub(super) fn attend_path(&mut self, now: Time, node: NodeId) {
+        while let Some(action) = self.peers.get_mut(node).and_then(|peer| peer.path.poll_action()) {
+            match action {
+                Action::Punch => self.ask_to_punch(now, node),
+                Action::Probe { to, token } => self.send_probe(now, node, to, token),
+                Action::Changed(direct) => self.tell(Event::PathChanged { peer: node, direct }),
+            }
+        }
+        self.peers.arm(node);
+    }
+
+    fn ask_to_punch(&mut self, now: Time, target: NodeId) {
+        let (Some(requester), Some(relay)) = (self.id(), self.relays.current()) else { return };
+        let mut bytes = [0; 9];
+        Message::PunchRequest { requester, target }.encode(&mut Writer::new(&mut bytes));
+        self.send_small(relay, bytes.into());
+        self.punches.handle_asked(now, target);
+    }
+
+    /// Tells the owner of a stream what is new, and lets the stream send.
+    pub(super) fn settle(&mut self, now: Time, id: StreamId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.owner != Owner::Application {
+            self.settle_handshake(now, id);
+            return self.connections.make_ready(id);
+        }
+        let mut events = [None, None, None];
+        let is_open = !matches!(connection.stream.state(), State::SynSent | State::Closed);
+        if connection.opening && is_open {
+            connection.opening = false;
+            events[0] = Some(Event::Opened(id));
+        }
+        let has_news = connection.stream.readable_bytes() > 0 || connection.stream.end().is_some();
+        if has_news && !connection.readable_told && !connection.released {
+            connection.readable_told = true;
+            events[1] = Some(Event::Readable(id));
+        }
+        let room = connection.stream.writable_bytes();
+        if connection.wants_to_write && room >= WRITABLE_BYTES.min(self.config.stream.send_buffer_bytes / 4) {
+            connection.wants_to_write = false;
+            events[2] = Some(Event::Writable(id));
+        }
+        self.connections.make_ready(id);
+        events.into_iter().flatten().for_each(|event| self.tell(event));
+    }
+
+    /// Tells the application.
+    pub(super) fn tell(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+}

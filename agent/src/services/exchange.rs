@@ -1,0 +1,17 @@
+//! Data exchange, port 1001: messages and files for whoever runs the node.
+//!
+//! | part | subject |
+//! |---|---|
+//! | [`receiver`] | serves a stream: each frame is stored and acknowledged |
+//! | [`sender`] | sends a message and awaits the acknowledgement |
+//! | [`transfer`] | sends a file in chunks, and goes on where a broken connection ended |
+//! | [`inbox`] | messages as files, and reading them back |
+//! | [`received`] | names of received files: never another's, never outside the folder |
+//! | `partial` | a file that is not whole yet |
+
+pub mod inbox;
+mod partial;
+pub mod received;
+pub mod receiver;
+pub mod sender;
+pub mod transfer;

@@ -147,7 +147,7 @@ fn the_relay_carries_what_cannot_go_directly_and_forgets_all_on_restart() {
     }
     let [(a, a_id), (b, b_id)] = [peers[0], peers[1]];
     let relay = world.relays[0].beacon();
-    let mut relayed = |world: &mut World| {
+    let relayed = |world: &mut World| {
         world.send(a, relay, message(&Message::Relay { sender: a_id, dest: b_id, inner: b"hello" }));
         world.run_for(TURN);
         let deliver = message(&Message::Deliver { sender: a_id, inner: b"hello" });

@@ -151,17 +151,12 @@ pub const fn unix_seconds(now: Time) -> u64 {
 /// A node that anyone may dial.
 pub fn config(relays: &[SocketAddr]) -> Config {
     Config {
-        hostname: String::new(),
-        owner: String::new(),
         version: "simulated".into(),
         public: true,
-        relay_only: false,
-        trust_auto_approve: false,
         relays: relays.to_vec(),
-        relays_fixed: false,
-        endpoint: None,
         // Room for what a story sends, and no more: worlds hold many nodes.
         stream: stream::Config { send_buffer_bytes: 256 << 10, ..stream::Config::default() },
+        ..Config::default()
     }
 }
 

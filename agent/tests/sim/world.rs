@@ -54,6 +54,8 @@ pub struct Site {
     pub lan: Link,
     /// Nothing goes in or out.
     pub cut: bool,
+    /// Hosts do not see each other in the LAN.
+    pub isolated: bool,
     next_host: u8,
     outer: IpAddr,
 }
@@ -104,7 +106,7 @@ impl World {
     /// A world with so many relays, all known to the directory.
     pub fn new(seed: u64, relays: u8) -> Self {
         let chance = Chance::new(seed);
-        let ips: Vec<IpAddr> = (1..=relays).map(|n| Ipv4Addr::new(198, 18, 0, n).into()).collect();
+        let ips: Vec<IpAddr> = (1..=relays).map(|n| Ipv4Addr::new(198, 19, n, 1).into()).collect();
         let relays: Vec<Relay> = ips.iter().map(|ip| Relay::new(*ip)).collect();
         let advertised = relays.iter().map(|relay| relay.beacon().to_string()).collect();
         let link = |purpose| Link::new(data_centre(), chance.fork(purpose));
@@ -146,6 +148,7 @@ impl World {
             down: Link::new(conditions, chance(2)),
             lan: Link::new(lan(), chance(3)),
             cut: false,
+            isolated: false,
             next_host: 2,
             outer,
         });
@@ -290,12 +293,16 @@ impl World {
             self.recorder.record(from, to, &bytes);
         }
         let now = self.now;
-        let Site { nat, up, lan, cut, outer, .. } = &mut self.sites[site.0];
+        let Site { nat, up, lan, cut, isolated, outer, .. } = &mut self.sites[site.0];
         let is_near = match (to.ip(), &nat) {
             (IpAddr::V4(to), Some(_)) => to.is_private(),
             (to, None) => same_24(to, *outer),
             _ => false,
         };
+        if is_near && *isolated {
+            self.faults.undeliverable += 1;
+            return;
+        }
         if is_near {
             let arrivals = lan.carry(now, bytes.len());
             return self.push_copies(arrivals, Datagram { from, to, bytes }, |d| Happening::AtHost(site, d));
@@ -441,7 +448,12 @@ impl World {
     fn tell(&mut self, host: HostId, event: Event) {
         let now = self.now;
         match event {
-            Event::Registered { .. } | Event::TrustChanged => {}
+            Event::Registered { .. }
+            | Event::TrustChanged
+            | Event::TrustRequested { .. }
+            | Event::DirectoryLost(_)
+            | Event::DirectoryBack
+            | Event::RelayChanged(_) => {}
             Event::Complaint(text) => self.hosts[host.0].complaints.push(text),
             Event::PathChanged { peer, direct } => {
                 self.hosts[host.0].path_changes.push(PathChange { at: now, peer, direct });

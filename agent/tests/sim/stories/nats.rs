@@ -1,0 +1,112 @@
+//! Every pair of NATs, two hosts behind one, and how soon the first answer is there.
+
+use std::time::Duration;
+
+use super::{Pair, SECOND};
+use crate::brokering::{NATS, is_punchable};
+use crate::link::Conditions;
+use crate::nat::Behaviour;
+use crate::seed;
+use crate::world::World;
+
+/// What a cold dial may take beside its round trips.
+const COLD_DIAL_BASE: Duration = Duration::from_millis(300);
+const COLD_DIAL_ROUND_TRIPS: u32 = 6;
+
+#[test]
+fn every_pair_of_nats_connects_and_goes_direct_where_it_can() {
+    let mut line = String::new();
+    for (one_name, one) in NATS {
+        for (other_name, other) in NATS {
+            let mut pair = Pair::new(10, [one, other]);
+            let Pair { world, a, b, .. } = &mut pair;
+            let (a, b) = (*a, *b);
+            let flow = world.dial(a, b, [20_000, 20_000]);
+            world.delivered(flow, SECOND * 10);
+            let direct = world.run_until(SECOND * 20, |world| world.is_direct(a, b));
+            assert_eq!(direct, is_punchable(one, other), "{one_name} to {other_name}\n{}", world.describe(flow));
+            if !direct {
+                assert!(world.direct(a, b).is_none() && world.direct(b, a).is_none(), "no half direct path");
+            }
+            let flow = world.dial(b, a, [20_000, 20_000]);
+            world.delivered(flow, SECOND * 10);
+            world.check();
+            let change = world.hosts[a.0].path_changes.iter().find(|change| change.direct.is_some());
+            line += &match change {
+                Some(change) => {
+                    let after = change.at.since(world.flows[0].dialled_at).as_millis();
+                    format!("\n  {one_name} to {other_name}: direct after {after} ms")
+                }
+                None => format!("\n  {one_name} to {other_name}: relayed"),
+            };
+        }
+    }
+    println!("NAT pairs, 20 ms to the internet:{line}");
+}
+
+#[test]
+fn a_cold_dial_is_answered_soon() {
+    let delay = Duration::from_millis(30);
+    let limit = COLD_DIAL_BASE + delay * 4 * COLD_DIAL_ROUND_TRIPS;
+    for (name, nats) in [
+        ("symmetric", [Some(Behaviour::SYMMETRIC); 2]),
+        ("port-restricted", [Some(Behaviour::PORT_RESTRICTED); 2]),
+        ("none", [None, None]),
+    ] {
+        let Pair { mut world, a, b, .. } = Pair::with(World::new(seed(11), 1), nats, Conditions::clean(delay));
+        world.run_for(SECOND * 30);
+        let flow = world.dial(a, b, [16, 16]);
+        world.delivered(flow, SECOND * 10);
+        let flow = &world.flows[flow];
+        let after = flow.answered_at.map(|at| at.since(flow.dialled_at)).expect("delivered");
+        println!("cold dial between two NATs ({name}), 30 ms one way: answered after {after:?}, limit {limit:?}");
+        assert!(after < limit, "{name}: {after:?}");
+    }
+}
+
+#[test]
+fn a_nat_with_a_short_lifetime_is_kept_open() {
+    let nat = |behaviour| Some(Behaviour { lifetime: SECOND * 30, ..behaviour });
+    let mut pair = Pair::new(12, [nat(Behaviour::PORT_RESTRICTED), nat(Behaviour::SYMMETRIC)]);
+    // Nobody speaks for minutes; then the relay still reaches both.
+    pair.world.run_for(SECOND * 200);
+    for (from, to) in [(pair.a, pair.b), (pair.b, pair.a)] {
+        let flow = pair.world.dial(from, to, [1000, 1000]);
+        pair.world.delivered(flow, SECOND * 5);
+        pair.world.run_for(SECOND * 100);
+    }
+    println!("{}", pair.world.evidence("NAT lifetime 30 s"));
+}
+
+#[test]
+fn hosts_behind_one_nat_meet_in_their_lan() {
+    let mut world = World::new(seed(13), 1);
+    let site = world.site(Some(Behaviour::SYMMETRIC), Conditions::clean(super::DELAY));
+    let (a, b) = (world.host(site), world.host(site));
+    world.await_ready();
+    let flow = world.dial(a, b, [50_000, 50_000]);
+    world.delivered(flow, SECOND * 10);
+    let near = world.run_until(SECOND * 10, |world| {
+        world.direct(a, b) == Some(world.hosts[b.0].socket()) && world.direct(b, a) == Some(world.hosts[a.0].socket())
+    });
+    assert!(near, "they meet at their private addresses:\n{}", world.describe(flow));
+    println!("{}", world.evidence("one LAN"));
+}
+
+#[test]
+fn hosts_kept_apart_in_their_lan_meet_by_hairpin() {
+    for hairpins in [true, false] {
+        let mut world = World::new(seed(14), 1);
+        let site = world.site(Some(Behaviour { hairpins, ..Behaviour::FULL_CONE }), Conditions::clean(super::DELAY));
+        world.sites[site.0].isolated = true;
+        let (a, b) = (world.host(site), world.host(site));
+        world.await_ready();
+        let flow = world.dial(a, b, [50_000, 50_000]);
+        world.delivered(flow, SECOND * 10);
+        let direct = world.run_until(SECOND * 10, |world| world.is_direct(a, b));
+        assert_eq!(direct, hairpins, "{}", world.describe(flow));
+        let flow = world.dial(a, b, [50_000, 50_000]);
+        world.delivered(flow, SECOND * 10);
+        println!("{}", world.evidence(if hairpins { "hairpin" } else { "isolated hosts" }));
+    }
+}

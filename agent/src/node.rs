@@ -180,7 +180,9 @@ impl Node {
         let is_change = !self.local_endpoints.is_empty();
         self.local_endpoints = endpoints.to_vec();
         if is_change {
+            // The relay has to know first: it drops what comes from elsewhere.
             self.relays.refresh(now);
+            self.attend(now);
             let nodes: Vec<_> = self.peers.iter().map(|(node, _)| node).collect();
             for node in nodes {
                 self.with_path(now, node, |path| path.handle_network_change(now));

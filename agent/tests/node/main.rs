@@ -1,0 +1,193 @@
+//! Stories of a node among others, on a network without faults.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod world;
+
+use std::time::Duration;
+
+use agent::node::{Config, DialError, Event, Trouble};
+use agent::stream::End;
+use wire::NodeId;
+use wire::address::SocketAddress;
+
+use world::{DELAY, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_cold_dial_is_answered_through_the_relay_and_soon_goes_direct() {
+    let mut world = World::with_public_nodes(2);
+    world.hosts[1].node.bind(1000).unwrap();
+    let began = world.now;
+    let to = world.address(1, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    let took = world.now.since(began);
+    // Directory and relay are each 20 ms away and back; keys and SYN need two ways through the relay, and both sides ask
+    // the directory.
+    assert!(took <= DELAY * 14, "{took:?}");
+
+    let data: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+    let taken = world.hosts[0].node.write(world.now, stream, &data);
+    assert_eq!(taken, data.len());
+    let mut received = Vec::new();
+    world.run_until(5 * SECOND, |world| {
+        if let Some(stream) = world.accepted(1) {
+            received.extend(world.read_all(1, stream));
+        }
+        received.len() == data.len()
+    });
+    assert_eq!(received, data);
+    world.run_until(SECOND, |world| world.is_direct(0, 1) && world.is_direct(1, 0));
+    let relayed = world.relayed;
+    world.hosts[0].node.write(world.now, stream, b"direct");
+    let incoming = world.accepted(1).unwrap();
+    world.run_until(SECOND, |world| world.read_all(1, incoming) == b"direct");
+    assert_eq!(world.relayed, relayed);
+}
+
+#[test]
+fn without_a_direct_way_everything_is_relayed() {
+    let mut world = World::with_public_nodes(2);
+    let relay = world.relay;
+    world.passes = Box::new(move |from, to| from == relay || to == relay);
+    world.hosts[1].node.bind(1000).unwrap();
+    let to = world.address(1, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    world.hosts[0].node.write(world.now, stream, b"question");
+    world.run_until(SECOND, |world| world.accepted(1).is_some_and(|stream| world.read_all(1, stream) == b"question"));
+    let incoming = world.accepted(1).unwrap();
+    world.hosts[1].node.write(world.now, incoming, b"answer");
+    world.run_until(SECOND, |world| world.read_all(0, stream) == b"answer");
+    world.hosts[1].node.close(world.now, incoming);
+    world.run_until(SECOND, |world| world.hosts[0].node.stream_end(stream) == Some(End::Finished));
+    world.hosts[0].node.close(world.now, stream);
+    world.run_for(Duration::from_secs(15));
+    assert_eq!(world.hosts[0].node.streams().count() + world.hosts[1].node.streams().count(), 0);
+    assert!(!world.is_direct(0, 1));
+}
+
+#[test]
+fn a_direct_path_that_dies_is_left_for_the_relay_and_found_again() {
+    let mut world = World::with_public_nodes(2);
+    world.hosts[1].node.bind(1000).unwrap();
+    let to = world.address(1, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(5 * SECOND, |world| world.is_open(0, stream) && world.is_direct(0, 1));
+    let relay = world.relay;
+    world.passes = Box::new(move |from, to| from == relay || to == relay);
+    let died = world.now;
+    world.hosts[0].node.write(world.now, stream, b"still there?");
+    let incoming = world.accepted(1).unwrap();
+    world.run_until(3 * SECOND, |world| world.read_all(1, incoming) == b"still there?");
+    assert!(world.now.since(died) < Duration::from_millis(1500), "{:?}", world.now.since(died));
+    world.passes = Box::new(|_, _| true);
+    world.run_until(10 * SECOND, |world| world.is_direct(0, 1));
+}
+
+#[test]
+fn a_port_without_listener_refuses_and_an_unknown_node_is_named() {
+    let mut world = World::with_public_nodes(2);
+    let to = world.address(1, 77);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.hosts[0].node.stream_end(stream).is_some());
+    assert_eq!(world.hosts[0].node.stream_end(stream), Some(End::Refused));
+    assert!(world.hosts[0].events.contains(&Event::Readable(stream)));
+
+    let nobody = SocketAddress { address: NodeId(99).address(), port: 7 };
+    let stream = world.hosts[0].node.dial(world.now, nobody).unwrap();
+    world.run_until(SECOND, |world| world.hosts[0].node.stream_end(stream).is_some());
+    assert!(matches!(world.hosts[0].node.trouble(NodeId(99)), Some(Trouble::Unknown(_))));
+    let nobody = SocketAddress { address: NodeId(0).address(), port: 7 };
+    assert_eq!(world.hosts[0].node.dial(world.now, nobody), Err(DialError::NotANode));
+}
+
+#[test]
+fn strangers_do_not_get_into_a_private_node_until_it_trusts_them() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        world.start(Config::default());
+    }
+    world.run_until(5 * SECOND, |world| world.hosts.iter().all(|host| host.node.id().is_some()));
+    world.hosts[1].node.bind(1000).unwrap();
+    let (to, stranger) = (world.address(1, 1000), world.id(0));
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.hosts[0].node.send_datagram(world.now, 5, to, b"hello").unwrap();
+    world.run_for(3 * SECOND);
+    assert!(world.accepted(1).is_none() && !world.is_open(0, stream));
+    assert!(!world.hosts[1].events.iter().any(|event| matches!(event, Event::Datagram { .. })));
+
+    // A trust request arrives all the same, and its approval opens the door.
+    let (asked, now) = (world.id(1), world.now);
+    world.hosts[0].node.with_trust(now, |trust| trust.request(now, asked, "let me in")).unwrap();
+    world.run_until(3 * SECOND, |world| world.hosts[1].node.trust().pending().len() == 1);
+    let now = world.now;
+    world.hosts[1].node.with_trust(now, |trust| trust.approve(now, stranger)).unwrap();
+    world.run_until(5 * SECOND, |world| world.hosts[0].node.trust().trusts(asked));
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    world.hosts[0].node.send_datagram(world.now, 5, to, b"hello").unwrap();
+    let from = world.address(0, 5);
+    let told = Event::Datagram { source: from, port: 1000, data: b"hello".as_slice().into() };
+    world.run_until(SECOND, |world| world.hosts[1].events.contains(&told));
+}
+
+#[test]
+fn a_node_reaches_itself() {
+    let mut world = World::with_public_nodes(1);
+    world.hosts[0].node.bind(1000).unwrap();
+    let to = world.address(0, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    let data = vec![7; 1 << 20];
+    let mut written = 0;
+    let mut received = 0;
+    world.run_until(5 * SECOND, |world| {
+        written += world.hosts[0].node.write(world.now, stream, &data[written..]);
+        let incoming = world.accepted(0).unwrap();
+        received += world.read_all(0, incoming).len();
+        received == data.len()
+    });
+    assert_eq!((world.direct, world.relayed), (0, 0));
+}
+
+#[test]
+fn without_the_directory_old_peers_are_reached_and_new_ones_later() {
+    let mut world = World::with_public_nodes(3);
+    for host in 1..3 {
+        world.hosts[host].node.bind(1000).unwrap();
+    }
+    let to = world.address(1, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    world.directory_is_away = true;
+    let again = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, again));
+    let to = world.address(2, 1000);
+    let other = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_for(2 * SECOND);
+    assert!(!world.is_open(0, other));
+    assert!(matches!(world.hosts[0].node.trouble(to.address.node), Some(Trouble::DirectoryAway(_))));
+    world.directory_is_away = false;
+    world.run_until(10 * SECOND, |world| world.is_open(0, other));
+}
+
+#[test]
+fn a_host_that_moves_keeps_its_streams() {
+    let mut world = World::with_public_nodes(2);
+    world.hosts[1].node.bind(1000).unwrap();
+    let to = world.address(1, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(5 * SECOND, |world| world.is_open(0, stream) && world.is_direct(0, 1));
+    let moved = "198.18.7.7:4000".parse().unwrap();
+    world.hosts[0].endpoint = moved;
+    let now = world.now;
+    world.hosts[0].node.set_local_endpoints(now, &[moved]);
+    world.hosts[0].node.write(now, stream, b"moved");
+    let incoming = world.accepted(1).unwrap();
+    world.run_until(3 * SECOND, |world| world.read_all(1, incoming) == b"moved");
+    world.run_until(5 * SECOND, |world| world.is_direct(0, 1));
+    let own = world.id(0);
+    world.run_until(5 * SECOND, |world| world.hosts[1].node.peer(own).is_some_and(|peer| peer.direct == Some(moved)));
+}

@@ -15,7 +15,7 @@ use crate::attacker::message;
 use crate::directory::encode;
 use crate::host::{HostId, Process};
 use crate::link::Conditions;
-use crate::nat::Behaviour;
+use crate::nat::{Behaviour, Dependence};
 use crate::seed;
 use crate::world::World;
 
@@ -31,12 +31,31 @@ pub const NATS: [(&str, Option<Behaviour>); 5] = [
     ("symmetric", Some(Behaviour::SYMMETRIC)),
 ];
 
-/// Whether two hosts behind these can reach each other after punching: not when one side's mapping for the other cannot
-/// be foretold while the other's filter wants to know its port (RFC 5128, 3.3).
+/// Whether two hosts behind these can reach each other after punching (RFC 5128, 3.3): one of them has to be reachable
+/// at the endpoint that the relay knows of it, and its answers have to come through.
 pub fn is_punchable(one: Option<Behaviour>, other: Option<Behaviour>) -> bool {
-    let is_symmetric = |nat: Option<Behaviour>| nat.is_some_and(|nat| nat.mapping == Behaviour::SYMMETRIC.mapping);
-    let is_strict = |nat: Option<Behaviour>| nat.is_some_and(|nat| nat.filtering == Behaviour::SYMMETRIC.filtering);
-    !(is_symmetric(one) && is_strict(other) || is_symmetric(other) && is_strict(one))
+    let meet = |nat, peer| admits(nat, peer) && (shares_mapping(nat) || takes_other_ports(peer));
+    meet(one, other) || meet(other, one)
+}
+
+/// Whether what goes to the peer leaves from the endpoint that the relay knows.
+fn shares_mapping(nat: Option<Behaviour>) -> bool {
+    nat.is_none_or(|nat| nat.mapping == Dependence::EndpointIndependent)
+}
+
+/// Whether an answer may come from another port of the address asked.
+fn takes_other_ports(nat: Option<Behaviour>) -> bool {
+    nat.is_none_or(|nat| nat.filtering != Dependence::AddressAndPortDependent)
+}
+
+/// Whether `nat` lets in what comes from behind `peer` to the endpoint that the relay knows. It has a mapping of its own
+/// for the peer, with a permission of its own, unless all destinations share one.
+fn admits(nat: Option<Behaviour>, peer: Option<Behaviour>) -> bool {
+    nat.is_none_or(|own| match own.filtering {
+        Dependence::EndpointIndependent => true,
+        Dependence::AddressDependent => shares_mapping(nat),
+        Dependence::AddressAndPortDependent => shares_mapping(nat) && shares_mapping(peer),
+    })
 }
 
 impl World {

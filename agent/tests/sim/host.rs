@@ -69,6 +69,8 @@ pub struct Host {
     pub opened_before: u64,
     identity: Arc<Identity>,
     chance: Chance,
+    /// The second that runs, and what was sent in it.
+    sent: (u64, u32),
 }
 
 impl Host {
@@ -90,6 +92,7 @@ impl Host {
             opened_before: 0,
             identity: Arc::new(Identity::from_seed(&chance.bytes())),
             chance,
+            sent: (0, 0),
         }
     }
 
@@ -117,6 +120,16 @@ impl Host {
         self.process = Process::Node(Box::new(node));
         self.streams.clear();
         self.wake_at = None;
+    }
+
+    /// Counts a datagram that leaves; how many have within the second.
+    pub const fn count_sent(&mut self, now: Time) -> u32 {
+        let second = now.0 / 1_000_000_000;
+        if self.sent.0 != second {
+            self.sent = (second, 0);
+        }
+        self.sent.1 += 1;
+        self.sent.1
     }
 
     pub fn node(&self) -> Option<&Node> {

@@ -122,6 +122,10 @@ impl World {
                 node.map(|node| node.counters()),
                 node.map(|node| node.peers().collect::<Vec<_>>()),
             );
+            let others = hosts.iter().filter_map(|host| self.hosts[host.0].id()).filter(|id| Some(*id) != this.id());
+            for explanation in others.filter_map(|other| node?.explain(self.now, other)) {
+                text += &format!("    {explanation:#?}\n");
+            }
             if let (Some(node), Some(stream)) = (node, half.stream) {
                 text += &format!("    stream {:?}\n", node.streams().find(|info| info.id == stream));
             }

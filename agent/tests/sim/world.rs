@@ -33,6 +33,8 @@ use crate::watch::Watch;
 const FIRST_PORT: u16 = 5000;
 /// Things that may happen at one instant; more is a loop that never ends.
 const SAME_INSTANT_MAX: u32 = 200_000;
+/// Datagrams that a host may send in a second; more is a storm, and no story sends that much.
+const SENT_PER_SECOND_MAX: u32 = 4_000;
 /// What the virtual clock shows in the beginning.
 const START: Time = Time(1_000_000_000_000);
 
@@ -90,7 +92,6 @@ pub struct World {
     pub recorder: Recorder,
     /// Pairs of outer addresses between which the internet carries nothing.
     pub blocked: BTreeSet<(IpAddr, IpAddr)>,
-    pub chance: Chance,
     /// What the internet lost of its own.
     pub faults: Faults,
     /// What the directory has answered to hosts without a node.
@@ -129,7 +130,6 @@ impl World {
             order: 0,
             same_instant: 0,
             next_outer: u32::from(Ipv4Addr::new(198, 18, 1, 1)),
-            chance: chance.fork(1),
         };
         (0..this.relays.len()).for_each(|relay| this.sent_by_relay(relay, Vec::new()));
         this
@@ -287,6 +287,8 @@ impl World {
         if !self.hosts[host.0].is_raw() {
             self.watch.see(self.now.0, &bytes);
         }
+        let sent = self.hosts[host.0].count_sent(self.now);
+        assert!(sent < SENT_PER_SECOND_MAX, "{host:?} sends {sent} datagrams in a second; seed {}", self.seed);
         let Host { site, .. } = self.hosts[host.0];
         let from = self.hosts[host.0].socket();
         if !self.hosts[host.0].is_raw() {

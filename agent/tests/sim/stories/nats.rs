@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Pair, SECOND};
 use crate::brokering::{NATS, is_punchable};
 use crate::link::Conditions;
-use crate::nat::Behaviour;
+use crate::nat::{Behaviour, Dependence};
 use crate::seed;
 use crate::world::World;
 
@@ -109,4 +109,30 @@ fn hosts_kept_apart_in_their_lan_meet_by_hairpin() {
         world.delivered(flow, SECOND * 10);
         println!("{}", world.evidence(if hairpins { "hairpin" } else { "isolated hosts" }));
     }
+}
+
+#[test]
+fn every_mapping_with_every_filter_comes_to_rest() {
+    use Dependence::{AddressAndPortDependent, AddressDependent, EndpointIndependent};
+    const DEPENDENCES: [Dependence; 3] = [EndpointIndependent, AddressDependent, AddressAndPortDependent];
+    let nats: Vec<_> =
+        DEPENDENCES.iter().flat_map(|mapping| DEPENDENCES.map(|f| Behaviour::new(*mapping, f))).collect();
+    let (mut direct, mut most) = (0, 0);
+    for (index, one) in nats.iter().enumerate() {
+        for other in &nats[index..] {
+            let mut pair = Pair::new(15, [Some(*one), Some(*other)]);
+            let flow = pair.world.dial(pair.a, pair.b, [1000, 1000]);
+            pair.world.delivered(flow, SECOND * 10);
+            let before = pair.world.watch.datagrams;
+            pair.world.run_for(SECOND * 20);
+            let sent = pair.world.watch.datagrams - before;
+            let names = format!("{:?}/{:?} to {:?}/{:?}", one.mapping, one.filtering, other.mapping, other.filtering);
+            assert!(sent < 300, "{names}: {sent} datagrams in 20 s of silence:\n{}", pair.world.describe(flow));
+            let is_direct = pair.world.is_direct(pair.a, pair.b);
+            assert_eq!(is_direct, is_punchable(Some(*one), Some(*other)), "{names}\n{}", pair.world.describe(flow));
+            direct += u32::from(is_direct);
+            most = most.max(sent);
+        }
+    }
+    println!("45 pairs of mapping and filtering: {direct} direct; at most {most} datagrams in 20 s of silence");
 }

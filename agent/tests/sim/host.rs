@@ -60,6 +60,8 @@ pub struct Host {
     pub wall_offset: i64,
     /// The lid is closed: nothing runs, time goes on.
     pub suspended: bool,
+    /// The id, also while a new process does not know it yet.
+    pub known_as: Option<NodeId>,
     pub streams: BTreeMap<StreamId, (usize, Side)>,
     pub path_changes: Vec<PathChange>,
     pub complaints: Vec<String>,
@@ -84,6 +86,7 @@ impl Host {
             wake_at: None,
             wall_offset: 0,
             suspended: false,
+            known_as: None,
             streams: BTreeMap::new(),
             path_changes: Vec::new(),
             complaints: Vec::new(),

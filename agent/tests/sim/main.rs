@@ -2,7 +2,7 @@
 //! MTU, NATs as RFC 4787 describes them, hosts that roam, sleep and start anew, and an attacker.
 //!
 //! Every run prints its seed, and a seed replays exactly. `SIM_SEED=n` runs the worlds of one seed, `SIM_RUNS=n` as many
-//! random worlds as wanted. In every world holds:
+//! random worlds as wanted, `SIM_TRACE=1` prints every datagram. In every world holds:
 //!
 //! * streams deliver every byte once and in order ([`flow`]);
 //! * nothing is on a wire in clear ([`watch`]);

@@ -17,6 +17,7 @@ use agent::node::{Config, Event, Node, Ticket, Unanswered};
 use directory::service::{ConnectionId, Effect};
 use wire::NodeId;
 use wire::address::SocketAddress;
+use wire::beacon::Message;
 use wire::registry::Answer;
 
 use crate::attacker::Recorder;
@@ -101,6 +102,8 @@ pub struct World {
     order: u64,
     same_instant: u32,
     next_outer: u32,
+    /// `SIM_TRACE` is set: every datagram is printed.
+    traced: bool,
 }
 
 impl World {
@@ -129,6 +132,7 @@ impl World {
             queue: BinaryHeap::new(),
             order: 0,
             same_instant: 0,
+            traced: std::env::var_os("SIM_TRACE").is_some(),
             next_outer: u32::from(Ipv4Addr::new(198, 18, 1, 1)),
         };
         (0..this.relays.len()).for_each(|relay| this.sent_by_relay(relay, Vec::new()));
@@ -240,6 +244,7 @@ impl World {
             Happening::AtSite(site, datagram) => self.arrive(site, datagram),
             Happening::AtHost(site, datagram) => self.deliver(site, datagram),
             Happening::AtRelay(relay, datagram) => {
+                self.trace("relay got", Some((datagram.from, datagram.to, &datagram.bytes)));
                 if self.relays[relay].up {
                     let sent = self.relays[relay].handle_datagram(at, datagram);
                     self.sent_by_relay(relay, sent);
@@ -280,6 +285,18 @@ impl World {
         self.queue.push(Reverse(Entry { at, order: self.order, what }));
     }
 
+    /// Prints what happens to a datagram, or what else happens, where that is wanted.
+    pub fn trace(&self, what: &str, datagram: Option<(SocketAddr, SocketAddr, &[u8])>) {
+        if !self.traced {
+            return;
+        }
+        let at = self.now.since(START).as_secs_f64();
+        match datagram {
+            Some((from, to, bytes)) => println!("{at:10.6} {what:12} {from} > {to} {}", shown(bytes)),
+            None => println!("{at:10.6} {what}"),
+        }
+    }
+
     // --- datagrams ---
 
     /// Sends a datagram from a host's socket.
@@ -294,6 +311,7 @@ impl World {
         if !self.hosts[host.0].is_raw() {
             self.recorder.record(from, to, &bytes);
         }
+        self.trace(&format!("h{} sent", host.0), Some((from, to, &bytes)));
         let now = self.now;
         let Site { nat, up, lan, cut, isolated, outer, .. } = &mut self.sites[site.0];
         let is_near = match (to.ip(), &nat) {
@@ -375,7 +393,10 @@ impl World {
         };
         match inner {
             Some(to) => self.deliver(site, Datagram { to, ..datagram }),
-            None => self.faults.filtered += 1,
+            None => {
+                self.trace("filtered", Some((datagram.from, datagram.to, &datagram.bytes)));
+                self.faults.filtered += 1;
+            }
         }
     }
 
@@ -385,6 +406,7 @@ impl World {
             self.faults.undeliverable += 1;
             return;
         };
+        self.trace(&format!("h{host} got"), Some((from, to, &bytes)));
         match &mut self.hosts[host].process {
             Process::Raw(inbox) => inbox.push_back((from, bytes)),
             Process::Node(_) => self.with_node(HostId(host), |now, node| node.handle_datagram(now, from, &mut bytes)),
@@ -394,6 +416,7 @@ impl World {
     fn sent_by_relay(&mut self, relay: usize, sent: Vec<Datagram>) {
         for datagram in sent {
             self.watch.see(self.now.0, &datagram.bytes);
+            self.trace("relay sent", Some((datagram.from, datagram.to, &datagram.bytes)));
             let arrivals = self.relay_links[relay][1].carry(self.now, datagram.bytes.len());
             self.push_copies(arrivals, datagram, Happening::Routed);
         }
@@ -450,8 +473,8 @@ impl World {
     fn tell(&mut self, host: HostId, event: Event) {
         let now = self.now;
         match event {
-            Event::Registered { .. }
-            | Event::TrustChanged
+            Event::Registered { node, .. } => self.hosts[host.0].known_as = Some(node),
+            Event::TrustChanged
             | Event::TrustRequested { .. }
             | Event::DirectoryLost(_)
             | Event::DirectoryBack
@@ -465,14 +488,14 @@ impl World {
                 self.hosts[host.0].node_mut().set_relays(now, &relays);
             }
             Event::Datagram { source, port, data } => {
-                let expected = self.hosts.iter().any(|host| host.id() == Some(source.address.node));
+                let expected = self.hosts.iter().any(|host| host.known_as == Some(source.address.node));
                 assert!(expected, "a datagram has come from nobody: {source}");
                 self.hosts[host.0].datagrams.push((source.address.node, port, data));
             }
             Event::Accepted { port, stream, remote } => {
                 let index = usize::from(port.wrapping_sub(FIRST_PORT));
                 let dialler = self.flows.get(index).map(|flow| flow.hosts[0]);
-                let dialled_by = dialler.and_then(|dialler| self.hosts[dialler.0].id());
+                let dialled_by = dialler.and_then(|dialler| self.hosts[dialler.0].known_as);
                 assert_eq!(dialled_by, Some(remote.address.node), "nobody else dialled port {port}");
                 self.flows[index].half(Side::Acceptor).stream = Some(stream);
                 self.hosts[host.0].streams.insert(stream, (index, Side::Acceptor));
@@ -700,10 +723,10 @@ impl World {
     /// Waits until all nodes have their id and a session at a relay.
     ///
     /// # Panics
-    /// If that takes more than ten seconds.
+    /// If that takes more than a minute and a half.
     pub fn await_ready(&mut self) {
         let is_ready = |host: &Host| host.node().is_none_or(|node| node.id().is_some() && node.relay().is_some());
-        let ready = self.run_until(Duration::from_secs(10), |world| world.hosts.iter().all(is_ready));
+        let ready = self.run_until(Duration::from_secs(90), |world| world.hosts.iter().all(is_ready));
         assert!(ready, "all nodes register and find a relay");
         self.run_for(Duration::from_secs(2));
     }
@@ -787,6 +810,23 @@ impl PartialOrd for Entry {
 impl Ord for Entry {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// A datagram in a few words.
+fn shown(bytes: &[u8]) -> String {
+    let frame = |bytes: &[u8]| match bytes.get(..4) {
+        Some(magic) if magic.is_ascii() => format!("{} ({} bytes)", String::from_utf8_lossy(magic), bytes.len()),
+        _ => format!("{} bytes", bytes.len()),
+    };
+    match Message::decode(bytes) {
+        Ok(Message::Relay { sender, dest, inner }) => format!("relay {} > {}: {}", sender.0, dest.0, frame(inner)),
+        Ok(Message::Deliver { sender, inner }) => format!("deliver from {}: {}", sender.0, frame(inner)),
+        Ok(Message::DeliverTo { sender, dest, inner }) => {
+            format!("deliver {} > {}: {}", sender.0, dest.0, frame(inner))
+        }
+        Ok(message) => format!("{message:?}"),
+        Err(_) => frame(bytes),
     }
 }
 

@@ -121,6 +121,7 @@ fn run(seed: u64) -> u64 {
         assert!(was_restarted || never_opened, "a stream was lost:\n{}\n{plan:#?}", world.describe(*flow));
     }
     // When all is well again everyone reaches everyone.
+    world.await_ready();
     for (index, from) in hosts.iter().enumerate() {
         let to = hosts[(index + 1) % hosts.len()];
         world.dial_until_delivered(*from, to, SECOND * 90);
@@ -184,6 +185,7 @@ fn plan(chance: &mut Chance, world: &World, hosts: &[HostId], sites: &[SiteId]) 
 }
 
 fn inflict(world: &mut World, fault: Fault) {
+    world.trace(&format!("{fault:?}"), None);
     match fault {
         Fault::Roam(host, site) => world.roam(host, site),
         Fault::Reboot(site) => {

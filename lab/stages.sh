@@ -3,6 +3,8 @@
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 # The laboratory and the load stage use the program as it is shipped.
 relay_bin=target/release/pilot-relay
+agent_bin=target/release/pilot-agent
+ctl_bin=target/release/pilotctl
 compare_bin=target/release/compare
 loadgen_bin=target/release/loadgen
 debian_packages=(build-essential ca-certificates clang coturn curl ethtool iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
@@ -52,14 +54,16 @@ stage_fuzz() {
 }
 
 stage_build() {
-    cargo build --release -p relay -p directory -p loadgen -p benches
+    cargo build --release -p relay -p directory -p agent -p loadgen -p benches
 }
 
-# Real kernels: namespaces, NATs, unmodified Pilot programs, no route out.
+# Real kernels: namespaces, NATs, long lines, unmodified Pilot programs beside ours, no route out. An empty PILOT_AGENT_BIN
+# passes our agent by.
 stage_lab() {
     cargo test -p lab --no-run
     local bin=$PWD/$relay_bin pilot=$PWD/target/pilot-venv/bin
     as_root env "PATH=$PATH" "HOME=$HOME" PILOT_RELAY_BIN="$bin" PILOT_BIN_DIR="${PILOT_BIN_DIR:-$pilot}" \
+        PILOT_AGENT_BIN="${PILOT_AGENT_BIN-$PWD/$agent_bin}" PILOT_CTL_BIN="${PILOT_CTL_BIN-$PWD/$ctl_bin}" \
         PILOT_LAB_FULL="${PILOT_LAB_FULL:-}" cargo test -p lab -- --nocapture --test-threads="${PILOT_LAB_THREADS:-2}"
 }
 

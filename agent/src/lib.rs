@@ -24,6 +24,7 @@ pub mod node;
 pub mod path;
 pub mod registration;
 pub mod relays;
+mod rfc3339;
 pub mod services;
 pub mod stream;
 pub mod time;

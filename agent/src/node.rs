@@ -114,6 +114,7 @@ pub struct Node {
     /// When a local endpoint is announced for want of a better one.
     endpoint_deadline: Option<Time>,
     relays_due: Option<Time>,
+    relay_heard_at: Time,
     sweep_due: Time,
     /// Segments sent in a row of the stream whose turn it is.
     burst: u32,
@@ -154,6 +155,7 @@ impl Node {
             local_endpoints: Vec::new(),
             endpoint_deadline: Some(now + ENDPOINT_WAIT),
             relays_due: None,
+            relay_heard_at: now,
             sweep_due: now + SWEEP_INTERVAL,
             burst: 0,
             datagrams: VecDeque::new(),

@@ -52,6 +52,8 @@ const REST_MIN: Duration = Duration::from_secs(5);
 const REST_MAX: Duration = Duration::from_mins(4);
 /// After a direct path has died the cause may be gone soon, as when a router starts anew.
 const REST_AFTER_DEATH: Duration = Duration::from_secs(1);
+/// A direct path on which nothing was sent for so long is probed, lest a NAT forgets it; unless told otherwise.
+const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Without traffic for so long nobody looks for a better path.
 const WANTED: Duration = Duration::from_mins(1);
 /// A candidate seen in between is probed at once, but not more often than this.
@@ -108,6 +110,8 @@ pub struct Path {
     wanted_at: Option<Time>,
     probes: VecDeque<Probe>,
     next_token: u32,
+    keepalive: Duration,
+    sent_at: Time,
     relay_heard_at: Option<Time>,
     history: History,
     actions: VecDeque<Action>,
@@ -129,6 +133,8 @@ impl Path {
             wanted_at: None,
             probes: VecDeque::new(),
             next_token: 1,
+            keepalive: KEEPALIVE,
+            sent_at: now,
             relay_heard_at: None,
             history: History::new(now),
             actions: VecDeque::new(),
@@ -188,6 +194,11 @@ impl Path {
     #[must_use]
     pub const fn relay_heard_at(&self) -> Option<Time> {
         self.relay_heard_at
+    }
+
+    /// Mappings of the NAT on this side live longer than `keepalive`.
+    pub const fn set_keepalive(&mut self, keepalive: Duration) {
+        self.keepalive = keepalive;
     }
 
     /// The peer hides its endpoint: the relay it is.
@@ -287,6 +298,7 @@ impl Path {
     /// A datagram has been sent to the peer, on the path in use.
     pub fn handle_sent(&mut self, now: Time) {
         self.wanted_at = Some(now);
+        self.sent_at = now;
         if self.selected.is_some() {
             let rtt = self.rtt();
             self.liveness.handle_sent(now, rtt);
@@ -328,7 +340,8 @@ impl Path {
             Campaign::Resting { until } => Some(until),
             Campaign::Idle => None,
         };
-        campaign.into_iter().chain(self.liveness.deadline()).min()
+        let keepalive = self.selected.map(|_| self.sent_at + self.keepalive);
+        [campaign, self.liveness.deadline(), keepalive].into_iter().flatten().min()
     }
 
     /// Does what has fallen due.
@@ -338,6 +351,11 @@ impl Path {
             match self.liveness.handle_timeout(now, rtt) {
                 Some(Verdict::Probe) => self.probe(now, endpoint),
                 Some(Verdict::Dead) => self.die(now, What::Silent(endpoint)),
+                None if self.sent_at + self.keepalive <= now => {
+                    self.sent_at = now;
+                    self.probe(now, endpoint);
+                    self.liveness.handle_sent(now, rtt);
+                }
                 None => {}
             }
         }

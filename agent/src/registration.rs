@@ -142,11 +142,10 @@ pub struct Registration {
     visibility: Option<bool>,
     jitter: Jitter,
     endpoint: Option<Endpoint>,
-    /// What the last registration that was sent has announced.
-    announced: Option<Endpoint>,
     node: Option<NodeId>,
     is_registered: bool,
     outstanding: Option<Ask>,
+    /// Also while one is outstanding, if the endpoint has changed since.
     register_at: Option<Time>,
     heartbeat_at: Time,
     owes_hostname: bool,
@@ -171,7 +170,6 @@ impl Registration {
             public_key,
             jitter: Jitter(seed),
             endpoint: None,
-            announced: None,
             node: None,
             is_registered: false,
             outstanding: None,
@@ -338,7 +336,6 @@ impl Registration {
             lan_addrs: endpoint.lan.iter().map(ToString::to_string).collect(),
             relay_only,
         };
-        self.announced = Some(endpoint);
         self.register_at = None;
         Some(register)
     }
@@ -368,9 +365,6 @@ impl Registration {
         } else {
             // An older directory, or the user has chosen another name meanwhile.
             self.owes_hostname = true;
-        }
-        if self.announced != self.endpoint {
-            self.register_by(now + DEBOUNCE);
         }
     }
 

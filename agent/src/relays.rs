@@ -57,13 +57,13 @@ pub enum Event {
     Mapped(SocketAddr),
 }
 
-/// A relay in the place of the one in use.
+/// The relay in use, and what it said last.
 #[derive(Clone, Copy, Debug)]
 struct InUse {
     relay: SocketAddr,
-    /// Its last reply. Nothing to compare with is left when local addresses change.
+    /// The endpoint it saw; none once local addresses have changed, since that leaves nothing to compare with.
     mapped: Option<SocketAddr>,
-    /// When that was.
+    /// When it replied.
     answered: Time,
 }
 

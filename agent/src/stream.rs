@@ -26,146 +26,59 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | `config`, `state` | what a stream may use, where it stands |
+//! | `input`, `output` | what segments of the peer do; what leaves next |
 //! | `segment` | a segment without its addresses |
 //! | `send`, `recv` | bytes not yet sent, bytes not yet read |
 //! | `recovery`, `rtt` | what is in flight, what is lost, when to ask again |
 //! | `delivery`, `congestion`, `pacing` | how fast the path is, how much to send, when |
 //! | `timers` | why a stream wants to be woken |
 
+mod config;
 mod congestion;
 mod delivery;
+mod input;
+mod output;
 mod pacing;
 mod recovery;
 mod recv;
 mod rtt;
 mod segment;
 mod send;
+mod state;
 mod timers;
 
 use std::time::Duration;
 
-use wire::codec::Writer;
-use wire::packet::Flags;
-use wire::stream::{SACK_LEN_MAX, SackBlocks, Sequence};
+use wire::stream::SACK_LEN_MAX;
 
 use crate::Time;
-use congestion::{Acknowledged, Congestion};
+use congestion::Congestion;
+use output::{Due, Forced};
 use pacing::Pacer;
-use recovery::{Loss, Outcome, Outgoing, Progress, Recovery, TimedOut};
-use recv::{Arrival, ReceiveBuffer};
+use recovery::{Recovery, TimedOut};
+use recv::ReceiveBuffer;
 use send::SendBuffer;
 use timers::{Timer, Timers};
 
+pub use config::{Config, SEGMENT_BYTES};
 pub use congestion::Algorithm;
 pub use segment::Segment;
-
-/// The longest segment that stays whole when sealed and relayed (section 8.2).
-pub const SEGMENT_BYTES: u16 = 1152;
+pub use state::{End, Metrics, State};
 
 /// Data starts behind the SYN.
 const FIRST_OFFSET: u64 = 1;
 /// SYNs that are sent, the first included (section 11).
 const SYN_ATTEMPTS_MAX: u32 = 7;
-/// A lone segment is acknowledged after this (section 8.3); each second one at once.
-const ACK_DELAY: Duration = Duration::from_millis(5);
-const ACK_EVERY_SEGMENTS: u32 = 2;
 const PERSIST_MIN: Duration = Duration::from_millis(500);
 const PERSIST_MAX: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const IDLE_MAX: Duration = Duration::from_secs(120);
 const TIME_WAIT: Duration = Duration::from_secs(10);
-/// An old peer sends its FIN once and may not repeat what the FIN overtook.
-const PENDING_FIN_MAX: Duration = Duration::from_secs(10);
 /// A peer that takes nothing of the rest does not keep a closed stream for ever.
 const LINGER_MAX: Duration = Duration::from_secs(120);
 /// Probes that are answered after the window has opened, lest the news was lost; two ends do not answer for ever.
 const REOPENED_ANSWERS_MAX: u8 = 8;
-
-/// What a stream may use.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// Longest segment sent, at least 2.
-    pub segment_bytes_max: u16,
-    /// Segments kept for the application and advertised as the window.
-    pub receive_slots: u16,
-    /// Bytes written and not acknowledged.
-    pub send_buffer_bytes: usize,
-    /// Hold short writes back while others are on their way (RFC 896). Off: agents ask and answer.
-    pub nagle: bool,
-    /// Who decides how much to send.
-    pub algorithm: Algorithm,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            segment_bytes_max: SEGMENT_BYTES,
-            receive_slots: 1024,
-            send_buffer_bytes: 4 << 20,
-            nagle: false,
-            algorithm: Algorithm::Bbr,
-        }
-    }
-}
-
-/// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// The SYN is on its way.
-    SynSent,
-    /// Data goes both ways.
-    Established,
-    /// The application has closed; what it wrote and the FIN are on their way.
-    FinWait,
-    /// Both ends are done; repeated segments are still recognised. A new SYN for this pair of ports may replace it.
-    TimeWait,
-    /// Nothing will be sent or taken any more.
-    Closed,
-}
-
-/// Why a connection has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum End {
-    /// One end closed, the other knows.
-    #[error("closed")]
-    Finished,
-    /// Nobody listens there, or there are too many connections.
-    #[error("connection refused")]
-    Refused,
-    /// The peer gave the connection up.
-    #[error("connection reset by peer")]
-    Reset,
-    /// The peer does not answer.
-    #[error("the peer does not answer")]
-    TimedOut,
-    /// The peer has closed, and some of its last bytes never came.
-    #[error("the end of the stream is missing")]
-    Truncated,
-    /// This end gave the connection up.
-    #[error("connection aborted")]
-    Aborted,
-}
-
-/// How a connection fares.
-#[derive(Clone, Copy, Debug)]
-pub struct Metrics {
-    /// None before the first measurement.
-    pub smoothed_rtt: Option<Duration>,
-    /// Of about the last ten seconds.
-    pub minimum_rtt: Option<Duration>,
-    /// Most that may be in flight.
-    pub congestion_window_bytes: u64,
-    /// The rate of pacing.
-    pub bytes_per_second: u64,
-    /// Sent and neither acknowledged nor taken for lost.
-    pub in_flight_bytes: u64,
-    /// Segments sent again, tail probes included.
-    pub retransmissions: u64,
-    /// Of these, needless as far as can be told.
-    pub spurious_retransmissions: u64,
-    /// Retransmission timeouts.
-    pub timeouts: u64,
-}
 
 /// One end of a connection.
 #[derive(Clone, Debug)]
@@ -200,39 +113,6 @@ pub struct Stream {
     sack: [u8; SACK_LEN_MAX],
 
     due: Due,
-}
-
-/// A segment that leaves whatever window and pacing say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Forced {
-    /// New data, or else the last segment again.
-    TailProbe,
-    /// The first lost segment.
-    Retransmission,
-    /// New data beyond a closed window.
-    WindowProbe,
-}
-
-/// What is to be sent besides data.
-#[derive(Clone, Copy, Debug, Default)]
-struct Due {
-    syn: bool,
-    syn_ack: bool,
-    fin_ack: bool,
-    ack: bool,
-    rst: bool,
-}
-
-/// What leaves next.
-#[derive(Clone, Copy, Debug)]
-enum Next {
-    /// A segment without data: flags and sequence number.
-    Control(Flags, u64),
-    Ack,
-    Lost,
-    Last,
-    New,
-    Fin,
 }
 
 impl Stream {
@@ -380,26 +260,6 @@ impl Stream {
         }
     }
 
-    /// Takes in a segment from the peer.
-    pub fn handle_segment(&mut self, now: Time, segment: &Segment<'_>) {
-        if self.state == State::Closed {
-            return;
-        }
-        if segment.flags.contains(Flags::RST) {
-            let refused = self.state == State::SynSent;
-            return self.finish(if refused { End::Refused } else { End::Reset });
-        }
-        if self.state != State::TimeWait {
-            self.timers.start(Timer::Idle, now + IDLE_MAX);
-        }
-        if segment.flags.contains(Flags::SYN) {
-            self.handle_syn(now, segment);
-        } else if self.state != State::SynSent {
-            self.handle_established(now, segment);
-        }
-        self.update_timers(now);
-    }
-
     /// Does what is due. Early and late calls do no harm.
     pub fn handle_timeout(&mut self, now: Time) {
         if self.timers.expire(Timer::Handshake, now) {
@@ -433,183 +293,6 @@ impl Stream {
     pub fn poll_timeout(&self) -> Option<Time> {
         let paced = self.has_data_to_send().then(|| self.pacer.earliest());
         [self.timers.next(), self.recovery.poll_timeout(), paced].into_iter().flatten().min()
-    }
-
-    /// The next segment to be sent now.
-    pub fn poll_transmit(&mut self, now: Time) -> Option<Segment<'_>> {
-        let next = self.next(now)?;
-        let acknowledgement = self.acknowledgement();
-        let window_segments = self.received.window_segments();
-        let segment = |flags: Flags, start: u64, payload| Segment {
-            flags,
-            sequence: Sequence::of(start),
-            acknowledgement,
-            window_segments,
-            payload,
-        };
-        if !matches!(self.state, State::TimeWait | State::Closed) {
-            self.timers.start(Timer::Keepalive, now + KEEPALIVE_INTERVAL);
-        }
-        if !matches!(next, Next::Control(Flags::SYN | Flags::FIN, _) | Next::Fin) {
-            self.advertised_segments = window_segments;
-            self.on_acknowledging();
-        }
-        match next {
-            Next::Control(flags, start) => Some(segment(flags, start, &[])),
-            Next::Ack => {
-                let start = self.recovery.next();
-                let payload = self.write_sack();
-                Some(Segment { payload, ..segment(Flags::ACK, start, &[]) })
-            }
-            Next::Fin => {
-                self.fin_sent = true;
-                let start = self.recovery.send(now, Vec::new(), true).start;
-                Some(segment(Flags::FIN, start, &[]))
-            }
-            Next::New | Next::Lost | Next::Last => {
-                let outgoing = self.send_data(now, next)?;
-                let flags = if outgoing.fin { Flags::FIN } else { Flags::ACK };
-                Some(segment(flags, outgoing.start, outgoing.payload))
-            }
-        }
-    }
-
-    // --- receiving ---
-
-    fn handle_syn(&mut self, now: Time, segment: &Segment<'_>) {
-        let answers = segment.flags.contains(Flags::ACK);
-        match self.state {
-            State::SynSent if answers && segment.acknowledgement == Sequence::of(FIRST_OFFSET) => {
-                self.state = State::Established;
-                self.window_segments = segment.window_segments;
-                self.timers.stop(Timer::Handshake);
-                if self.syn_attempts == 1 {
-                    self.recovery.rtt_mut().sample(now, now.since(self.syn_sent_at));
-                }
-                self.due.ack = true;
-                if self.closes_early {
-                    self.begin_to_close(now);
-                }
-            }
-            State::SynSent | State::TimeWait | State::Closed => {}
-            // Our answer to it was lost.
-            State::Established | State::FinWait if answers => self.due.ack = true,
-            State::Established | State::FinWait => self.due.syn_ack = true,
-        }
-    }
-
-    fn handle_established(&mut self, now: Time, segment: &Segment<'_>) {
-        let Some(start) = segment.sequence.nearest(self.received.next()) else { return };
-        let acknowledges = segment.flags.contains(Flags::ACK);
-        let sack = if acknowledges { SackBlocks::decode(segment.payload).ok() } else { None };
-        let data = if sack.is_none() { segment.payload } else { &[] };
-        let fin = segment.flags.contains(Flags::FIN);
-        if acknowledges {
-            self.handle_ack(now, segment, &sack.unwrap_or_default(), !fin);
-        }
-        if self.state == State::TimeWait {
-            // The answer to its first FIN may have been lost; a FIN|ACK must not be answered.
-            self.due.ack |= fin && !acknowledges;
-            return;
-        }
-        if !data.is_empty() {
-            self.handle_data(start, data);
-        } else if !fin && self.reopened_answers > 0 && sack.is_none() {
-            self.reopened_answers -= 1;
-            self.due.ack = true;
-        }
-        if fin && self.peer_end.is_none() && start + data.len() as u64 >= self.received.next() {
-            self.peer_end = Some(start + data.len() as u64);
-            self.timers.start(Timer::PendingFin, now + PENDING_FIN_MAX);
-        }
-        self.take_fin(now, acknowledges && fin);
-        if self.due.ack || self.due.fin_ack || self.segments_to_acknowledge == 0 {
-            return;
-        }
-        if !self.timers.runs(Timer::DelayedAck) {
-            self.timers.start(Timer::DelayedAck, now + ACK_DELAY);
-        }
-    }
-
-    fn handle_data(&mut self, start: u64, data: &[u8]) {
-        self.reopened_answers = 0;
-        self.segments_to_acknowledge += 1;
-        let in_order = self.received.insert(start, data, self.peer_end) == Arrival::InOrder;
-        self.due.ack |= !in_order || self.segments_to_acknowledge >= ACK_EVERY_SEGMENTS;
-    }
-
-    /// Once all before the peer's FIN is here: the end of the stream, and of ours with it.
-    fn take_fin(&mut self, now: Time, is_answer: bool) {
-        if self.peer_end != Some(self.received.next()) || self.peer_end_reached {
-            return;
-        }
-        self.peer_end_reached = true;
-        self.end = Some(End::Finished);
-        // A FIN|ACK answers our FIN, or is the first FIN of a peer that must not be led to answer us.
-        self.due.fin_ack = !is_answer;
-        self.due.ack = is_answer && self.state == State::Established;
-        self.unsent.clear();
-        self.recovery.abandon();
-        self.wait_for_stragglers(now);
-    }
-
-    fn handle_ack(&mut self, now: Time, segment: &Segment<'_>, sack: &SackBlocks, window_counts: bool) {
-        let unacknowledged = self.recovery.unacknowledged();
-        let Some(acknowledged) = segment.acknowledgement.nearest(unacknowledged) else { return };
-        if acknowledged > self.recovery.next() {
-            return;
-        }
-        if window_counts {
-            self.update_window(acknowledged, segment.window_segments);
-        }
-        let blocks = sack.offsets(unacknowledged).filter(|block| block.end <= self.recovery.next());
-        let blocks: Vec<_> = blocks.collect();
-        let progress = self.recovery.handle_ack(now, acknowledged, blocks.into_iter());
-        self.handle_progress(now, &progress);
-        if self.state == State::FinWait {
-            if progress.delivered_bytes > 0 {
-                self.timers.start(Timer::Linger, now + LINGER_MAX);
-            }
-            if self.fin_sent && self.recovery.is_empty() {
-                self.end = Some(End::Finished);
-                self.wait_for_stragglers(now);
-            }
-        }
-    }
-
-    /// A window that is lower at the same acknowledgement is old news, or the zero of an old keepalive.
-    const fn update_window(&mut self, acknowledged: u64, window_segments: u16) {
-        let newer = acknowledged > self.window_at;
-        if newer || acknowledged == self.window_at && window_segments > self.window_segments {
-            (self.window_at, self.window_segments) = (acknowledged, window_segments);
-        }
-    }
-
-    fn handle_progress(&mut self, now: Time, progress: &Progress) {
-        self.handle_loss(now, progress.loss);
-        match progress.outcome {
-            Some(Outcome::Repaired) => self.congestion.on_repaired(),
-            Some(Outcome::Spurious) => self.congestion.on_spurious(),
-            None => {}
-        }
-        if progress.delivered_bytes > 0 {
-            self.congestion.on_acknowledged(&Acknowledged {
-                now,
-                delivered_bytes: progress.delivered_bytes,
-                prior_in_flight_bytes: progress.prior_in_flight_bytes,
-                in_flight_bytes: self.recovery.in_flight_bytes(),
-                delivered_total_bytes: self.recovery.delivered_bytes(),
-                rtt: progress.rtt,
-                smoothed_rtt: self.recovery.rtt().smoothed(),
-                rate: progress.rate,
-            });
-        }
-    }
-
-    fn handle_loss(&mut self, now: Time, loss: Loss) {
-        if loss.bytes > 0 {
-            self.congestion.on_lost(now, loss.bytes, loss.begins_episode);
-        }
     }
 
     // --- timeouts ---
@@ -654,123 +337,6 @@ impl Stream {
             let after = PERSIST_MIN.saturating_mul(1 << self.persist_attempts.min(16)).min(PERSIST_MAX);
             self.timers.start(Timer::Persist, now + after);
         }
-    }
-
-    // --- sending ---
-
-    /// Decides what leaves next.
-    fn next(&mut self, now: Time) -> Option<Next> {
-        if std::mem::take(&mut self.due.rst) {
-            return Some(Next::Control(Flags::RST, self.recovery.next()));
-        }
-        match self.state {
-            State::Closed => return None,
-            State::SynSent => return std::mem::take(&mut self.due.syn).then(|| self.send_syn(now)),
-            State::Established | State::FinWait | State::TimeWait => {}
-        }
-        if std::mem::take(&mut self.due.syn_ack) {
-            return Some(Next::Control(Flags::SYN | Flags::ACK, 0));
-        }
-        if std::mem::take(&mut self.due.fin_ack) {
-            return Some(Next::Control(Flags::FIN | Flags::ACK, self.recovery.next()));
-        }
-        // Data cannot carry the blocks of a selective acknowledgement.
-        if self.due.ack && self.received.has_hole() {
-            return Some(Next::Ack);
-        }
-        self.next_data(now).or_else(|| self.due.ack.then_some(Next::Ack))
-    }
-
-    fn next_data(&mut self, now: Time) -> Option<Next> {
-        if self.state == State::TimeWait {
-            return None;
-        }
-        match self.forced.take() {
-            Some(Forced::Retransmission) if self.recovery.has_lost() => return Some(Next::Lost),
-            Some(Forced::TailProbe) if self.peer_has_room() && !self.unsent.is_empty() => return Some(Next::New),
-            Some(Forced::TailProbe) => return (!self.recovery.is_empty()).then_some(Next::Last),
-            Some(Forced::WindowProbe) if !self.unsent.is_empty() => return Some(Next::New),
-            _ => {}
-        }
-        if self.fin_is_next() {
-            return Some(Next::Fin);
-        }
-        if self.has_data_to_send() {
-            let lost = self.recovery.has_lost();
-            return (self.pacer.earliest() <= now).then_some(if lost { Next::Lost } else { Next::New });
-        }
-        let window_is_open = self.recovery.in_flight_bytes() < self.congestion.window_bytes();
-        if self.unsent.is_empty() && !self.recovery.has_lost() && window_is_open {
-            self.recovery.on_app_limited();
-        }
-        None
-    }
-
-    /// Whether data could leave at once, but for pacing.
-    fn has_data_to_send(&self) -> bool {
-        if matches!(self.state, State::SynSent | State::TimeWait | State::Closed) {
-            return false;
-        }
-        let in_flight_bytes = self.recovery.in_flight_bytes();
-        let fits = |bytes| in_flight_bytes == 0 || in_flight_bytes + bytes <= self.congestion.window_bytes();
-        if let Some(bytes) = self.recovery.first_lost_bytes() {
-            return fits(bytes);
-        }
-        let held = self.timers.runs(Timer::Nagle) && self.held_until().is_some();
-        self.unsent.next_bytes().is_some_and(|bytes| !held && self.peer_has_room() && fits(bytes))
-    }
-
-    fn peer_has_room(&self) -> bool {
-        self.recovery.segments() < usize::from(self.window_segments)
-    }
-
-    fn held_until(&self) -> Option<Time> {
-        self.unsent.held_until(!self.recovery.is_empty() && self.state == State::Established)
-    }
-
-    fn fin_is_next(&self) -> bool {
-        self.state == State::FinWait && self.unsent.is_empty() && self.recovery.is_empty() && !self.fin_sent
-    }
-
-    fn send_syn(&mut self, now: Time) -> Next {
-        self.timers.start(Timer::Handshake, now + self.recovery.rtt().timeout(self.syn_attempts));
-        self.syn_attempts += 1;
-        self.syn_sent_at = now;
-        Next::Control(Flags::SYN, 0)
-    }
-
-    fn send_data(&mut self, now: Time, next: Next) -> Option<Outgoing<'_>> {
-        if self.recovery.is_empty() {
-            self.congestion.on_restart(now);
-        }
-        let bytes_per_second = self.congestion.bytes_per_second();
-        let outgoing = match next {
-            Next::Lost => self.recovery.resend_lost(now),
-            Next::Last => self.recovery.resend_last(now),
-            _ => self.unsent.take(now).map(|payload| self.recovery.send(now, payload, false)),
-        }?;
-        let segment_bytes = u64::from(self.config.segment_bytes_max);
-        self.pacer.on_sent(now, outgoing.payload.len() as u64, segment_bytes, bytes_per_second);
-        Some(outgoing)
-    }
-
-    fn write_sack(&mut self) -> &[u8] {
-        let blocks = self.received.sack_blocks();
-        blocks.encode(&mut Writer::new(&mut self.sack));
-        &self.sack[..blocks.encoded_len()]
-    }
-
-    fn acknowledgement(&self) -> Sequence {
-        match self.state {
-            State::SynSent => Sequence::of(0),
-            _ => Sequence::of(self.received.next() + u64::from(self.peer_end_reached)),
-        }
-    }
-
-    const fn on_acknowledging(&mut self) {
-        self.due.ack = false;
-        self.segments_to_acknowledge = 0;
-        self.timers.stop(Timer::DelayedAck);
     }
 
     // --- ending ---

@@ -22,7 +22,6 @@
 //! | `retries` | what could not be delivered and is tried again |
 
 mod retries;
-mod rfc3339;
 mod schedule;
 mod sources;
 pub mod store;

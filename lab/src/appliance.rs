@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::{Accounting, Metrics};
+use crate::process;
 use crate::wait::{Stopwatch, wait_until};
 use crate::world::{BEACON_PORT, REGISTRY_PORT, STUN_PORT, Stage};
 
@@ -76,10 +77,14 @@ impl Appliance {
     #[must_use]
     #[track_caller]
     pub fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.process.id());
-        let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("the appliance is gone: {path}: {error}"));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel tells VmRSS");
-        line.trim().trim_end_matches(" kB").parse::<u64>().expect("VmRSS is a number of kB") * 1024
+        process::resident_bytes(self.process.id())
+    }
+
+    /// CPU time it has used, in user space and in the kernel.
+    #[must_use]
+    #[track_caller]
+    pub fn cpu_time(&self) -> Duration {
+        process::cpu_time(self.process.id())
     }
 
     /// One scrape of its metrics.

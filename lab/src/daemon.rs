@@ -1,17 +1,19 @@
-//! An unmodified `pilot-daemon` on a host, and `pilotctl` to command it.
+//! A daemon on a host, the unmodified one or ours, and `pilotctl` to command it.
 
 use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::appliance::tail;
 use crate::command;
+use crate::process;
+use crate::program::Program;
 use crate::wait::{Stopwatch, wait_until};
-use crate::world::{BEACON_PORT, Host, REGISTRY_PORT, RELAY_V4};
+use crate::world::{Host, REGISTRY_PORT, RELAY_V4};
 
 /// The daemon waits ten seconds for a catalogue host that a laboratory does not have, unless the kernel says at once
 /// that there is no route.
@@ -25,40 +27,73 @@ const PING_SLACK_SECONDS: usize = 10;
 /// How a daemon is started.
 #[derive(Clone, Debug)]
 pub struct DaemonFlags {
-    hostname: String,
-    extra: Vec<String>,
+    pub(crate) program: Program,
+    pub(crate) hostname: String,
+    pub(crate) public: bool,
+    pub(crate) relay_only: bool,
+    pub(crate) trust_auto_approve: bool,
+    pub(crate) beacon_rtt_probe: bool,
+    pub(crate) fixed_port: bool,
+    pub(crate) extra: Vec<String>,
 }
 
 impl DaemonFlags {
-    /// A private daemon with this hostname in the directory.
+    /// A private, unmodified daemon with this hostname in the directory.
     #[must_use]
     pub fn named(hostname: &str) -> Self {
-        Self { hostname: hostname.to_owned(), extra: Vec::new() }
+        Self {
+            program: Program::Pilot1_18,
+            hostname: hostname.to_owned(),
+            public: false,
+            relay_only: false,
+            trust_auto_approve: false,
+            beacon_rtt_probe: false,
+            fixed_port: false,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Whose daemon it is.
+    #[must_use]
+    pub fn program(self, program: Program) -> Self {
+        Self { program, ..self }
+    }
+
+    /// Our daemon.
+    #[must_use]
+    pub fn ours(self) -> Self {
+        self.program(Program::Ours)
     }
 
     /// Anyone may connect.
     #[must_use]
     pub fn public(self) -> Self {
-        self.flag("-public")
+        Self { public: true, ..self }
     }
 
     /// Hides its address: reachable through the relay alone.
     #[must_use]
     pub fn relay_only(self) -> Self {
-        self.flag("-relay-only")
+        Self { relay_only: true, ..self }
     }
 
-    /// Measures the beacon's round-trip time from sockets of their own.
+    /// Trusts whoever asks.
+    #[must_use]
+    pub fn trust_auto_approve(self) -> Self {
+        Self { trust_auto_approve: true, ..self }
+    }
+
+    /// Measures the beacon's round-trip time from sockets of their own; ours needs none for that.
     #[must_use]
     pub fn beacon_rtt_probe(self) -> Self {
-        self.flag("-beacon-rtt-probe")
+        Self { beacon_rtt_probe: true, ..self }
     }
 
-    /// A fixed tunnel port. With the default, this daemon registers the port of a start-up socket that it then closes,
-    /// so that nobody finds a direct path to it.
+    /// A fixed tunnel port. With the default, the unmodified daemon registers the port of a start-up socket that it then
+    /// closes, so that nobody finds a direct path to it.
     #[must_use]
     pub fn fixed_port(self) -> Self {
-        self.flag("-listen=:4000")
+        Self { fixed_port: true, ..self }
     }
 
     /// Any other flag, as one word.
@@ -132,10 +167,10 @@ impl Daemon {
     #[track_caller]
     pub fn wait_ready(&mut self) {
         let socket = self.socket();
-        let what = format!("pilot-daemon {} to be ready", self.flags.hostname);
+        let what = format!("{self} to be ready");
         wait_until(&what, READY_DEADLINE, || {
             if let Ok(Some(status)) = self.process.try_wait() {
-                panic!("pilot-daemon {} ended ({status}):\n{}", self.flags.hostname, self.log_tail());
+                panic!("{self} ended ({status}):\n{}", self.log_tail());
             }
             socket.exists().then(|| self.pilotctl(&["info"]).ok()).flatten()
         });
@@ -169,6 +204,45 @@ impl Daemon {
         &self.host
     }
 
+    /// Whose daemon it is.
+    #[must_use]
+    pub fn program(&self) -> Program {
+        self.flags.program
+    }
+
+    /// The folder with its files; the home folder of it and its `pilotctl`.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether the process still runs.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// Resident memory in bytes.
+    #[must_use]
+    #[track_caller]
+    pub fn resident_bytes(&self) -> u64 {
+        process::resident_bytes(self.process.id())
+    }
+
+    /// Open descriptors.
+    #[must_use]
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        process::descriptors(self.process.id())
+    }
+
+    /// CPU time it has used, in user space and in the kernel.
+    #[must_use]
+    #[track_caller]
+    pub fn cpu_time(&self) -> Duration {
+        process::cpu_time(self.process.id())
+    }
+
     /// Its node id.
     #[must_use]
     #[track_caller]
@@ -178,26 +252,49 @@ impl Daemon {
         node.unwrap_or_else(|| panic!("pilotctl info shows no node id: {info}"))
     }
 
-    /// Runs `pilotctl` beside this daemon; the data it prints, or the error it reports.
+    /// Its address as text.
+    #[must_use]
+    #[track_caller]
+    pub fn address(&self) -> String {
+        let info = self.pilotctl(&["info"]).unwrap_or_else(|error| panic!("pilotctl info: {error}"));
+        info["address"].as_str().unwrap_or_else(|| panic!("pilotctl info shows no address: {info}")).to_owned()
+    }
+
+    /// Runs the `pilotctl` of the same maker beside this daemon; the data it prints, or the error it reports.
     ///
     /// # Errors
     /// What `pilotctl` wrote when it failed.
     pub fn pilotctl(&self, arguments: &[&str]) -> Result<Value, String> {
-        let mut command = self.host.namespace().command("timeout");
-        command
-            .arg(PILOTCTL_DEADLINE.as_secs().to_string())
-            .arg(&self.host.stage.programs.pilotctl)
-            .arg("--json")
-            .args(arguments)
-            .env("HOME", &self.folder)
-            .env("PILOT_SOCKET", self.socket())
-            .env("PILOT_REGISTRY", format!("{RELAY_V4}:{REGISTRY_PORT}"));
-        let output = command::output(&mut command);
+        self.pilotctl_of(self.flags.program, arguments)
+    }
+
+    /// Runs someone's `pilotctl` beside this daemon.
+    ///
+    /// # Errors
+    /// What `pilotctl` wrote when it failed.
+    pub fn pilotctl_of(&self, program: Program, arguments: &[&str]) -> Result<Value, String> {
+        let pilotctl = program.pilotctl(&self.host.stage.programs);
+        let output = command::output(self.command(pilotctl).arg("--json").args(arguments));
         let printed = serde_json::from_slice::<Value>(&output.stdout);
         match printed {
             Ok(mut answer) if output.status.success() => Ok(answer["data"].take()),
             _ => Err(command::text(&output)),
         }
+    }
+
+    /// A command beside this daemon, in its folder and with its socket in the environment. It is ended when it takes too
+    /// long.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.host.namespace().command("timeout");
+        command
+            .arg(PILOTCTL_DEADLINE.as_secs().to_string())
+            .arg(program)
+            .current_dir(&self.folder)
+            .env("HOME", &self.folder)
+            .env("PILOT_SOCKET", self.socket())
+            .env("PILOT_REGISTRY", format!("{RELAY_V4}:{REGISTRY_PORT}"));
+        command
     }
 
     /// Pings another node by name or address, one ping a second.
@@ -234,6 +331,38 @@ impl Daemon {
         self.pilotctl(&["bench", target, &megabytes.to_string()])
     }
 
+    /// Sends a file; what `pilotctl` says of it.
+    ///
+    /// # Errors
+    /// What `pilotctl` wrote when it failed.
+    pub fn send_file(&self, target: &str, file: &Path) -> Result<Value, String> {
+        self.pilotctl(&["send-file", target, &file.to_string_lossy()])
+    }
+
+    /// The file that was received last under this name, or under one that only adds to its stem, wherever below its
+    /// folder the daemon keeps such files.
+    #[must_use]
+    pub fn received_file(&self, name: &str) -> Option<PathBuf> {
+        let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+        let is_it = |path: &Path| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let placed = path.parent().is_some_and(|folder| folder.ends_with("received"));
+            placed && file.starts_with(stem) && file.ends_with(extension)
+        };
+        let mut found = Vec::new();
+        let mut folders = vec![self.folder.clone()];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if is_it(&path) {
+                    found.push((path.metadata().ok()?.modified().ok()?, path));
+                }
+            }
+        }
+        found.into_iter().max().map(|(_, path)| path)
+    }
+
     /// Whether this daemon uses the relay toward another, or `None` when it has no tunnel to it.
     #[must_use]
     pub fn relays_to(&self, node: u32) -> Option<bool> {
@@ -254,7 +383,9 @@ impl Daemon {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
         self.folder.join("pilot.sock")
     }
 }
@@ -264,28 +395,31 @@ impl Drop for Daemon {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
-            eprintln!("--- pilot-daemon {}, last lines ---\n{}", self.flags.hostname, self.log_tail());
+            eprintln!("--- {self}, last lines ---\n{}", self.log_tail());
         }
     }
 }
 
+impl fmt::Display for Daemon {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} ({})", self.flags.hostname, self.flags.program)
+    }
+}
+
 #[track_caller]
-fn spawn(host: &Host, flags: &DaemonFlags, folder: &PathBuf) -> Child {
+fn spawn(host: &Host, flags: &DaemonFlags, folder: &Path) -> Child {
     let log =
         File::options().create(true).append(true).open(folder.join("log")).expect("the scratch folder is writable");
     let errors = log.try_clone().expect("a file can be shared");
+    let program = flags.program.daemon(&host.stage.programs);
     host.namespace()
-        .command(&host.stage.programs.pilot_daemon)
-        .args(["-motd-feed-url=", "-telemetry-url=", "-no-skillinject", "-log-level", "debug"])
-        .args(["-registry", &format!("{RELAY_V4}:{REGISTRY_PORT}"), "-beacon", &format!("{RELAY_V4}:{BEACON_PORT}")])
-        .args(["-socket".as_ref(), folder.join("pilot.sock").as_os_str()])
-        .args(["-identity".as_ref(), folder.join("identity.json").as_os_str()])
-        .args(["-email", &format!("{}@pilot.test", flags.hostname), "-hostname", &flags.hostname])
-        .args(&flags.extra)
+        .command(&program)
+        .args(flags.program.arguments(flags, folder))
+        .current_dir(folder)
         .env("HOME", folder)
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
         .spawn()
-        .unwrap_or_else(|error| panic!("cannot start pilot-daemon: {error}"))
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
 }

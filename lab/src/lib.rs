@@ -1,5 +1,5 @@
 //! A namespace laboratory: a private internet of Linux network namespaces in which the unmodified `pilot-daemon` and
-//! `pilotctl` of the Python package `pilotprotocol` meet through the `pilot-relay` appliance.
+//! `pilotctl` of the Python package `pilotprotocol` and our `pilot-agent` meet through the `pilot-relay` appliance.
 //!
 //! A test reads like a story: open a [`World`], start its appliance, place hosts on the wide-area network or behind a
 //! [`Nat`], run daemons on them, and look at what they and the interface counters say. No namespace has a route to the
@@ -15,11 +15,16 @@ mod chance;
 mod command;
 mod daemon;
 mod directory_client;
+mod link;
 mod metrics;
 mod namespace;
 mod nat;
 mod peer;
+mod pipe;
 mod prerequisites;
+mod process;
+mod program;
+mod swarm;
 mod traffic;
 mod wait;
 mod world;
@@ -28,11 +33,16 @@ pub use appliance::{Appliance, ApplianceFlags};
 pub use chance::Chance;
 pub use daemon::{Daemon, DaemonFlags, PingReport};
 pub use directory_client::{CallError, DirectoryClient};
+pub use link::{Link, LinkStatistics};
 pub use metrics::{Accounting, Metrics};
 pub use namespace::Namespace;
-pub use nat::Nat;
+pub use nat::{Nat, Path};
 pub use peer::{Delivery, Peer};
-pub use prerequisites::full_run;
+pub use pipe::{Pipe, PipeStatistics};
+pub use prerequisites::{full_run, python};
+pub use process::softirq_time;
+pub use program::Program;
+pub use swarm::Swarm;
 pub use traffic::Traffic;
 pub use wait::{Stopwatch, evidence, wait_until};
 pub use world::{

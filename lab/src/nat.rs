@@ -20,12 +20,52 @@ pub enum Nat {
     Symmetric,
 }
 
+/// How two nodes can talk to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// Without the relay.
+    Direct,
+    /// Through the relay alone.
+    Relayed,
+    /// A direct path is possible, but only for a node that tries from the right side.
+    Either,
+}
+
 /// Seconds without traffic after which a mapping ends: the least RFC 4787 REQ-5 recommends.
 pub(crate) const MAPPING_SECONDS: u32 = 300;
 
 impl Nat {
     /// All four, loosest first.
     pub const ALL: [Self; 4] = [Self::FullCone, Self::AddressRestricted, Self::PortRestricted, Self::Symmetric];
+
+    /// What RFC 5128 section 3.3 lets nodes behind this translator and another do.
+    #[must_use]
+    pub fn path_to(self, other: Self) -> Path {
+        match (self, other) {
+            (Self::Symmetric, Self::Symmetric | Self::PortRestricted) | (Self::PortRestricted, Self::Symmetric) => {
+                Path::Relayed
+            }
+            (Self::Symmetric, _) | (_, Self::Symmetric) => Path::Either,
+            _ => Path::Direct,
+        }
+    }
+
+    /// Every pair.
+    #[must_use]
+    pub fn all_pairs() -> Vec<(Self, Self)> {
+        Self::ALL.into_iter().flat_map(|left| Self::ALL.map(|right| (left, right))).collect()
+    }
+
+    /// The pairs that tell most, for a short run.
+    #[must_use]
+    pub fn telling_pairs() -> Vec<(Self, Self)> {
+        vec![
+            (Self::FullCone, Self::Symmetric),
+            (Self::AddressRestricted, Self::PortRestricted),
+            (Self::PortRestricted, Self::Symmetric),
+            (Self::PortRestricted, Self::FullCone),
+        ]
+    }
 
     /// Rules for a router with interfaces `wan` and `lan`. With `tcp_address`, TCP leaves from that address and only
     /// UDP from the interface's own, as behind carrier-grade translators with pooled addresses.

@@ -9,8 +9,9 @@ use crate::wait::evidence;
 const PACKAGE: &str = "pilotprotocol==1.18.0";
 
 /// Programs of other people's packages: the command and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 6] = [
     ("ip", "iproute2"),
+    ("ethtool", "ethtool"),
     ("nft", "nftables"),
     ("turnutils_stunclient", "coturn"),
     ("turnutils_natdiscovery", "coturn"),
@@ -65,9 +66,67 @@ fn pilot_relay() -> PathBuf {
         assert!(path.is_file(), "PILOT_RELAY_BIN names {}, which does not exist", path.display());
         return path;
     }
-    let built = ["release", "debug"].map(|profile| target_folder().join(profile).join("pilot-relay"));
+    let newest = newest_built("pilot-relay");
+    newest.expect("no pilot-relay in the target folder: run `cargo build -p relay`, or set PILOT_RELAY_BIN")
+}
+
+fn newest_built(program: &str) -> Option<PathBuf> {
+    let built = ["release", "debug"].map(|profile| target_folder().join(profile).join(program));
     let newest = built.into_iter().filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path))).max();
-    newest.expect("no pilot-relay in the target folder: run `cargo build -p relay`, or set PILOT_RELAY_BIN").1
+    newest.map(|(_, path)| path)
+}
+
+/// Our daemon and its command-line tool.
+#[derive(Clone, Debug)]
+pub struct AgentPrograms {
+    /// The daemon.
+    pub pilot_agent: PathBuf,
+    /// The tool.
+    pub pilotctl: PathBuf,
+}
+
+/// Ours as `PILOT_AGENT_BIN` and `PILOT_CTL_BIN` name them, else as they were built last beside this test program; `None`
+/// when an empty `PILOT_AGENT_BIN` asks to pass them by.
+///
+/// # Panics
+/// When they are wanted and missing.
+#[track_caller]
+pub fn agent() -> Option<AgentPrograms> {
+    let named = |variable: &str, program: &str| match env::var_os(variable) {
+        Some(path) => {
+            assert!(Path::new(&path).is_file(), "{variable} names {}, which does not exist", path.display());
+            PathBuf::from(path)
+        }
+        None => newest_built(program).unwrap_or_else(|| {
+            panic!("no {program} in the target folder: run `cargo build -p agent`, or set {variable}")
+        }),
+    };
+    if env::var_os("PILOT_AGENT_BIN").is_some_and(|path| path.is_empty()) {
+        return None;
+    }
+    Some(AgentPrograms {
+        pilot_agent: named("PILOT_AGENT_BIN", "pilot-agent"),
+        pilotctl: named("PILOT_CTL_BIN", "pilotctl"),
+    })
+}
+
+/// The Python that has the package of the unmodified programs.
+#[must_use]
+#[track_caller]
+pub fn python() -> PathBuf {
+    let python = pilot_folder().join("python");
+    assert!(python.exists(), "no {}: run lab/fetch-pilot.sh", python.display());
+    python
+}
+
+/// A program of this crate, built with the test program that asks for it.
+#[track_caller]
+pub fn own_program(name: &str) -> PathBuf {
+    let program = env::current_exe().expect("a test program knows its own path");
+    // Test programs lie in `deps`, beside which the others are.
+    let beside = program.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let found = beside.into_iter().find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no program {name} beside {}: run `cargo build -p lab`", program.display()))
 }
 
 /// The folder that holds `debug` and `release`: test programs live in `<target>/<profile>/deps`.
@@ -79,7 +138,7 @@ fn target_folder() -> PathBuf {
 /// A program of the Python package. Its entry points are Python wrappers that copy the real program to the user's home
 /// folder and wait for it; signals and process ids are only right when the real program is run.
 fn pilot(program: &str) -> PathBuf {
-    let folder = env::var_os("PILOT_BIN_DIR").map_or_else(|| workspace().join("target/pilot-venv/bin"), PathBuf::from);
+    let folder = pilot_folder();
     let wrapped = real_program(&folder, program);
     wrapped.unwrap_or_else(|| {
         panic!(
@@ -88,6 +147,10 @@ fn pilot(program: &str) -> PathBuf {
             folder.display()
         )
     })
+}
+
+fn pilot_folder() -> PathBuf {
+    env::var_os("PILOT_BIN_DIR").map_or_else(|| workspace().join("target/pilot-venv/bin"), PathBuf::from)
 }
 
 fn real_program(folder: &Path, program: &str) -> Option<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 const PROBE_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -23,6 +23,13 @@ impl Stopwatch {
     pub fn elapsed(&self) -> Duration {
         Self::start().0 - self.0
     }
+}
+
+/// Seconds since 1970, as signed messages carry them.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the laboratory's one clock reader")]
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// Calls `probe` until it yields a value, every few milliseconds.

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The wide-area addresses are outside RFC 1918, because daemons hide private ones. The bridge belongs to a namespace
-//! with nothing else in it, so there is no way out.
+//! with nothing else in it, so there is no way out. A host's or a router's cable to the bridge may be a [`Link`]: then all
+//! its paths, direct and relayed, are as long and as lossy as that.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 
 use crate::appliance::{Appliance, ApplianceFlags};
 use crate::command;
+use crate::link::{Link, LinkProcess, LinkStatistics};
 use crate::namespace::{self, Namespace};
 use crate::nat::{MAPPING_SECONDS, Nat};
 use crate::prerequisites::{self, Programs};
@@ -75,7 +77,7 @@ impl World {
         let scratch =
             tempfile::Builder::new().prefix("pilot-lab-").tempdir().expect("the temporary folder is writable");
         let stage = Stage { programs, wan, relay, next_number: AtomicU8::new(FIRST_HOST_NUMBER), scratch };
-        stage.plug_into_wan(&stage.relay, "eth0", 2);
+        stage.plug_into_wan(&stage.relay, "eth0", 2, None);
         for address in [RELAY_V4, RELAY_V4_SECOND] {
             stage.relay.ip(&format!("addr add {address}/24 dev eth0"));
         }
@@ -103,9 +105,21 @@ impl World {
     #[must_use]
     #[track_caller]
     pub fn host(&self, name: &str) -> Host {
+        self.host_with(name, None)
+    }
+
+    /// A host whose cable to the wide-area network is a link.
+    #[must_use]
+    #[track_caller]
+    pub fn host_over(&self, link: Link, name: &str) -> Host {
+        self.host_with(name, Some(link))
+    }
+
+    #[track_caller]
+    fn host_with(&self, name: &str, link: Option<Link>) -> Host {
         let number = self.stage.next_number();
         let namespace = Namespace::create(name);
-        self.stage.plug_into_wan(&namespace, "eth0", number);
+        let link = self.stage.plug_into_wan(&namespace, "eth0", number, link);
         let (v4, v6) = (wan_v4(number), wan_v6(number));
         namespace.ip(&format!("addr add {v4}/24 dev eth0"));
         namespace.ip(&format!("addr add {v6}/64 dev eth0 nodad"));
@@ -113,6 +127,7 @@ impl World {
             stage: Arc::clone(&self.stage),
             namespace: Arc::new(namespace),
             _router: None,
+            link,
             name: name.to_owned(),
             v4,
             v6: Some(v6),
@@ -123,21 +138,28 @@ impl World {
     #[must_use]
     #[track_caller]
     pub fn site(&self, nat: Nat) -> Site {
-        self.site_with(nat, false)
+        self.site_with(nat, false, None)
     }
 
     /// A site whose UDP and TCP leave from different public addresses.
     #[must_use]
     #[track_caller]
     pub fn site_with_separate_tcp_address(&self, nat: Nat) -> Site {
-        self.site_with(nat, true)
+        self.site_with(nat, true, None)
+    }
+
+    /// A site whose router's cable to the wide-area network is a link.
+    #[must_use]
+    #[track_caller]
+    pub fn site_over(&self, link: Link, nat: Nat) -> Site {
+        self.site_with(nat, false, Some(link))
     }
 
     #[track_caller]
-    fn site_with(&self, nat: Nat, separate_tcp_address: bool) -> Site {
+    fn site_with(&self, nat: Nat, separate_tcp_address: bool, link: Option<Link>) -> Site {
         let number = self.stage.next_number();
         let router = Namespace::create(&format!("nat{number}"));
-        self.stage.plug_into_wan(&router, "wan", number);
+        let link = self.stage.plug_into_wan(&router, "wan", number, link);
         router.ip(&format!("addr add {}/24 dev wan", wan_v4(number)));
         let tcp_address = separate_tcp_address.then(|| wan_v4(self.stage.next_number()));
         if let Some(address) = tcp_address {
@@ -154,6 +176,7 @@ impl World {
         Site {
             stage: Arc::clone(&self.stage),
             router: Arc::new(router),
+            link,
             number,
             next_host: AtomicU8::new(FIRST_HOST_NUMBER),
         }
@@ -166,6 +189,7 @@ impl World {
             stage: Arc::clone(&self.stage),
             namespace: Arc::clone(&self.stage.relay),
             _router: None,
+            link: None,
             name: "relay".to_owned(),
             v4: RELAY_V4,
             v6: Some(RELAY_V6),
@@ -204,8 +228,22 @@ impl Stage {
         number
     }
 
-    fn plug_into_wan(&self, namespace: &Namespace, interface: &str, number: u8) {
-        plug(&self.wan, "bridge", namespace, interface, number);
+    #[track_caller]
+    fn plug_into_wan(
+        &self,
+        namespace: &Namespace,
+        interface: &str,
+        number: u8,
+        link: Option<Link>,
+    ) -> Option<Arc<LinkProcess>> {
+        let Some(link) = link else {
+            plug(&self.wan, "bridge", namespace, interface, number);
+            return None;
+        };
+        let port = format!("port{number}");
+        let process = LinkProcess::lay(link, &self.wan, &port, namespace, interface);
+        self.wan.ip(&format!("link set {port} master bridge"));
+        Some(Arc::new(process))
     }
 }
 
@@ -230,6 +268,7 @@ fn wan_v6(number: u8) -> Ipv6Addr {
 pub struct Site {
     stage: Arc<Stage>,
     router: Arc<Namespace>,
+    link: Option<Arc<LinkProcess>>,
     number: u8,
     next_host: AtomicU8,
 }
@@ -250,6 +289,7 @@ impl Site {
             stage: Arc::clone(&self.stage),
             namespace: Arc::new(namespace),
             _router: Some(Arc::clone(&self.router)),
+            link: self.link.clone(),
             name: name.to_owned(),
             v4: address,
             v6: None,
@@ -273,6 +313,8 @@ pub struct Host {
     namespace: Arc<Namespace>,
     /// Stands as long as anyone behind it.
     _router: Option<Arc<Namespace>>,
+    /// The line its packets cross, if it is one that is played.
+    link: Option<Arc<LinkProcess>>,
     name: String,
     v4: Ipv4Addr,
     v6: Option<Ipv6Addr>,
@@ -329,5 +371,15 @@ impl Host {
     #[track_caller]
     pub fn traffic(&self) -> Traffic {
         self.namespace.traffic("eth0")
+    }
+
+    /// What has become of the packets on its link so far.
+    ///
+    /// # Panics
+    /// When it has a plain cable.
+    #[must_use]
+    #[track_caller]
+    pub fn link_statistics(&self) -> LinkStatistics {
+        self.link.as_ref().unwrap_or_else(|| panic!("{} has a plain cable", self.name)).statistics()
     }
 }

@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::Duration;
 
-use lab::{Daemon, DaemonFlags, Nat, Site, Traffic, World, evidence, full_run, wait_until};
+use lab::{Daemon, DaemonFlags, Nat, Path, Site, Traffic, World, evidence, full_run, wait_until};
 
 const PINGS: usize = 20;
 const BENCH_MEGABYTES: u32 = 10;
@@ -58,7 +58,7 @@ fn behind_port_restricted_nats_the_path_is_direct() {
 fn every_pair_of_nats() {
     let Some(world) = World::open() else { return };
     let _appliance = world.appliance();
-    let combinations = if full_run() { all_combinations() } else { telling_combinations() };
+    let combinations = if full_run() { Nat::all_pairs() } else { Nat::telling_pairs() };
     let pairs = Pair::start_all(&world, &combinations, |flags| flags.public().fixed_port());
 
     thread::scope(|scope| {
@@ -71,32 +71,13 @@ fn every_pair_of_nats() {
     });
     // One after the other, because the relay's interface counts for all.
     for pair in &pairs {
-        match pair.expected_path() {
+        match pair.nats.0.path_to(pair.nats.1) {
             Path::Direct => pair.wait_direct(&world),
             Path::Relayed => assert!(pair.bench(&world, 1).bytes() > 2 * MEGABYTE, "{} cannot be direct", pair.names()),
             Path::Either => drop(pair.bench(&world, 1)),
         }
     }
     evidence(format!("{} of {} pairs of NATs connected", pairs.len(), combinations.len()));
-}
-
-fn all_combinations() -> Vec<(Nat, Nat)> {
-    Nat::ALL.into_iter().flat_map(|left| Nat::ALL.map(|right| (left, right))).collect()
-}
-
-fn telling_combinations() -> Vec<(Nat, Nat)> {
-    vec![
-        (Nat::FullCone, Nat::Symmetric),
-        (Nat::AddressRestricted, Nat::PortRestricted),
-        (Nat::PortRestricted, Nat::Symmetric),
-        (Nat::PortRestricted, Nat::FullCone),
-    ]
-}
-
-enum Path {
-    Direct,
-    Relayed,
-    Either,
 }
 
 struct Pair {
@@ -164,17 +145,5 @@ impl Pair {
             (self.bench(world, 1).bytes() < MEGABYTE / 8).then_some(())
         });
         assert_eq!(self.left.relays_to(self.right.node()), Some(false), "{}", self.names());
-    }
-
-    /// What RFC 5128 section 3.3 lets two such translators do.
-    fn expected_path(&self) -> Path {
-        match self.nats {
-            (Nat::Symmetric, Nat::Symmetric | Nat::PortRestricted) | (Nat::PortRestricted, Nat::Symmetric) => {
-                Path::Relayed
-            }
-            // Possible, but it takes a daemon that tries from the right side.
-            (Nat::Symmetric, _) | (_, Nat::Symmetric) => Path::Either,
-            _ => Path::Direct,
-        }
     }
 }

@@ -22,7 +22,6 @@ pub mod address;
 pub mod beacon;
 pub mod cidr;
 pub mod codec;
-pub mod crc32;
 pub mod framing;
 pub mod ipc;
 pub mod packet;

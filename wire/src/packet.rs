@@ -13,7 +13,6 @@ use std::ops::BitOr;
 
 use crate::address::{Address, SocketAddress};
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::crc32::Crc32;
 
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 34;
@@ -159,5 +158,9 @@ impl<'a> Packet<'a> {
 
 /// The CRC that belongs into `header`, whatever its CRC field holds now.
 fn checksum(header: &[u8; HEADER_LEN], payload: &[u8]) -> u32 {
-    Crc32::new().update(&header[..CRC_OFFSET]).update(&[0; 4]).update(payload).finish()
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&header[..CRC_OFFSET]);
+    crc.update(&[0; 4]);
+    crc.update(payload);
+    crc.finalize()
 }

@@ -20,7 +20,6 @@ pub use request::{ChangeRequest, REQUEST_MAX, Request, RequestError};
 pub use response::{ErrorCode, ErrorResponse, Outcome, RESPONSE_MAX, Response, SOFTWARE_MAX, Success};
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::crc32;
 
 /// Bytes before the attributes.
 pub const HEADER_LEN: usize = 20;
@@ -285,7 +284,7 @@ const fn padding(length: usize) -> usize {
 }
 
 fn fingerprint(covered: &[u8]) -> u32 {
-    crc32::checksum(covered) ^ FINGERPRINT_XOR
+    crc32fast::hash(covered) ^ FINGERPRINT_XOR
 }
 
 /// Up to [`UNKNOWN_MAX`] attribute types, for UNKNOWN-ATTRIBUTES.

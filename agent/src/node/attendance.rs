@@ -65,6 +65,8 @@ impl Node {
             }
             relays::Event::Lost(_) => self.tell(Event::RelayChanged(None)),
             relays::Event::Mapped(_) => {
+                let keepalive = self.relays.keepalive();
+                self.peers.iter_mut().for_each(|peer| peer.path.set_keepalive(keepalive));
                 self.announce_endpoint(now);
                 self.discover_nat(now);
             }
@@ -177,7 +179,11 @@ impl Node {
 
     /// The peer; with an empty path if it is new.
     pub(super) fn admit_peer(&mut self, now: Time, node: NodeId) -> &mut Peer {
-        self.peers.admit(now, node, !self.config.relay_only)
+        self.peers.admit(node, || {
+            let mut path = Path::new(now, !self.config.relay_only);
+            path.set_keepalive(self.relays.keepalive());
+            path
+        })
     }
 
     /// Does something with the path to a peer, and what follows from it.

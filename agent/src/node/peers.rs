@@ -46,10 +46,10 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// The peer; one with an empty path if it is new.
-    pub fn admit(&mut self, now: Time, node: NodeId, direct_allowed: bool) -> &mut Peer {
+    /// The peer; one with this path if it is new.
+    pub fn admit(&mut self, node: NodeId, path: impl FnOnce() -> Path) -> &mut Peer {
         self.peers.entry(node).or_insert_with(|| Peer {
-            path: Path::new(now, direct_allowed),
+            path: path(),
             trouble: None,
             established_at: None,
             sent: (0, 0),
@@ -72,6 +72,11 @@ impl Peers {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
         self.peers.iter().map(|(node, peer)| (*node, peer))
+    }
+
+    /// All of them, for changes that bring no deadline forward by much.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.peers.values_mut()
     }
 
     /// Keeps those for which `keep` holds.

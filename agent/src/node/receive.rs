@@ -106,6 +106,7 @@ impl Node {
         if !self.relays.is_relay(source) {
             return false;
         }
+        self.relay_heard_at = now;
         let (sender, header_len) = match Message::decode(datagram) {
             Ok(Message::DiscoverReply(mapped)) => return self.relays.handle_discover_reply(now, source, mapped),
             Ok(Message::PunchCommand(endpoint)) => {

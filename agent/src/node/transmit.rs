@@ -25,6 +25,8 @@ const BURST_SEGMENTS: u32 = 44;
 const SESSION_RETRY: Duration = Duration::from_secs(1);
 /// What has nothing to send and yet wants to be woken at once waits at least so long.
 const WAKE_MIN: Duration = Duration::from_micros(20);
+/// What goes through a relay that has been silent for so long comes with a question to it.
+const RELAY_SILENCE_MAX: Duration = Duration::from_secs(2);
 /// Small datagrams that wait for the socket.
 const SMALL_MAX: usize = 4096;
 /// Source port of our pings; the answer comes back to it.
@@ -122,6 +124,9 @@ impl Node {
     fn count_sent(&mut self, now: Time, peer: NodeId, relayed: bool) {
         self.counters.sealed += 1;
         self.counters.datagrams_relayed += u64::from(relayed);
+        if relayed {
+            self.doubt_relay(now);
+        }
         if let Some(state) = self.peers.get_mut(peer) {
             if relayed {
                 state.sent.1 += 1
@@ -131,6 +136,15 @@ impl Node {
             state.path.handle_sent(now);
         }
         self.peers.arm(peer);
+    }
+
+    /// A relay from which nothing has come for a while is asked whether it is there.
+    fn doubt_relay(&mut self, now: Time) {
+        if now.since(self.relay_heard_at) >= RELAY_SILENCE_MAX
+            && let Some(relay) = self.relays.current()
+        {
+            self.relays.suspect(now, relay);
+        }
     }
 
     /// Sends a frame the tunnels have made.

@@ -8,10 +8,19 @@
 //! | [`inbox`] | messages as files, and reading them back |
 //! | [`received`] | names of received files: never another's, never outside the folder |
 //! | `partial` | a file that is not whole yet |
+//! | `frames` | whole frames out of a stream |
 
+mod frames;
 pub mod inbox;
 mod partial;
 pub mod received;
 pub mod receiver;
 pub mod sender;
 pub mod transfer;
+
+use std::time::Duration;
+
+/// So long a side waits for the other's next step.
+pub const STEP_MAX: Duration = Duration::from_secs(60);
+/// The folder within the one for received files, and within the inbox, for what is not whole yet.
+const PARTIAL_FOLDER: &str = ".partial";

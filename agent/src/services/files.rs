@@ -47,6 +47,16 @@ pub trait Files {
         threads::create_folder(path).await
     }
 
+    /// Removes the oldest files of a folder until `keep` are left.
+    async fn prune(&self, folder: &Path, keep: usize) -> io::Result<()> {
+        threads::prune(folder, keep).await
+    }
+
+    /// How many files a folder holds, and their bytes.
+    async fn usage(&self, folder: &Path) -> io::Result<(usize, u64)> {
+        threads::usage(folder).await
+    }
+
     /// Removes a file.
     async fn remove(&self, path: &Path) -> io::Result<()> {
         threads::remove(path).await

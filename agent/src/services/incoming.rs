@@ -5,8 +5,10 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Bytes read at once, and kept room for between messages.
-const PIECE: usize = 64 << 10;
+/// Bytes read at once at most.
+const PIECE_MAX: usize = 256 << 10;
+/// Room kept while nothing is under way.
+const IDLE: usize = 4 << 10;
 
 pub(super) struct Incoming<R> {
     stream: R,
@@ -30,7 +32,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         if self.start == self.buffer.len() {
             self.start = 0;
             self.buffer.clear();
-            self.buffer.shrink_to(PIECE);
+            self.buffer.shrink_to(PIECE_MAX);
         }
     }
 
@@ -40,7 +42,7 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
-        self.buffer.reserve(PIECE.min(self.buffer.len().max(PIECE / 16)));
+        self.buffer.reserve(self.buffer.len().clamp(IDLE, PIECE_MAX));
         Ok(self.stream.read_buf(&mut self.buffer).await? > 0)
     }
 }

@@ -1,19 +1,50 @@
-//! Secure channel, port 443.
+//! Secure channel, port 443: records sealed with keys of this channel alone, within a tunnel that is sealed already.
+//!
+//! ```text
+//! client ── X25519 public key ──► server
+//! client ◄── X25519 public key ── server
+//! client ◄── record: proof ────── server      between agents that demand it
+//! client ── record: proof ──────► server
+//!          records, both ways
+//! ```
+//!
+//! A proof is a signature over the prover's public key of this channel, so it cannot be carried to another. It has to be by
+//! the node at the other end of the stream, with the key the directory has for it, fresh, and new.
+
+mod proofs;
+mod records;
 
 use std::cell::RefCell;
 use std::io;
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio::time::timeout;
 pub use wire::services::secure::Role;
+use wire::services::secure::{PUBLIC_KEY_LEN, Proof, signed};
 use wire::{DecodeError, NodeId};
+use x25519_dalek::{PublicKey, StaticSecret};
+use zeroize::Zeroizing;
 
-use crate::identity::Identity;
+use crate::aead::KEY_LEN;
+use crate::identity::{Identity, has_signed};
 use crate::services::WallClock;
+
+pub use proofs::Proofs;
+pub use records::{Reader, Writer};
+
+/// An opening takes no longer.
+const OPENING_MAX: Duration = Duration::from_secs(10);
+/// A proof's time may be off so much, in seconds.
+const SKEW_MAX: u64 = 5;
+const INFO: &[u8] = b"pilot-secure-v1";
 
 /// Fresh chance for one channel.
 pub struct Chance {
     /// The X25519 private key of this channel alone.
-    pub secret: [u8; 32],
+    pub secret: Zeroizing<[u8; 32]>,
     /// The nonce of our proof.
     pub nonce: [u8; 16],
 }
@@ -33,10 +64,6 @@ pub struct Parties<'a> {
     /// Proofs seen, shared by all channels of this node.
     pub seen: &'a RefCell<Proofs>,
 }
-
-/// Proofs seen lately: none counts twice.
-#[derive(Default)]
-pub struct Proofs {}
 
 /// Why there is no channel, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +93,8 @@ pub enum Error {
 
 /// An open channel.
 pub struct Channel<S> {
-    _stream: S,
+    reader: Reader<tokio::io::ReadHalf<S>>,
+    writer: Writer<tokio::io::WriteHalf<S>>,
 }
 
 /// Opens a channel over `stream`. With `parties`, both sides prove who they are (the server first) or there is none;
@@ -74,31 +102,123 @@ pub struct Channel<S> {
 ///
 /// # Errors
 /// [`Error`].
-#[expect(clippy::unimplemented, reason = "the shape first")]
 pub async fn open<S: AsyncRead + AsyncWrite + Unpin>(
-    _stream: S,
-    _role: Role,
-    _chance: Chance,
-    _parties: Option<Parties<'_>>,
+    stream: S,
+    role: Role,
+    chance: Chance,
+    parties: Option<Parties<'_>>,
 ) -> Result<Channel<S>, Error> {
-    unimplemented!()
+    timeout(OPENING_MAX, opening(stream, role, chance, parties)).await.map_err(|_| Error::Silent)?
 }
 
-#[expect(clippy::unimplemented, reason = "the shape first")]
 impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     /// The next record; none at the end of the stream between two records. May be dropped half-way.
     ///
     /// # Errors
     /// [`Error`]; the channel is of no use then.
     pub async fn read(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        unimplemented!()
+        self.reader.read().await
     }
 
-    /// Seals and sends `plaintext` as one record.
+    /// Seals and sends `plaintext` as one record. Must not be dropped half-way.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn write(&mut self, _plaintext: &[u8]) -> Result<(), Error> {
-        unimplemented!()
+    pub async fn write(&mut self, plaintext: &[u8]) -> Result<(), Error> {
+        self.writer.write(plaintext).await
     }
+
+    /// The two directions, for tasks of their own.
+    pub fn split(self) -> (Reader<tokio::io::ReadHalf<S>>, Writer<tokio::io::WriteHalf<S>>) {
+        (self.reader, self.writer)
+    }
+}
+
+async fn opening<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    role: Role,
+    chance: Chance,
+    parties: Option<Parties<'_>>,
+) -> Result<Channel<S>, Error> {
+    let secret = StaticSecret::from(*chance.secret);
+    let own_public = PublicKey::from(&secret).to_bytes();
+    let mut peer_public = [0; PUBLIC_KEY_LEN];
+    if role == Role::Client {
+        send_key(&mut stream, &own_public).await?;
+    }
+    stream.read_exact(&mut peer_public).await?;
+    let shared = secret.diffie_hellman(&PublicKey::from(peer_public));
+    if !shared.was_contributory() {
+        return Err(Error::WeakKey);
+    }
+    if role == Role::Server {
+        send_key(&mut stream, &own_public).await?;
+    }
+    let key = channel_key(shared.as_bytes());
+    let (read, write) = split(stream);
+    let mut channel = Channel { reader: Reader::new(read, &key, other(role)), writer: Writer::new(write, &key, role) };
+    if let Some(parties) = parties {
+        if role == Role::Server {
+            prove(&mut channel, &parties, &own_public, &chance.nonce).await?;
+        }
+        check(&mut channel, &parties, &peer_public).await?;
+        if role == Role::Client {
+            prove(&mut channel, &parties, &own_public, &chance.nonce).await?;
+        }
+    }
+    Ok(channel)
+}
+
+async fn send_key(stream: &mut (impl AsyncWrite + Unpin), key: &[u8; PUBLIC_KEY_LEN]) -> io::Result<()> {
+    stream.write_all(key).await?;
+    stream.flush().await
+}
+
+const fn other(role: Role) -> Role {
+    match role {
+        Role::Server => Role::Client,
+        Role::Client => Role::Server,
+    }
+}
+
+fn channel_key(shared: &[u8; 32]) -> Zeroizing<[u8; KEY_LEN]> {
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    Hkdf::<Sha256>::new(None, shared).expand(INFO, &mut *key).expect("HKDF-SHA256 gives up to 8160 bytes");
+    key
+}
+
+async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
+    channel: &mut Channel<S>,
+    parties: &Parties<'_>,
+    own_public: &[u8; PUBLIC_KEY_LEN],
+    nonce: &[u8; 16],
+) -> Result<(), Error> {
+    let unix_seconds = (parties.clock)();
+    let signature = parties.identity.sign(&signed(parties.own, own_public, unix_seconds, nonce));
+    channel.write(&Proof { node: parties.own, unix_seconds, nonce, signature: &signature }.encode()).await
+}
+
+async fn check<S: AsyncRead + AsyncWrite + Unpin>(
+    channel: &mut Channel<S>,
+    parties: &Parties<'_>,
+    peer_public: &[u8; PUBLIC_KEY_LEN],
+) -> Result<(), Error> {
+    let not_proven = |why| Error::NotProven(parties.peer, why);
+    let plaintext = channel.read().await?.ok_or(not_proven("it closed the connection"))?;
+    let proof = Proof::decode(&plaintext).map_err(|_| not_proven("it begins with something else"))?;
+    if proof.node != parties.peer {
+        return Err(not_proven("it says it is another"));
+    }
+    let text = signed(proof.node, peer_public, proof.unix_seconds, proof.nonce);
+    if !has_signed(&parties.peer_key, &text, proof.signature) {
+        return Err(not_proven("the signature is wrong"));
+    }
+    let now = (parties.clock)();
+    if now.abs_diff(proof.unix_seconds) > SKEW_MAX {
+        return Err(not_proven("its clock, or ours, is more than 5 s off"));
+    }
+    if !parties.seen.borrow_mut().note(now, proof.nonce) {
+        return Err(not_proven("the proof has been used before"));
+    }
+    Ok(())
 }

@@ -1,27 +1,21 @@
-//! Loss recovery: the scoreboard of what is in flight (RFC 6675), loss detection by time and tail probes (RACK-TLP,
-//! RFC 8985), the retransmission timeout (RFC 6298) and when it was needless (RFC 5682).
+//! Loss recovery: the scoreboard of what is in flight (RFC 6675), and what acknowledgements tell of it, needless
+//! timeouts included (RFC 5682). What is lost is found in `rack` by order and time (RFC 8985), in `timeout` by silence.
 //!
 //! The wire has no timestamps and no duplicate SACK. Whether a retransmission was needless is told by its round trip:
 //! an acknowledgement that comes faster than the path allows is for the first transmission.
+
+mod rack;
+mod timeout;
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
+use self::rack::{Episode, Rack};
+pub(super) use self::timeout::TimedOut;
 use super::delivery::{DeliveryRate, RateSample, Snapshot};
 use super::rtt::RttEstimator;
 use crate::Time;
-
-/// Timeouts in a row without any progress, after which the peer is given up (section 8.3).
-const ATTEMPTS_MAX: u32 = 8;
-/// Segments acknowledged beyond a hole that prove a loss, as long as no reordering was seen (RFC 5681).
-const DUPLICATE_THRESHOLD: usize = 3;
-/// A peer may hold back a lone acknowledgement so long (section 8.3, old versions).
-const PEER_ACK_DELAY_MAX: Duration = Duration::from_millis(40);
-/// The reordering window grows in steps of a quarter of the shortest round trip, up to the smoothed one.
-const REORDERING_STEPS_MAX: u32 = 16;
-/// Recoveries without a needless retransmission after which the window is narrow again (RFC 8985, 6.2).
-const REORDERING_PERSISTENCE: u32 = 16;
 
 /// One segment from its first transmission until all before it is acknowledged.
 #[derive(Clone, Debug)]
@@ -94,55 +88,6 @@ pub(super) enum Outcome {
     Spurious,
 }
 
-/// What the loss timer asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
-    Reordering,
-    TailProbe,
-    Retransmission,
-}
-
-/// What the loss timer led to.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum TimedOut {
-    Lost(Loss),
-    /// A retransmission timeout; what follows is the loss it assumes.
-    Retransmit(Loss),
-    /// A segment must leave whatever window and pacing say: the tail probe.
-    Probe,
-    GiveUp,
-}
-
-/// The latest transmission known to have arrived (RFC 8985, 5.2).
-#[derive(Clone, Debug, Default)]
-struct Rack {
-    sent_at: Time,
-    end: u64,
-    rtt: Option<Duration>,
-    /// The highest byte known to have arrived.
-    farthest: u64,
-    reordering_seen: bool,
-    reordering_steps: u32,
-    widened_at: Time,
-    calm_recoveries: u32,
-}
-
-impl Rack {
-    fn is_after(&self, record: &Record) -> bool {
-        (self.sent_at, self.end) > (record.sent_at, record.end)
-    }
-}
-
-/// From the first loss until all that was sent by then is acknowledged.
-#[derive(Clone, Debug)]
-struct Episode {
-    end: u64,
-    marked: u32,
-    disproved: u32,
-    /// When a retransmission timeout fell into it.
-    timed_out_at: Option<Time>,
-}
-
 #[derive(Clone, Debug)]
 pub(super) struct Recovery {
     sent: VecDeque<Sent>,
@@ -176,7 +121,7 @@ impl Recovery {
             sacked_segments: 0,
             rtt: RttEstimator::default(),
             delivery: DeliveryRate::default(),
-            rack: Rack { reordering_steps: 1, ..Rack::default() },
+            rack: Rack::new(),
             reordering_due: None,
             episode: None,
             probe_end: None,
@@ -378,179 +323,10 @@ impl Recovery {
         }
         if record.transmissions == 1 {
             progress.rtt = Some(progress.rtt.map_or(rtt, |other| other.min(rtt)));
-            self.rack.reordering_seen |= record.end < self.rack.farthest;
         }
-        self.rack.farthest = self.rack.farthest.max(record.end);
-        if (record.sent_at, record.end) >= (self.rack.sent_at, self.rack.end) {
-            (self.rack.sent_at, self.rack.end, self.rack.rtt) = (record.sent_at, record.end, Some(rtt));
-        }
+        self.rack.on_arrived(&record, rtt);
         let timed_out_at = self.episode.as_ref().and_then(|episode| episode.timed_out_at);
         record.transmissions == 1 && timed_out_at.is_some_and(|timed_out_at| record.sent_at < timed_out_at)
-    }
-
-    /// A segment was taken for lost that was not: the reordering window was too narrow.
-    fn on_needless_mark(&mut self, now: Time, was_resent: bool) {
-        self.spurious_retransmissions += u64::from(was_resent);
-        if let Some(episode) = &mut self.episode {
-            episode.disproved += 1;
-        }
-        self.rack.reordering_seen = true;
-        self.rack.calm_recoveries = 0;
-        if now.since(self.rack.widened_at) >= self.rtt.smoothed().unwrap_or_default() {
-            self.rack.widened_at = now;
-            self.rack.reordering_steps = (self.rack.reordering_steps + 1).min(REORDERING_STEPS_MAX);
-        }
-    }
-
-    /// What the needless timeout took for lost is in flight after all, and nothing else was wrong.
-    fn take_back_timeout(&mut self) {
-        self.episode = None;
-        for Sent { record, .. } in &mut self.sent {
-            if record.fate == Fate::Lost && record.transmissions == 1 {
-                record.fate = Fate::InFlight;
-                self.lost_segments -= 1;
-                self.in_flight_bytes += record.len();
-            }
-        }
-    }
-
-    fn end_episode(&mut self) -> Option<Outcome> {
-        let start = self.unacknowledged();
-        let episode = self.episode.take_if(|episode| start >= episode.end)?;
-        if episode.disproved >= episode.marked {
-            return Some(Outcome::Spurious);
-        }
-        self.rack.calm_recoveries += 1;
-        if self.rack.calm_recoveries >= REORDERING_PERSISTENCE {
-            self.rack.reordering_steps = 1;
-        }
-        Some(Outcome::Repaired)
-    }
-
-    /// Takes for lost what was sent long enough before something that has arrived (RFC 8985, 6.2 step 5).
-    fn detect_losses(&mut self, now: Time) -> Loss {
-        self.reordering_due = None;
-        let Some(rtt) = self.rack.rtt else { return Loss::default() };
-        let patience = rtt + self.reordering_window();
-        let mut lost = Vec::new();
-        for (index, Sent { record, .. }) in self.sent.iter().enumerate() {
-            if record.fate == Fate::InFlight && self.rack.is_after(record) {
-                let due = record.sent_at + patience;
-                if due <= now {
-                    lost.push(index);
-                } else {
-                    self.reordering_due = Some(self.reordering_due.map_or(due, |other| other.min(due)));
-                }
-            } else if record.transmissions == 1 && !self.rack.is_after(record) {
-                // All beyond it was sent later still.
-                break;
-            }
-        }
-        self.mark_lost(lost)
-    }
-
-    fn mark_lost(&mut self, indices: impl IntoIterator<Item = usize>) -> Loss {
-        let mut loss = Loss::default();
-        for index in indices {
-            let record = &mut self.sent[index].record;
-            record.fate = Fate::Lost;
-            self.in_flight_bytes -= record.len();
-            self.lost_segments += 1;
-            loss.bytes += record.len();
-            loss.begins_episode |= self.episode.is_none();
-            let fresh = Episode { end: self.next, marked: 0, disproved: 0, timed_out_at: None };
-            self.episode.get_or_insert(fresh).marked += 1;
-        }
-        loss
-    }
-
-    fn reordering_window(&self) -> Duration {
-        let proven = self.episode.is_some() || self.sacked_segments >= DUPLICATE_THRESHOLD;
-        if !self.rack.reordering_seen && proven {
-            return Duration::ZERO;
-        }
-        let quarter = self.rtt.minimum().unwrap_or_default() / 4;
-        (quarter * self.rack.reordering_steps).min(self.rtt.smoothed().unwrap_or_default())
-    }
-
-    /// When [`Recovery::handle_timeout`] is to be called.
-    pub(super) fn poll_timeout(&self) -> Option<Time> {
-        self.due().map(|(at, _)| at)
-    }
-
-    fn due(&self) -> Option<(Time, Due)> {
-        if self.sent.is_empty() {
-            return None;
-        }
-        let retransmission = (self.timeout_base + self.rtt.timeout(self.attempts), Due::Retransmission);
-        let earlier = match self.reordering_due {
-            Some(at) => Some((at, Due::Reordering)),
-            None if self.probe_timer_runs() => {
-                self.probe_timeout().map(|after| (self.probe_base + after, Due::TailProbe))
-            }
-            None => None,
-        };
-        Some(earlier.filter(|(at, _)| *at < retransmission.0).unwrap_or(retransmission))
-    }
-
-    /// One probe at a time, and only while nothing else is known to be wrong (RFC 8985, 7.2).
-    const fn probe_timer_runs(&self) -> bool {
-        self.probe_end.is_none() && self.attempts == 0 && self.episode.is_none() && self.sacked_segments == 0
-    }
-
-    fn probe_timeout(&self) -> Option<Duration> {
-        let lone = if self.sent.len() == 1 { PEER_ACK_DELAY_MAX } else { Duration::ZERO };
-        self.rtt.smoothed().map(|smoothed| smoothed * 2 + lone)
-    }
-
-    /// To be called at the time of [`Recovery::poll_timeout`].
-    /// Nobody is given up while the peer's `window_closed`: it may not answer for that reason alone.
-    pub(super) fn handle_timeout(&mut self, now: Time, window_closed: bool) -> Option<TimedOut> {
-        let (at, due) = self.due()?;
-        if at > now {
-            return None;
-        }
-        Some(match due {
-            Due::Reordering => TimedOut::Lost(self.detect_losses(now)),
-            Due::TailProbe => {
-                (self.probe_end, self.timeout_base) = (Some(self.next), now);
-                TimedOut::Probe
-            }
-            Due::Retransmission if self.attempts >= ATTEMPTS_MAX && !window_closed => TimedOut::GiveUp,
-            Due::Retransmission => TimedOut::Retransmit(self.retransmission_timeout(now)),
-        })
-    }
-
-    fn retransmission_timeout(&mut self, now: Time) -> Loss {
-        self.attempts += 1;
-        self.timeouts += 1;
-        (self.timeout_base, self.probe_end, self.reordering_due) = (now, None, None);
-        if self.sent.front().is_some_and(|first| first.record.fate == Fate::Sacked) {
-            self.distrust_sacks();
-        }
-        // Not all that is unacknowledged, only what is old enough (RFC 8985, 6.3).
-        let patience = self.rack.rtt.unwrap_or_else(|| self.rtt.timeout(0)) + self.reordering_window();
-        let old = |(index, sent): (usize, &Sent)| {
-            let overdue = index == 0 || sent.record.sent_at + patience <= now;
-            (sent.record.fate == Fate::InFlight && overdue).then_some(index)
-        };
-        let lost: Vec<usize> = self.sent.iter().enumerate().filter_map(old).collect();
-        let loss = self.mark_lost(lost);
-        if let Some(episode) = &mut self.episode {
-            episode.timed_out_at = Some(now);
-        }
-        loss
-    }
-
-    /// The first segment is said to be held and yet not acknowledged: the peer threw away what it held (RFC 6675, 5.1).
-    fn distrust_sacks(&mut self) {
-        for Sent { record, .. } in &mut self.sent {
-            if record.fate == Fate::Sacked {
-                record.fate = Fate::InFlight;
-                self.in_flight_bytes += record.len();
-            }
-        }
-        self.sacked_segments = 0;
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use wire::NodeId;
 use wire::registry::PublicKey;
 
-use super::rfc3339;
+use crate::rfc3339;
 
 /// A trusted node. Serialises to the shape of section 10.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,8 +1,14 @@
-//! Sends messages.
+//! Sends messages: one frame, one acknowledgement.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::DecodeError;
-use wire::services::exchange::Tag;
+use wire::services::exchange::{Content, Frame, PAYLOAD_MAX, PAYLOAD_MAX_OLD, Tag};
+
+use super::STEP_MAX;
+use super::frames::{self, Frames};
+
+/// How a receiver of an old release answers a tagged frame.
+const TAG_UNKNOWN: &str = "ACK UNKNOWN(10)";
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +59,71 @@ pub enum Error {
     Changed,
 }
 
+impl Error {
+    pub(super) fn of_frames(error: frames::Error) -> Self {
+        match error {
+            frames::Error::Stream(error) => Self::Stream(error),
+            frames::Error::Malformed(error) => Self::Malformed(error),
+            frames::Error::Silent | frames::Error::Busy => Self::Silent(STEP_MAX.as_secs()),
+        }
+    }
+}
+
 /// Sends `message` and awaits the acknowledgement. With a tag, which a receiver of an old release does not understand,
 /// the message is sent once more without.
 ///
 /// # Errors
 /// [`Error`].
-#[expect(clippy::unimplemented, reason = "the shape first")]
 pub async fn send<S: AsyncRead + AsyncWrite + Unpin>(
-    _stream: &mut S,
-    _message: Message<'_>,
-    _tag: Option<Tag<'_>>,
+    stream: &mut S,
+    message: Message<'_>,
+    tag: Option<Tag<'_>>,
 ) -> Result<Acknowledged, Error> {
-    unimplemented!()
+    if tag.is_some() {
+        let text = exchange(stream, message, tag, PAYLOAD_MAX).await?;
+        if !text.starts_with(TAG_UNKNOWN) {
+            return accepted(text).map(|text| Acknowledged { text, is_tagged: true });
+        }
+    }
+    // Whoever does not know tags may be so old that it takes less at once.
+    let payload_max = if tag.is_some() { PAYLOAD_MAX_OLD } else { PAYLOAD_MAX };
+    let text = exchange(stream, message, None, payload_max).await?;
+    accepted(text).map(|text| Acknowledged { text, is_tagged: false })
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    message: Message<'_>,
+    tag: Option<Tag<'_>>,
+    payload_max: usize,
+) -> Result<String, Error> {
+    let content = match message {
+        Message::Text(text) => Content::Text(text.as_bytes()),
+        Message::Binary(bytes) => Content::Binary(bytes),
+        Message::Json(text) => Content::Json(text.as_bytes()),
+    };
+    let mut bytes = Vec::new();
+    Frame { tag, content }.encode(&mut bytes, payload_max).map_err(Error::NotSendable)?;
+    frames::write(stream, &bytes).await.map_err(Error::of_frames)?;
+    drop(bytes);
+    let mut frames = Frames::new(stream, None);
+    loop {
+        let len = frames.next(STEP_MAX).await.map_err(Error::of_frames)?.ok_or(Error::Closed)?;
+        if let Some(text) = acknowledgement(&frames) {
+            return Ok(text);
+        }
+        frames.consume(len);
+    }
+}
+
+/// The frame at hand, where it is a text.
+pub(super) fn acknowledgement<R: AsyncRead + Unpin>(frames: &Frames<'_, R>) -> Option<String> {
+    match frames.frame()?.content {
+        Content::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        _ => None,
+    }
+}
+
+pub(super) fn accepted(text: String) -> Result<String, Error> {
+    if text.starts_with("ACK ") && !text.starts_with("ACK UNKNOWN") { Ok(text) } else { Err(Error::Refused(text)) }
 }

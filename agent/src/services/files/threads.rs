@@ -69,6 +69,39 @@ pub(super) async fn create_folder(path: &Path) -> io::Result<()> {
     run(move || DirBuilder::new().recursive(true).mode(0o700).create(path)).await
 }
 
+pub(super) async fn prune(folder: &Path, keep: usize) -> io::Result<()> {
+    let folder = folder.to_owned();
+    run(move || {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_file() {
+                files.push((metadata.modified()?, entry.path()));
+            }
+        }
+        files.sort();
+        let excess = files.len().saturating_sub(keep);
+        files[..excess].iter().try_for_each(|(_, path)| fs::remove_file(path))
+    })
+    .await
+}
+
+pub(super) async fn usage(folder: &Path) -> io::Result<(usize, u64)> {
+    let folder = folder.to_owned();
+    run(move || {
+        let mut usage = (0, 0);
+        for entry in fs::read_dir(folder)? {
+            let metadata = entry?.metadata()?;
+            if metadata.is_file() {
+                usage = (usage.0 + 1, usage.1 + metadata.len());
+            }
+        }
+        Ok(usage)
+    })
+    .await
+}
+
 pub(super) async fn remove(path: &Path) -> io::Result<()> {
     let path = path.to_owned();
     run(move || fs::remove_file(path)).await

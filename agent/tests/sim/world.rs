@@ -704,6 +704,16 @@ impl World {
         }
     }
 
+    /// The internet carries nothing between a site and a relay, or does so again.
+    pub fn block_relay(&mut self, site: SiteId, relay: usize, blocked: bool) {
+        let pair = (self.sites[site.0].outer(), self.relays[relay].ip);
+        if blocked {
+            self.blocked.insert(pair);
+        } else {
+            self.blocked.remove(&pair);
+        }
+    }
+
     /// The provider gives a site another address.
     pub fn renumber(&mut self, site: SiteId) {
         let outer = self.outer_address();

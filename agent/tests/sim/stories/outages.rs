@@ -156,3 +156,20 @@ fn a_host_that_slept_is_reached_again() {
     world.dial_until_delivered(a, b, SECOND * 60);
     println!("{}; delivered {:?} after", world.evidence("sleep"), world.now.since(woke_at));
 }
+
+#[test]
+#[ignore = "open: a node at one relay cannot be reached through another"]
+fn nodes_that_find_different_relays_reach_each_other() {
+    let mut world = World::new(seed(38), 2);
+    let sites = [world.site(SYMMETRIC, slow(DELAY)), world.site(SYMMETRIC, slow(DELAY))];
+    let a = world.host(sites[0]);
+    world.run_for(SECOND * 5);
+    let used = world.hosts[a.0].node().and_then(|node| node.relay()).expect("found");
+    let index = world.relays.iter().position(|relay| relay.beacon() == used).expect("one of ours");
+    // The other host has no way to that one.
+    world.block_relay(sites[1], index, true);
+    let b = world.host(sites[1]);
+    world.await_ready();
+    world.dial_until_delivered(a, b, SECOND * 60);
+    println!("{}", world.evidence("different relays"));
+}

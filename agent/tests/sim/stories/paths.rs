@@ -127,3 +127,24 @@ fn both_sides_roam_at_once() {
     world.check();
     println!("{}", world.evidence("both roam"));
 }
+
+#[test]
+#[ignore = "open: the relay takes a sign of life of whoever has the endpoint now"]
+fn hosts_whose_nat_mixes_up_their_ports_are_reached_again() {
+    let mut world = World::new(seed(27), 1);
+    let nat = Behaviour { preserves_port: true, ..Behaviour::SYMMETRIC };
+    let sites = [world.site(Some(nat), slow(DELAY)), world.site(SYMMETRIC, slow(DELAY))];
+    let (a, c) = (world.host(sites[0]), world.host(sites[1]));
+    world.run_for(SECOND * 5);
+    let b = world.host(sites[0]);
+    world.await_ready();
+    world.dial_until_delivered(c, a, SECOND * 5);
+    // The NAT forgets all, and the other host is the first to speak: it gets the port that was the first one's.
+    if let Some(nat) = &mut world.sites[sites[0].0].nat {
+        nat.reboot();
+    }
+    world.dial_until_delivered(b, c, SECOND * 5);
+    let at = world.now;
+    world.dial_until_delivered(c, a, SECOND * 60);
+    println!("{}; reached {:?} after", world.evidence("mixed-up ports"), world.now.since(at));
+}

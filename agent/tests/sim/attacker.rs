@@ -25,6 +25,8 @@ const ATTACKS: u64 = 16;
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub on: bool,
+    /// Who sends a copy of everything ahead of it, from its own address.
+    pub racer: Option<HostId>,
     heard: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
 }
 

@@ -313,6 +313,11 @@ impl World {
         }
         self.trace(&format!("h{} sent", host.0), Some((from, to, &bytes)));
         let now = self.now;
+        if let Some(racer) = self.recorder.racer.filter(|racer| *racer != host) {
+            // Somebody on the way sends a copy ahead, from an address of its own.
+            let copy = Datagram { from: self.hosts[racer.0].socket(), to, bytes: bytes.clone() };
+            self.push(now, Happening::Routed(copy));
+        }
         let Site { nat, up, lan, cut, isolated, outer, .. } = &mut self.sites[site.0];
         let is_near = match (to.ip(), &nat) {
             (IpAddr::V4(to), Some(_)) => to.is_private(),
@@ -667,9 +672,18 @@ impl World {
         self.sent_by_relay(relay, Vec::new());
     }
 
+    /// The host moves to another network, where its address is the same by chance: nobody tells the node.
+    pub fn roam_unnoticed(&mut self, host: HostId, site: SiteId) {
+        self.hosts[host.0].site = site;
+        self.disconnect(host);
+    }
+
     /// The host moves to another network.
     pub fn roam(&mut self, host: HostId, site: SiteId) {
-        let ip = self.address_in(site);
+        let mut ip = self.address_in(site);
+        if ip == self.hosts[host.0].ip {
+            ip = self.address_in(site);
+        }
         let this = &mut self.hosts[host.0];
         (this.site, this.ip) = (site, ip);
         let socket = this.socket();

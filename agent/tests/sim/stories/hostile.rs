@@ -41,3 +41,31 @@ fn an_attacker_gets_nothing_in_and_stops_nobody() {
         println!("{}; {} attacks", world.evidence("attacker"), attacker.attacks);
     }
 }
+
+#[test]
+fn copies_that_overtake_their_originals_draw_no_traffic_away() {
+    for nats in [[None, Some(Behaviour::FULL_CONE)], [Some(Behaviour::FULL_CONE); 2], [Some(Behaviour::SYMMETRIC); 2]] {
+        let mut world = World::new(seed(51), 1);
+        let lair = world.site(None, Conditions::clean(DELAY));
+        let racer = world.raw_host(lair);
+        let Pair { mut world, a, b, .. } = Pair::with(world, nats, slow(DELAY));
+        world.recorder.racer = Some(racer);
+        for _ in 0..3 {
+            let flow = world.dial(a, b, [100_000, 100_000]);
+            world.delivered(flow, SECOND * 30);
+            world.run_for(SECOND * 10);
+            let lair = world.hosts[racer.0].socket();
+            assert!(
+                world.direct(a, b) != Some(lair) && world.direct(b, a) != Some(lair),
+                "traffic goes to the attacker"
+            );
+        }
+        world.check();
+        let (node, peer) = (world.hosts[b.0].node(), world.hosts[a.0].id().expect("ready"));
+        let lair = world.hosts[racer.0].socket().to_string();
+        let known = node.and_then(|node| node.explain(world.now, peer)).expect("they have met").candidates;
+        let overtaken = known.iter().any(|candidate| candidate.endpoint == lair);
+        assert_eq!(overtaken, nats[1] != Some(Behaviour::SYMMETRIC), "what came first came from there");
+        println!("{}", world.evidence("copies ahead"));
+    }
+}

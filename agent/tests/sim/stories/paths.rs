@@ -113,6 +113,24 @@ fn either_side_roams_during_a_transfer() {
 }
 
 #[test]
+fn a_move_that_nobody_reports_is_noticed() {
+    for nats in [[STRICT, STRICT], [SYMMETRIC, SYMMETRIC]] {
+        let mut world = World::new(seed(28), 1);
+        let elsewhere = world.site(STRICT, slow(DELAY * 2));
+        let Pair { mut world, a, b, .. } = Pair::with(world, nats, slow(DELAY));
+        let flow = world.dial(a, b, [500_000, 500_000]);
+        world.progressed(flow, 300_000);
+        let (moved_at, before) = (world.now, world.flows[flow].progress());
+        world.roam_unnoticed(a, elsewhere);
+        world.run_until(SECOND * 60, |world| world.flows[flow].progress() > before + 50_000);
+        let after = world.now.since(moved_at);
+        world.delivered(flow, SECOND * 60);
+        world.check();
+        println!("{}; flows again after {after:?}", world.evidence("roaming unnoticed"));
+    }
+}
+
+#[test]
 fn both_sides_roam_at_once() {
     let mut world = World::new(seed(26), 1);
     let elsewhere = [world.site(STRICT, slow(DELAY)), world.site(CONE, slow(DELAY))];

@@ -178,7 +178,7 @@ fn plan(chance: &mut Chance, world: &World, hosts: &[HostId], sites: &[SiteId]) 
             5 => plan.push((at, Fault::RestartRelay(relay))),
             6 => plan.extend([(at, Fault::RelayUp(relay, false)), (mended, Fault::RelayUp(relay, true))]),
             7 => plan.extend([(at, Fault::DirectoryUp(false)), (mended, Fault::DirectoryUp(true))]),
-            1 | 2 | 8 => plan.push((at, Fault::Wall(host, chance.below(1 << 30) as i64 - (1 << 29)))),
+            1 | 2 | 8 => plan.push((at, Fault::Wall(host, chance.below(1 << 30).cast_signed() - (1 << 29)))),
             _ => plan.push((at, Fault::Restart(host))),
         }
     }

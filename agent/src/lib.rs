@@ -1,10 +1,14 @@
-//! A node of the Pilot Protocol, as plain values without I/O, clock or chance, and the services it offers. Section numbers in the comments are
-//! those of the wire specification.
+//! A node of the Pilot Protocol, as plain values without I/O, clock or chance, and the services it offers. Section
+//! numbers in the comments are those of the wire specification.
+//! A node of the Pilot Protocol: engines that are plain values without I/O, clock or chance, the services it offers, and
+//! the daemon that drives them. Section numbers in the comments are those of the wire specification.
 //!
 //! | module | subject | section |
 //! |---|---|---|
 //! | [`identity`] | the node's key and the file that keeps it | 3.1 |
 //! | [`aead`] | encryption in place | 3.1 |
+//! | [`client`] | a connection to the daemon's socket, for programs | 10 |
+//! | [`pilotctl`] | the command line | 10 |
 //! | [`node`] | all of it joined: what a driver sees | 5 |
 //! | [`path`] | relayed at first, direct as soon as that has proven itself | 5 |
 //! | [`registration`] | the node's place in the directory | 6 |
@@ -15,15 +19,21 @@
 //! | [`trust`] | whom the node trusts, and how that comes about | 7 |
 //! | [`services`] | what a node offers on its ports, over any stream of bytes | 9 |
 //! | [`time`] | what the engines know of time | – |
+//! | [`config`] | what the daemon is told | – |
+//! | [`daemon`] | sockets, timers, files, the directory's connection and the unix socket, around the node | 4.6, 10 |
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod config;
+pub mod daemon;
+pub mod client;
 pub mod identity;
 pub mod nat;
 pub mod node;
 pub mod path;
 pub mod registration;
 pub mod relays;
+pub mod pilotctl;
 mod rfc3339;
 pub mod services;
 pub mod stream;

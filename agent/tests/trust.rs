@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use agent::Time;
 use agent::identity::Identity;
-use agent::trust::{CommandError, MESSAGES_PER_PEER_MAX, Output, PENDING_MAX, Refusal, Trust};
+use agent::trust::{CommandError, MESSAGES_PER_PEER_MAX, Output, PENDING_MAX, Refusal, Trust, store};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use wire::NodeId;
 use wire::registry::Operation;
 use wire::registry::answer::{Answer, HandshakeRequest, HandshakeResponse};
@@ -518,6 +519,21 @@ fn the_file_keeps_everything_and_is_the_one_existing_daemons_write() {
 }
 
 #[test]
+fn the_file_is_written_whole_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("trust.json");
+    assert_eq!(store::load(&path).unwrap(), None);
+    for text in ["{\"first\": 1}", "{}"] {
+        store::save(&path, text).unwrap();
+        assert_eq!(store::load(&path).unwrap().as_deref(), Some(text));
+    }
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(store::save(&folder.path().join("none/trust.json"), "").is_err());
+}
+
+#[test]
 fn a_damaged_file_changes_nothing_and_lists_may_be_missing() {
     let mut alice = trust(ALICE, true);
     alice.handle_message(START, BOB, key(BOB), &message(BOB, ALICE, Kind::Request).encode()).unwrap();
@@ -541,4 +557,93 @@ fn a_key_that_was_missing_is_completed() {
     assert_eq!(alice.trusted().next().unwrap().public_key.unwrap().0, key(BOB));
     alice.handle_key(BOB, key(ALICE));
     assert_eq!(alice.trusted().next().unwrap().public_key.unwrap().0, key(BOB));
+}
+
+/// What can happen to a node, from the user, from peers and from the directory. Peers are 2, 3 and 4.
+#[derive(Clone, Debug)]
+enum Step {
+    Request(u32),
+    Approve(u32),
+    Reject(u32),
+    Revoke(u32),
+    Message(u32, Kind),
+    Polled(u32, Option<bool>),
+    Failed(u32),
+    Pass(u64),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let peer = || 2_u32..5;
+    let kind = prop_oneof![Just(Kind::Request), Just(Kind::Accept), Just(Kind::Reject), Just(Kind::Revoke)];
+    prop_oneof![
+        peer().prop_map(Step::Request),
+        peer().prop_map(Step::Approve),
+        peer().prop_map(Step::Reject),
+        peer().prop_map(Step::Revoke),
+        (peer(), kind).prop_map(|(peer, kind)| Step::Message(peer, kind)),
+        (peer(), any::<Option<bool>>()).prop_map(|(peer, accept)| Step::Polled(peer, accept)),
+        peer().prop_map(Step::Failed),
+        (0_u64..400).prop_map(Step::Pass),
+        Just(Step::Restart),
+    ]
+}
+
+proptest::proptest! {
+    /// Whatever peers and the directory say: the user has asked for it, or approved it, and not taken it back since.
+    #[test]
+    fn nobody_is_trusted_without_a_word_of_the_user(steps in proptest::collection::vec(step(), 0..60)) {
+        let mut alice = trust(ALICE, false);
+        let mut wanted = std::collections::BTreeSet::new();
+        let (mut now, mut unix) = (START, UNIX);
+        for step in steps {
+            match step {
+                Step::Request(peer) => {
+                    alice.request(now, NodeId(peer), "").unwrap();
+                    wanted.insert(peer);
+                }
+                Step::Approve(peer) => {
+                    if alice.approve(now, NodeId(peer)).unwrap() {
+                        wanted.insert(peer);
+                    }
+                }
+                Step::Reject(peer) => {
+                    alice.reject(now, NodeId(peer), "no").unwrap();
+                }
+                Step::Revoke(peer) => {
+                    alice.revoke(now, NodeId(peer)).unwrap();
+                    wanted.remove(&peer);
+                }
+                Step::Message(peer, kind) => {
+                    let message = Message { timestamp: unix as i64, ..message(NodeId(peer), ALICE, kind) };
+                    let _ = alice.handle_message(now, NodeId(peer), key(NodeId(peer)), &message.encode());
+                }
+                Step::Polled(peer, accept) => {
+                    let (from_node_id, timestamp) = (NodeId(peer), unix);
+                    let request = HandshakeRequest { from_node_id, justification: String::new(), public_key: None, timestamp };
+                    let response = accept.map(|accept| HandshakeResponse { from_node_id, accept, timestamp });
+                    let requests = if response.is_none() { vec![request] } else { vec![] };
+                    alice.handle_polled(now, &requests, response.as_slice());
+                }
+                Step::Failed(peer) => alice.handle_send_failed(now, NodeId(peer)),
+                Step::Pass(seconds) => {
+                    now = now + Duration::from_secs(seconds);
+                    unix += seconds;
+                    alice.set_wall_clock(unix);
+                    alice.handle_timeout(now);
+                }
+                Step::Restart => {
+                    let text = alice.to_json();
+                    alice = trust(ALICE, false);
+                    alice.set_wall_clock(unix);
+                    alice.restore(&text).unwrap();
+                }
+            }
+            let _ = outputs(&mut alice);
+            for peer in 2..5 {
+                let is_trusted = alice.trusts(NodeId(peer));
+                proptest::prop_assert!(!is_trusted || wanted.contains(&peer), "{peer} after {step:?}");
+            }
+        }
+    }
 }

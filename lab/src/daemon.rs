@@ -172,7 +172,9 @@ impl Daemon {
             if let Ok(Some(status)) = self.process.try_wait() {
                 panic!("{self} ended ({status}):\n{}", self.log_tail());
             }
-            socket.exists().then(|| self.pilotctl(&["info"]).ok()).flatten()
+            // Ours answers before it is registered.
+            let info = socket.exists().then(|| self.pilotctl(&["info"]).ok()).flatten()?;
+            info["node_id"].as_u64().filter(|node| *node > 0)
         });
     }
 

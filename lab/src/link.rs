@@ -20,6 +20,7 @@ use crate::command;
 use crate::namespace::Namespace;
 use crate::pipe::PipeStatistics;
 use crate::prerequisites;
+use crate::process;
 
 /// Room for a tenth of a second at 300 Mbit/s.
 const QUEUE_BYTES: usize = 4 << 20;
@@ -142,6 +143,11 @@ impl LinkProcess {
         }
         let (process, conversation) = start(&between, link);
         Self { process, conversation: Mutex::new(conversation), _between: between }
+    }
+
+    #[track_caller]
+    pub(crate) fn cpu_time(&self) -> Duration {
+        process::cpu_time(self.process.id())
     }
 
     #[track_caller]

@@ -48,6 +48,14 @@ impl Program {
         Self::ALL.into_iter().filter(|program| program.is_available()).collect()
     }
 
+    /// Those a story runs with: both in the long run, where the unmodified one proves the story right and is what ours is
+    /// compared with; else ours alone, if it is here.
+    #[must_use]
+    #[track_caller]
+    pub fn contenders() -> Vec<Self> {
+        if prerequisites::full_run() || !Self::Ours.is_available() { Self::available() } else { vec![Self::Ours] }
+    }
+
     #[track_caller]
     pub(crate) fn daemon(self, programs: &Programs) -> PathBuf {
         match self {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -380,6 +381,21 @@ impl Host {
     #[must_use]
     #[track_caller]
     pub fn link_statistics(&self) -> LinkStatistics {
-        self.link.as_ref().unwrap_or_else(|| panic!("{} has a plain cable", self.name)).statistics()
+        self.link().statistics()
+    }
+
+    /// CPU time that playing its link has taken so far.
+    ///
+    /// # Panics
+    /// When it has a plain cable.
+    #[must_use]
+    #[track_caller]
+    pub fn link_cpu_time(&self) -> Duration {
+        self.link().cpu_time()
+    }
+
+    #[track_caller]
+    fn link(&self) -> &LinkProcess {
+        self.link.as_ref().unwrap_or_else(|| panic!("{} has a plain cable", self.name))
     }
 }

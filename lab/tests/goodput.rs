@@ -57,6 +57,9 @@ fn direct_on_a_plain_cable() {
 
 #[test]
 fn relayed_on_a_plain_cable() {
+    if !full_run() {
+        return evidence("only in the long run");
+    }
     compare(&Line { megabytes: LONG_MEGABYTES, ..Line::relayed() }, Promise::default());
 }
 

@@ -24,7 +24,7 @@ const IDLE_CPU_PERCENT_MAX: f64 = 5.0;
 
 #[test]
 fn a_thousand_peers() {
-    for program in Program::available() {
+    for program in Program::contenders() {
         let Some(world) = World::open() else { return };
         let _appliance = world.appliance();
         measure(&world, program);

@@ -1,3 +1,76 @@
-//! The daemon of a fleet host.
+//! The daemon of a fleet host: see `pilot-agent --help`, and `agent::daemon` for how it works.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+use agent::config::{Config, ConfigError};
+use agent::daemon::{self, ipc::PlaceError, logging, runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How the program ends.
+#[derive(Clone, Copy)]
+enum Exit {
+    /// As it was told to.
+    Success = 0,
+    /// Something is wrong with this host or its files.
+    Failure = 1,
+    /// Something is wrong with the settings.
+    Usage = 2,
+    /// Another daemon runs already.
+    Running = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+fn main() -> ExitCode {
+    let config = match Config::read(std::env::args_os()) {
+        Ok(config) => config,
+        Err(ConfigError::Arguments(error)) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
+            // Help goes to standard output; where that is closed there is nobody to tell.
+            let _ = error.print();
+            return exit.into();
+        }
+        Err(error) => return end(Exit::Usage, &error.to_string()),
+    };
+    if let Err(text) = logging::start(config.log_format, &config.log_level) {
+        return end(Exit::Usage, &text);
+    }
+    let ended = runtime::run(|ring| async move {
+        let (stop, stopped) = mpsc::channel(2);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                let _ = stop.try_send(());
+            }
+        });
+        daemon::run(config, ring, stopped).await
+    });
+    match ended {
+        Ok(Ok(())) => Exit::Success.into(),
+        Ok(Err(error)) => {
+            let is_running = matches!(error.downcast_ref(), Some(PlaceError::Taken(_)));
+            end(if is_running { Exit::Running } else { Exit::Failure }, &format!("{error:#}"))
+        }
+        Err(error) => end(Exit::Failure, &format!("the kernel gives no event queue: {error}")),
+    }
+}
+
+fn end(exit: Exit, text: &str) -> ExitCode {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "pilot-agent: {text}");
+    exit.into()
+}

@@ -1,3 +1,8 @@
 //! The command line of a fleet host.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agent::pilotctl::run(std::env::args_os())
+}

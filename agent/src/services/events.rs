@@ -252,7 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
     }
 }
 
-/// Publishes `payload` under `topic`, and leaves the stream open: close it once the bytes are gone.
+/// Publishes `payload` under `topic`, once on a stream, and leaves that open: close it once the bytes are gone.
 ///
 /// # Errors
 /// [`Error`].

@@ -8,8 +8,10 @@
 //! | [`inbox`] | messages as files, and reading them back |
 //! | [`received`] | names of received files: never another's, never outside the folder |
 //! | `partial` | a file that is not whole yet |
+//! | `claims` | which stream goes on with which file |
 //! | `frames` | whole frames out of a stream |
 
+mod claims;
 mod frames;
 pub mod inbox;
 mod partial;

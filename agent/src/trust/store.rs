@@ -9,11 +9,19 @@
 //! ignore. Without it an accept that comes after a restart would answer nothing. Clients of the daemon see the same
 //! entries with times in unix seconds (section 10).
 
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use wire::NodeId;
 use wire::registry::PublicKey;
 
 use crate::rfc3339;
+
+/// A trust file has some hundred bytes for each node.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A trusted node. Serialises to the shape of section 10.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +69,40 @@ pub struct Requested {
 #[error("it is no trust file: {0}; restore it from a copy, or move it away to begin without trust")]
 pub struct Corrupt(String);
 
+/// Reads the trust file at `path`; none where there is none yet. For drivers.
+///
+/// # Errors
+/// What the system says; [`io::ErrorKind::FileTooLarge`] for what cannot be a trust file.
+pub fn load(path: &Path) -> io::Result<Option<String>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if file.metadata()?.len() > FILE_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Writes the trust file at `path`, readable by its owner alone: whole and on disk, or as it was. For drivers.
+///
+/// # Errors
+/// What the system says.
+pub fn save(path: &Path, text: &str) -> io::Result<()> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".draft");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    // A name is on disk only once its folder is.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
 /// What a file says.
 pub(super) struct Content {
     pub trusted: Vec<Trusted>,
@@ -69,7 +111,7 @@ pub(super) struct Content {
 }
 
 pub(super) fn from_json(text: &str) -> Result<Content, Corrupt> {
-    let file: File = serde_json::from_str(text).map_err(|error| Corrupt(error.to_string()))?;
+    let file: FileText = serde_json::from_str(text).map_err(|error| Corrupt(error.to_string()))?;
     Ok(Content {
         trusted: file.trusted.unwrap_or_default().into_iter().map(Trusted::from).collect(),
         pending: file.pending.unwrap_or_default().into_iter().map(Pending::from).collect(),
@@ -83,7 +125,7 @@ pub(super) fn to_json<'a>(
     requested: impl Iterator<Item = &'a Requested>,
 ) -> String {
     let requested: Vec<_> = requested.map(RequestedInFile::from).collect();
-    let file = File {
+    let file = FileText {
         trusted: Some(trusted.map(TrustedInFile::from).collect()),
         pending: Some(pending.map(PendingInFile::from).collect()),
         requested: Some(requested).filter(|requested| !requested.is_empty()),
@@ -93,7 +135,7 @@ pub(super) fn to_json<'a>(
 
 /// Lists may be missing or null.
 #[derive(Serialize, Deserialize)]
-struct File {
+struct FileText {
     trusted: Option<Vec<TrustedInFile>>,
     pending: Option<Vec<PendingInFile>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,9 +1,10 @@
 //! Whole frames out of a stream, with a bound on how many long ones are held at a time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use wire::DecodeError;
 use wire::services::exchange::{Frame, PAYLOAD_MAX};
@@ -16,9 +17,16 @@ const HEADER: usize = 8;
 
 pub(super) struct Frames<'a, R> {
     incoming: Incoming<R>,
-    /// Whoever may hold a long frame.
-    room: Option<&'a Semaphore>,
-    permit: Option<SemaphorePermit<'a>>,
+    room: Option<Room<'a>>,
+    permits: Option<(OwnedSemaphorePermit, SemaphorePermit<'a>)>,
+}
+
+/// Room for long frames.
+pub(super) struct Room<'a> {
+    /// Of one peer.
+    pub(super) of_peer: Arc<Semaphore>,
+    /// Of all together.
+    pub(super) of_all: &'a Semaphore,
 }
 
 /// Why there is no next frame.
@@ -35,8 +43,8 @@ pub(super) enum Error {
 }
 
 impl<'a, R: AsyncRead + Unpin> Frames<'a, R> {
-    pub(super) const fn new(stream: R, room: Option<&'a Semaphore>) -> Self {
-        Self { incoming: Incoming::new(stream), room, permit: None }
+    pub(super) const fn new(stream: R, room: Option<Room<'a>>) -> Self {
+        Self { incoming: Incoming::new(stream), room, permits: None }
     }
 
     /// Waits for a whole frame; says how many bytes it takes, none at the end of the stream. Between frames the peer may be
@@ -64,15 +72,20 @@ impl<'a, R: AsyncRead + Unpin> Frames<'a, R> {
 
     pub(super) fn consume(&mut self, len: usize) {
         self.incoming.consume(len);
-        self.permit = None;
+        self.permits = None;
     }
 
     async fn find_room(&mut self) -> Result<(), Error> {
-        let Some((room, header)) = self.room.zip(self.incoming.bytes().first_chunk::<HEADER>()) else { return Ok(()) };
+        let Some((room, header)) = self.room.as_ref().zip(self.incoming.bytes().first_chunk::<HEADER>()) else {
+            return Ok(());
+        };
         let [.., a, b, c, d] = *header;
-        if self.permit.is_none() && u32::from_be_bytes([a, b, c, d]) as usize > LONG {
-            let permit = timeout(super::STEP_MAX, room.acquire()).await.map_err(|_| Error::Busy)?;
-            self.permit = permit.ok();
+        if self.permits.is_none() && u32::from_be_bytes([a, b, c, d]) as usize > LONG {
+            // One peer's frames wait for each other first, so that it cannot take all the room there is.
+            let both = async {
+                Some((Arc::clone(&room.of_peer).acquire_owned().await.ok()?, room.of_all.acquire().await.ok()?))
+            };
+            self.permits = timeout(super::STEP_MAX, both).await.map_err(|_| Error::Busy)?;
         }
         Ok(())
     }

@@ -5,19 +5,21 @@
 //! the newer one takes over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
-use tokio::sync::{Notify, Semaphore};
-use wire::DecodeError;
+use tokio::sync::Semaphore;
 use wire::address::Address;
 use wire::services::exchange::{Content, Frame, PAYLOAD_MAX, Step, Tag, acknowledgement};
+use wire::{DecodeError, NodeId};
 
-use super::frames::{self, Frames};
+use super::claims::{Claim, Claims};
+use super::frames::{self, Frames, Room};
 use super::inbox::{self, Letter};
 use super::partial::Partial;
 use super::{PARTIAL_FOLDER, STEP_MAX, received};
@@ -28,6 +30,8 @@ use crate::services::files::Files;
 const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 /// Frames above 1 MiB that are held at a time, of up to 64 MiB each.
 const LONG_FRAMES_MAX: usize = 4;
+/// Those of one peer.
+const LONG_FRAMES_PER_PEER_MAX: usize = 1;
 /// Parts of files that wait for the rest; the oldest go first.
 const PARTIALS_MAX: usize = 64;
 /// Bytes of a whole file written at once.
@@ -118,6 +122,7 @@ pub struct Receiver<F> {
     clock: WallClock,
     notify: Rc<dyn Fn(Received)>,
     long_frames: Semaphore,
+    long_frames_of: RefCell<BTreeMap<NodeId, Arc<Semaphore>>>,
     /// Numbers drafts and messages.
     number: Cell<usize>,
     /// Messages and bytes in the inbox, as far as known; looked at anew when it seems full, for clients empty it.
@@ -136,61 +141,6 @@ struct Unconfirmed {
     size_bytes: u64,
 }
 
-/// Which stream has which transfer: the last that asked. One that is being given its name is waited for.
-#[derive(Default)]
-struct Claims {
-    held: RefCell<Vec<Held>>,
-    released: Notify,
-}
-
-struct Held {
-    path: PathBuf,
-    number: usize,
-    is_finishing: bool,
-}
-
-/// Gives its transfer back when it goes.
-struct Claim<'a> {
-    claims: &'a Claims,
-    number: usize,
-}
-
-impl Claims {
-    async fn take(&self, path: &Path, number: usize) -> Claim<'_> {
-        loop {
-            let released = self.released.notified();
-            if !self.held.borrow().iter().any(|held| held.path == path && held.is_finishing) {
-                break;
-            }
-            released.await;
-        }
-        let mut held = self.held.borrow_mut();
-        held.retain(|held| held.path != path);
-        held.push(Held { path: path.to_owned(), number, is_finishing: false });
-        Claim { claims: self, number }
-    }
-}
-
-impl Claim<'_> {
-    fn holds(&self) -> bool {
-        self.claims.held.borrow().iter().any(|held| held.number == self.number)
-    }
-
-    /// From now on others wait. False where another has taken over.
-    fn finish(&self) -> bool {
-        let mut held = self.claims.held.borrow_mut();
-        let held = held.iter_mut().find(|held| held.number == self.number);
-        held.map(|held| held.is_finishing = true).is_some()
-    }
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.claims.held.borrow_mut().retain(|held| held.number != self.number);
-        self.claims.released.notify_waiters();
-    }
-}
-
 impl<F: Files> Receiver<F> {
     /// A receiver for all streams of a node. `notify` hears of everything that has come, once it is on disk.
     #[must_use]
@@ -201,6 +151,7 @@ impl<F: Files> Receiver<F> {
             clock,
             notify,
             long_frames: Semaphore::new(LONG_FRAMES_MAX),
+            long_frames_of: RefCell::default(),
             number: Cell::new(0),
             inbox_usage: Cell::new(None),
             claims: Claims::default(),
@@ -214,7 +165,7 @@ impl<F: Files> Receiver<F> {
     /// [`Error`]. What came before is stored; a file that is not whole waits for the rest.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, from: Address, stream: S) -> Result<(), Error> {
         let (read, write) = split(stream);
-        let frames = Frames::new(read, Some(&self.long_frames));
+        let frames = Frames::new(read, Some(self.room(from.node)));
         let mut served =
             Served { receiver: self, from, frames, write, transfer: None, unconfirmed: None, out: Vec::new() };
         let outcome = served.run().await;
@@ -227,6 +178,14 @@ impl<F: Files> Receiver<F> {
             let _ = served.answer(&format!("ERR {error}")).await;
         }
         outcome
+    }
+
+    fn room(&self, peer: NodeId) -> Room<'_> {
+        let mut peers = self.long_frames_of.borrow_mut();
+        // Those without a stream need no entry.
+        peers.retain(|_, room| Arc::strong_count(room) > 1);
+        let of_peer = peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(LONG_FRAMES_PER_PEER_MAX)));
+        Room { of_peer: Arc::clone(of_peer), of_all: &self.long_frames }
     }
 
     fn next_number(&self) -> usize {

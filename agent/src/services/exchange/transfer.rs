@@ -28,6 +28,8 @@ const CHUNK: u32 = 48 << 10;
 const WINDOW_BYTES: u64 = 128 * CHUNK as u64;
 /// A receiver that knows transfers answers an announcement within this.
 const INIT_ACK_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a file that one frame holds, whatever its name.
+const WHOLE_MAX: u64 = (PAYLOAD_MAX - 2 - u16::MAX as usize) as u64;
 /// How a receiver of an old release answers an announcement.
 const FILE_STREAM_UNKNOWN: &str = "ACK UNKNOWN(7)";
 /// Bytes read at once to be hashed.
@@ -208,8 +210,11 @@ impl<F: Files, P: FnMut(Progress)> Sending<'_, F, P> {
                 }
                 Opening::Unknown => self.send_whole(frames, write, PAYLOAD_MAX_OLD).await.map(|()| Transport::Whole),
             },
-            // A receiver that has once answered knows transfers: it is the path that is slow.
-            Err(_) if self.resumed.is_some() => Err(Error::Silent(INIT_ACK_MAX.as_secs())),
+            // A receiver that has once answered knows transfers: it is the path that is slow. Perhaps it is here as well,
+            // where one frame would not do.
+            Err(_) if self.resumed.is_some() || self.size_bytes > WHOLE_MAX => {
+                Err(Error::Silent(INIT_ACK_MAX.as_secs()))
+            }
             Err(_) => self.send_whole(frames, write, PAYLOAD_MAX).await.map(|()| Transport::Whole),
         }
     }

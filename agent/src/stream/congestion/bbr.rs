@@ -42,6 +42,9 @@ const LOSS_SEGMENTS_MIN: u64 = 8;
 const LOSS_BETA: f64 = 0.7;
 /// Slightly below the bandwidth, so that a queue drains in the long run.
 const PACING_MARGIN: f64 = 0.99;
+/// What leaves in one batch: the draft's send quantum.
+const BATCH_TIME: Duration = Duration::from_millis(1);
+const BATCH_BYTES_MAX: u64 = 64 << 10;
 /// Before a round trip was measured.
 const RTT_INITIAL: Duration = Duration::from_millis(1);
 
@@ -130,12 +133,21 @@ impl Bbr {
         WINDOW_MIN_SEGMENTS * self.segment_bytes
     }
 
-    /// `gain` times the bandwidth-delay product; the initial window before that is known.
+    /// `gain` times the bandwidth-delay product, and never less than batches need; the initial window before that is
+    /// known.
     fn in_flight_target(&self, gain: f64) -> u64 {
         match self.rtt_min {
-            Some(rtt_min) if self.bandwidth.highest() > 0 => scaled(volume(self.bandwidth.highest(), rtt_min), gain),
+            Some(rtt_min) if self.bandwidth.highest() > 0 => {
+                scaled(volume(self.bandwidth.highest(), rtt_min), gain).max(self.offload_budget_bytes())
+            }
             _ => INITIAL_WINDOW_SEGMENTS * self.segment_bytes,
         }
+    }
+
+    /// On a path so short that a batch is longer than the bandwidth-delay product, one batch is being made, one is on
+    /// its way and one being acknowledged.
+    fn offload_budget_bytes(&self) -> u64 {
+        3 * volume(self.bandwidth.highest(), BATCH_TIME).min(BATCH_BYTES_MAX)
     }
 
     fn pacing_gain(&self) -> f64 {

@@ -1,0 +1,177 @@
+//! The names of all settings: flags of the command line, variables `PILOT_…` of the environment, keys of the file.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+use clap::{Parser, ValueEnum};
+use serde::Deserialize;
+
+/// Settings as they are given; what is not given stays open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Parser)]
+#[command(
+    name = "pilot-agent",
+    version,
+    about = "The node on this host: tunnels and streams to any peer of the fleet."
+)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// The directory [default: 127.0.0.1:9000]
+    #[arg(long, value_name = "HOST:PORT", env = "PILOT_REGISTRY")]
+    pub registry: Option<String>,
+    /// Speak TLS to the directory, and to none but the one with this fingerprint, which it prints at its start
+    #[arg(long, value_name = "HEX", env = "PILOT_REGISTRY_FINGERPRINT")]
+    pub registry_fingerprint: Option<String>,
+    /// A relay; may be repeated [default: as the directory says]
+    #[arg(long, value_name = "HOST:PORT", env = "PILOT_BEACON", value_delimiter = ',')]
+    pub beacon: Option<Vec<String>>,
+    /// Where the tunnel is bound [default: any port, IPv4 and IPv6]
+    #[arg(long, value_name = "ADDR", env = "PILOT_LISTEN")]
+    pub listen: Option<String>,
+    /// The unix socket for pilotctl and other clients [default: pilot.sock in the temporary folder]
+    #[arg(long, value_name = "PATH", env = "PILOT_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// The folder for all that outlives the daemon [default: ~/.pilot]
+    #[arg(long, value_name = "DIR", env = "PILOT_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The node's key; made at the first start [default: identity.json in the data folder]
+    #[arg(long, value_name = "FILE", env = "PILOT_IDENTITY")]
+    pub identity: Option<PathBuf>,
+    /// The name others may call this node by
+    #[arg(long, value_name = "NAME", env = "PILOT_HOSTNAME")]
+    pub hostname: Option<String>,
+    /// Who runs this node, as an email address
+    #[arg(long, alias = "email", value_name = "TEXT", env = "PILOT_OWNER")]
+    #[serde(alias = "email")]
+    pub owner: Option<String>,
+    /// Let anyone connect, not only whom this node trusts
+    #[arg(long, env = "PILOT_PUBLIC", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub public: Option<bool>,
+    /// Trust whoever asks
+    #[arg(long, env = "PILOT_TRUST_AUTO_APPROVE", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub trust_auto_approve: Option<bool>,
+    /// Never go direct, and hide this host's address
+    #[arg(long, env = "PILOT_RELAY_ONLY", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub relay_only: Option<bool>,
+    /// The endpoint to announce, where the relay cannot see the right one
+    #[arg(long, value_name = "IP:PORT", env = "PILOT_ENDPOINT")]
+    pub endpoint: Option<String>,
+    /// How to write the log [default: text]
+    #[arg(long, value_name = "FORMAT", env = "PILOT_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What to log: error, warn, info, debug, or as RUST_LOG is written [default: info]
+    #[arg(long, value_name = "LEVEL", env = "PILOT_LOG_LEVEL")]
+    pub log_level: Option<String>,
+    /// No echo service (port 7)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+        value_parser = BoolishValueParser::new())]
+    pub no_echo: Option<bool>,
+    /// No data exchange service (port 1001)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+        value_parser = BoolishValueParser::new())]
+    pub no_dataexchange: Option<bool>,
+    /// No event stream service (port 1002)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
+        value_parser = BoolishValueParser::new())]
+    pub no_eventstream: Option<bool>,
+    /// Read settings from this file (TOML; keys are the names of these flags)
+    #[arg(long, value_name = "FILE", env = "PILOT_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Kept for scripts written for older daemons
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub encrypt: Option<bool>,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For collectors: one object a line.
+    Json,
+}
+
+impl Settings {
+    /// The settings on a command line and in the environment.
+    ///
+    /// # Errors
+    /// What clap says, which includes `--help` and `--version`.
+    pub fn from_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments.into_iter().map(double_dash))
+    }
+
+    /// These settings, and those of `lower` where these are open.
+    #[must_use]
+    pub fn or(self, lower: Self) -> Self {
+        Self {
+            registry: self.registry.or(lower.registry),
+            registry_fingerprint: self.registry_fingerprint.or(lower.registry_fingerprint),
+            beacon: self.beacon.or(lower.beacon),
+            listen: self.listen.or(lower.listen),
+            socket: self.socket.or(lower.socket),
+            data_dir: self.data_dir.or(lower.data_dir),
+            identity: self.identity.or(lower.identity),
+            hostname: self.hostname.or(lower.hostname),
+            owner: self.owner.or(lower.owner),
+            public: self.public.or(lower.public),
+            trust_auto_approve: self.trust_auto_approve.or(lower.trust_auto_approve),
+            relay_only: self.relay_only.or(lower.relay_only),
+            endpoint: self.endpoint.or(lower.endpoint),
+            log_format: self.log_format.or(lower.log_format),
+            log_level: self.log_level.or(lower.log_level),
+            no_echo: self.no_echo.or(lower.no_echo),
+            no_dataexchange: self.no_dataexchange.or(lower.no_dataexchange),
+            no_eventstream: self.no_eventstream.or(lower.no_eventstream),
+            config: self.config.or(lower.config),
+            encrypt: self.encrypt.or(lower.encrypt),
+        }
+    }
+}
+
+/// `-registry` as older daemons spell it becomes `--registry`. Short flags have one letter and stay.
+fn double_dash(argument: OsString) -> OsString {
+    let Some(text) = argument.to_str() else { return argument };
+    match text.strip_prefix('-') {
+        Some(name) if name.len() > 1 && name.starts_with(|first: char| first.is_ascii_alphabetic()) => {
+            format!("--{name}").into()
+        }
+        _ => argument,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Settings::command().debug_assert();
+    }
+
+    fn parse(arguments: &[&str]) -> Settings {
+        let arguments = ["pilot-agent"].iter().chain(arguments).map(OsString::from);
+        Settings::from_arguments(arguments).unwrap()
+    }
+
+    #[test]
+    fn one_dash_is_as_good_as_two() {
+        let new = parse(&["--registry", "h:1", "--socket=/x", "--public", "--relay-only=false", "--email", "a@b"]);
+        let old = parse(&["-registry", "h:1", "-socket=/x", "-public", "-relay-only=false", "-email", "a@b"]);
+        assert_eq!(old, new);
+        assert_eq!((old.public, old.relay_only, old.owner.as_deref()), (Some(true), Some(false), Some("a@b")));
+    }
+
+    #[test]
+    fn beacons_repeat() {
+        let settings = parse(&["--beacon", "a:1", "--beacon", "b:2"]);
+        assert_eq!(settings.beacon, Some(vec!["a:1".to_owned(), "b:2".to_owned()]));
+    }
+}

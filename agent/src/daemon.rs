@@ -1,0 +1,274 @@
+//! The daemon: sockets, timers, files, the directory and the clients' unix socket around the engine [`Node`]. What is
+//! sent to whom, and when, is the node's decision; here it is carried out, on one thread.
+//!
+//! ```text
+//!   UDP ◄──► sockets ◄──┐                    ┌──► ipc ◄──► pilotctl, SDKs
+//!                       ├── drive ── core ───┤
+//!   TCP ◄──► directory ◄┘    │       (Node)  └──► services: echo, data exchange, event stream
+//!                            └── timers, addresses, relays, state
+//! ```
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`runtime`] | one thread, with an io_uring where the host allows it |
+//! | [`clock`] | time and chance: read here alone |
+//! | [`core`] | the node, and who waits for what it says |
+//! | [`drive`] | the loop: datagrams in, what follows out |
+//! | [`byte_stream`] | a stream of the node as bytes to read and write |
+//! | [`sockets`] | UDP in batches, and ICMP's word on what cannot be reached |
+//! | [`directory`] | the directory's client |
+//! | [`addresses`], [`relays`] | what the node has to know of the world outside |
+//! | [`ipc`] | the unix socket and its clients |
+//! | [`services`] | what the daemon itself offers on the node's ports |
+//! | [`state`] | files that outlive the daemon |
+//! | [`logging`] | the log |
+
+pub mod addresses;
+pub mod byte_stream;
+pub mod clock;
+pub mod core;
+pub mod directory;
+pub mod drive;
+pub mod ipc;
+pub mod logging;
+pub mod relays;
+pub mod runtime;
+pub mod services;
+pub mod sockets;
+pub mod state;
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{sleep, timeout};
+
+use crate::config::Config;
+use crate::node::{self, Event, Node};
+use crate::stream::{self, State as StreamState};
+use clock::Clock;
+use core::Core;
+use directory::{Directory, Place as DirectoryPlace};
+use ipc::Place;
+use runtime::Ring;
+use sockets::Sockets;
+use state::State;
+
+/// Lists of relays that wait to be resolved.
+const LISTS_MAX: usize = 4;
+/// What open streams have to deliver their last bytes at the end.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// How often it is looked whether they have.
+const FAREWELL_LOOK: Duration = Duration::from_millis(10);
+
+/// Runs a daemon until `stop` receives something or a client asks for its end. A second word from `stop` cuts the
+/// farewell short. To be called in a `LocalSet`.
+///
+/// # Errors
+/// The daemon cannot start; the text says what to do. [`ipc::PlaceError`] is among the causes.
+pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> anyhow::Result<()> {
+    let clock = Clock::start();
+    let place = Place::bind(&config.socket).await?;
+    let state = Rc::new(State::open(&config.data_dir)?);
+    let identity = Arc::new(state::load_identity(&config.identity, clock::chance::<32>)?);
+    let _lock = lock(&config.identity)?;
+    let sockets = Sockets::bind(config.listen)
+        .context("cannot bind the tunnel socket; choose another address or port with --listen")?;
+    let sockets = Rc::new(sockets);
+    let local = sockets.local_addresses().next().context("this host has neither IPv4 nor IPv6")?;
+
+    let directory_place =
+        DirectoryPlace { registry: config.registry.clone(), fingerprint: config.registry_fingerprint };
+    let directory = Directory::new(directory_place, u64::from_be_bytes(clock::chance()?));
+    let mut node = Node::new(clock.now(), node_config(&config), Arc::clone(&identity), &clock::chance()?);
+    if let Some(text) = state.trust()? {
+        let now = clock.now();
+        let restored = node.with_trust(now, |trust| trust.restore(&text));
+        restored.with_context(|| {
+            format!("the trust file in {} is damaged; restore it or move it away", config.data_dir.display())
+        })?;
+    }
+    let core = Core::new(node, clock, directory);
+    let context = Rc::new(ipc::Context {
+        core: Rc::clone(&core),
+        identity,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        owner: config.owner.clone(),
+        local,
+        started: clock.now(),
+        hostname: RefCell::new(config.hostname.clone()),
+        networks: RefCell::default(),
+        stop: Notify::new(),
+        clients: Cell::new(0),
+    });
+    let _process = state.note_process(clock.now()).await;
+    services::start(&core, &state, config.services, ring)?;
+
+    let (lists, listed) = mpsc::channel(LISTS_MAX);
+    let trust = Rc::new(TrustFile::default());
+    let concern = concern(Rc::clone(&context), lists, Rc::clone(&trust));
+    let first = first_relays(&config, &state);
+    let _tasks = [
+        Task::spawn(drive::drive(Rc::clone(&core), Rc::clone(&sockets), concern)),
+        Task::spawn(addresses::follow(Rc::clone(&core), Rc::clone(&sockets))),
+        Task::spawn(relays::follow(Rc::clone(&core), Rc::clone(&sockets), Rc::clone(&state), first, listed)),
+        Task::spawn(Rc::clone(&trust).keep(Rc::clone(&core), Rc::clone(&state))),
+    ];
+    tracing::info!(socket = %config.socket.display(), %local, registry = %config.registry, "the daemon is up");
+    tokio::select! {
+        () = ipc::serve(Rc::clone(&context), &place) => {}
+        _ = stop.recv() => tracing::info!("stopping"),
+        () = context.stop.notified() => tracing::info!("stopping at a client's request"),
+    }
+    // No new clients; another daemon may take the place.
+    drop(place);
+    tokio::select! {
+        _ = timeout(FAREWELL_MAX, farewell(&core)) => {}
+        Some(()) = stop.recv() => {}
+    }
+    trust.keep_now(&core, &state).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn node_config(config: &Config) -> node::Config {
+    node::Config {
+        hostname: config.hostname.clone(),
+        owner: config.owner.clone(),
+        public: config.public,
+        relay_only: config.relay_only,
+        trust_auto_approve: config.trust_auto_approve,
+        relays: config.first_beacons().iter().filter_map(|place| place.address()).collect(),
+        relays_fixed: !config.beacons.is_empty(),
+        endpoint: config.endpoint,
+        stream: stream::Config::default(),
+        ..node::Config::default()
+    }
+}
+
+/// The operator's relays; else the last list of the directory, and the directory's own host.
+fn first_relays(config: &Config, state: &State) -> Vec<crate::config::values::HostPort> {
+    let mut first = Vec::new();
+    if config.beacons.is_empty() {
+        let kept = state.relays();
+        first.extend(kept.iter().filter_map(|text| crate::config::values::HostPort::parse(text).ok()));
+    }
+    for place in config.first_beacons() {
+        if !first.contains(&place) {
+            first.push(place);
+        }
+    }
+    first
+}
+
+/// Two daemons with one identity would take the directory's and the relay's word from each other.
+fn lock(identity: &Path) -> anyhow::Result<File> {
+    let file = File::open(identity).with_context(|| format!("cannot open {}", identity.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
+            "another daemon runs with the identity {}; stop it, or name another with --identity",
+            identity.display()
+        ),
+        // A file system without locks: then nobody has one.
+        Err(std::fs::TryLockError::Error(error)) => {
+            tracing::debug!(%error, "the identity file cannot be locked");
+            Ok(file)
+        }
+    }
+}
+
+/// What is done about events that are for nobody in particular.
+fn concern(
+    context: Rc<ipc::Context>,
+    lists: mpsc::Sender<Vec<String>>,
+    trust: Rc<TrustFile>,
+) -> impl Fn(Event) + 'static {
+    move |event| match event {
+        Event::Registered { node, address } => {
+            tracing::info!(%node, %address, "registered");
+            let context = Rc::clone(&context);
+            spawn_local(async move { context.refresh().await });
+        }
+        Event::Complaint(text) => tracing::warn!(%text, "the directory complains"),
+        Event::DirectoryLost(reason) => tracing::warn!(%reason, "the directory is away"),
+        Event::DirectoryBack => tracing::info!("the directory is back"),
+        Event::RelayChanged(Some(relay)) => tracing::info!(%relay, "relay"),
+        Event::RelayChanged(None) => tracing::warn!("no relay answers"),
+        Event::RelaysListed(list) => {
+            // The next list is as good when this one finds no place.
+            let _ = lists.try_send(list);
+        }
+        Event::PathChanged { peer, direct: Some(endpoint) } => tracing::info!(%peer, %endpoint, "direct path"),
+        Event::PathChanged { peer, direct: None } => tracing::info!(%peer, "path through the relay"),
+        Event::TrustRequested { peer, justification } => {
+            tracing::info!(%peer, ?justification, "asks to be trusted; answer with: pilotctl approve {peer}");
+        }
+        Event::TrustChanged => trust.handle_changed(),
+        // These have found who waits for them.
+        Event::Opened(_)
+        | Event::Accepted { .. }
+        | Event::Readable(_)
+        | Event::Writable(_)
+        | Event::Datagram { .. } => {}
+    }
+}
+
+/// Lets streams deliver what was written to them.
+async fn farewell(core: &Core) {
+    let open: Vec<_> = core.look(|node| node.streams().map(|stream| stream.id).collect());
+    core.act(|node, now| open.iter().for_each(|id| node.close(now, *id)));
+    let is_pending = |state| !matches!(state, StreamState::TimeWait | StreamState::Closed);
+    while core.look(|node| node.streams().any(|stream| is_pending(stream.state))) {
+        sleep(FAREWELL_LOOK).await;
+    }
+}
+
+/// A task that ends with its owner.
+struct Task(AbortHandle);
+
+impl Task {
+    fn spawn(work: impl Future<Output = ()> + 'static) -> Self {
+        Self(spawn_local(work).abort_handle())
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The trust file, written after each change; changes that come while it is written are written together.
+#[derive(Default)]
+struct TrustFile {
+    changed: Notify,
+    is_dirty: Cell<bool>,
+}
+
+impl TrustFile {
+    fn handle_changed(&self) {
+        self.is_dirty.set(true);
+        self.changed.notify_one();
+    }
+
+    async fn keep(self: Rc<Self>, core: Rc<Core>, state: Rc<State>) {
+        loop {
+            self.changed.notified().await;
+            self.keep_now(&core, &state).await;
+        }
+    }
+
+    async fn keep_now(&self, core: &Core, state: &State) {
+        if self.is_dirty.replace(false) {
+            let text = core.look(|node| node.trust().to_json());
+            state.keep_trust(core.clock().now(), text).await;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The node, shared by all tasks of the daemon's one thread. Whoever does something to the node wakes the loop that takes
+//! what follows from it; whoever waits for the node is woken by its events. Nothing here does I/O.
+//!
+//! The node is borrowed for one call at a time and never across an `await`.
+
+mod backlog;
+mod datagrams;
+mod waiting;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use wire::address::SocketAddress;
+use wire::registry::{Answer, Operation};
+
+use super::byte_stream::ByteStream;
+use super::clock::Clock;
+use super::directory::Directory;
+use crate::Time;
+use crate::node::{BindError, DialError, Event, Node, StreamId, Unanswered};
+use crate::stream::End;
+
+pub use backlog::Listener;
+pub use datagrams::{Datagram, SubscriberId};
+
+use backlog::Backlogs;
+use datagrams::Datagrams;
+pub(super) use waiting::Waiting;
+
+/// The node and who waits for it.
+pub struct Core {
+    node: RefCell<Node>,
+    clock: Clock,
+    directory: Directory,
+    /// Something was done to the node; the loop takes what follows.
+    acted: Notify,
+    waiting: RefCell<Waiting>,
+    backlogs: RefCell<Backlogs>,
+    datagrams: RefCell<Datagrams>,
+    /// Trust has changed; for those who wait for a peer's.
+    trust: Notify,
+    registrations: Cell<u64>,
+    registered: Notify,
+}
+
+/// Why a stream did not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DialFailure {
+    /// It could not be tried.
+    #[error(transparent)]
+    NotTried(#[from] DialError),
+    /// It was tried.
+    #[error("{}", match .0 { End::TimedOut => "dial timeout: the peer does not answer", _ => "connection refused" })]
+    Ended(End),
+}
+
+impl Core {
+    /// Shares `node`.
+    #[must_use]
+    pub fn new(node: Node, clock: Clock, directory: Directory) -> Rc<Self> {
+        Rc::new(Self {
+            node: RefCell::new(node),
+            clock,
+            directory,
+            acted: Notify::new(),
+            waiting: RefCell::default(),
+            backlogs: RefCell::default(),
+            datagrams: RefCell::default(),
+            trust: Notify::new(),
+            registrations: Cell::new(0),
+            registered: Notify::new(),
+        })
+    }
+
+    /// Does something to the node.
+    pub fn act<T>(&self, act: impl FnOnce(&mut Node, Time) -> T) -> T {
+        let outcome = act(&mut self.node.borrow_mut(), self.clock.now());
+        self.acted.notify_one();
+        outcome
+    }
+
+    /// As [`Core::act`], for the loop itself, which takes what follows anyway.
+    pub(super) fn turn<T>(&self, act: impl FnOnce(&mut Node, Time) -> T) -> T {
+        act(&mut self.node.borrow_mut(), self.clock.now())
+    }
+
+    /// Looks at the node.
+    pub fn look<T>(&self, look: impl FnOnce(&Node) -> T) -> T {
+        look(&self.node.borrow())
+    }
+
+    /// The daemon's clock.
+    #[must_use]
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The directory's client.
+    #[must_use]
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Returns when something was done to the node that the loop has not seen.
+    pub(super) async fn acted(&self) {
+        self.acted.notified().await;
+    }
+
+    /// Asks the directory in the node's name.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn ask(&self, operation: Operation) -> Result<Answer, Unanswered> {
+        let request = self.look(|node| node.sign(operation));
+        self.directory.ask(request).await
+    }
+
+    /// Takes a port; 0 for any free one.
+    ///
+    /// # Errors
+    /// [`BindError`].
+    pub fn listen(self: &Rc<Self>, port: u16) -> Result<Listener, BindError> {
+        let port = self.act(|node, _| node.bind(port))?;
+        Ok(Listener::new(self, port))
+    }
+
+    /// Opens a stream. A dial that is dropped is given up.
+    ///
+    /// # Errors
+    /// [`DialFailure`].
+    pub async fn dial(self: &Rc<Self>, to: SocketAddress) -> Result<ByteStream, DialFailure> {
+        let id = self.act(|node, now| node.dial(now, to))?;
+        let stream = ByteStream::new(self, id);
+        match stream.opened().await {
+            Ok(()) => Ok(stream),
+            Err(end) => Err(DialFailure::Ended(end)),
+        }
+    }
+
+    /// Ends a stream at once, whoever has it, and tells its owner. False when there is none.
+    pub fn abort(&self, id: StreamId) -> bool {
+        let known = self.look(|node| node.streams().any(|stream| stream.id == id));
+        if known {
+            self.act(|node, now| node.abort(now, id));
+            self.waiting.borrow_mut().readable(id);
+        }
+        known
+    }
+
+    /// Hands datagrams to `receive`: those to ports that `subscriber` has, and those to ports that nobody has.
+    pub fn subscribe(&self, receive: Rc<dyn Fn(&Datagram)>) -> SubscriberId {
+        self.datagrams.borrow_mut().subscribe(receive)
+    }
+
+    /// Datagrams to `port` go to `subscriber` alone.
+    pub fn direct_datagrams(&self, port: u16, subscriber: SubscriberId) {
+        self.datagrams.borrow_mut().direct(port, subscriber);
+    }
+
+    /// Nobody in particular has `port` any more.
+    pub fn release_datagrams(&self, port: u16) {
+        self.datagrams.borrow_mut().release(port);
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&self, subscriber: SubscriberId) {
+        self.datagrams.borrow_mut().unsubscribe(subscriber);
+    }
+
+    /// Returns when trust has changed after the call.
+    pub fn trust_changed(&self) -> Notified<'_> {
+        self.trust.notified()
+    }
+
+    /// Returns when the node is registered, or registered anew, after the call.
+    pub fn registered(&self) -> Notified<'_> {
+        self.registered.notified()
+    }
+
+    /// How often the directory has registered this node.
+    #[must_use]
+    pub fn registrations(&self) -> u64 {
+        self.registrations.get()
+    }
+
+    /// Tells those who wait. What concerns the daemon as a whole is given back.
+    pub(super) fn handle_event(&self, event: Event) -> Option<Event> {
+        match event {
+            Event::Opened(id) => self.waiting.borrow_mut().opened(id),
+            Event::Readable(id) => self.waiting.borrow_mut().readable(id),
+            Event::Writable(id) => self.waiting.borrow_mut().writable(id),
+            Event::Accepted { port, stream, remote } => {
+                if !self.backlogs.borrow_mut().push(port, stream, remote) {
+                    self.act(|node, now| node.abort(now, stream));
+                }
+            }
+            Event::Datagram { source, port, data } => {
+                let datagram = Datagram { source, port, data };
+                let receivers = self.datagrams.borrow().receivers(port);
+                receivers.iter().for_each(|receive| receive(&datagram));
+            }
+            Event::TrustChanged => {
+                self.trust.notify_waiters();
+                return Some(Event::TrustChanged);
+            }
+            Event::Registered { node, address } => {
+                self.registrations.set(self.registrations.get() + 1);
+                self.registered.notify_waiters();
+                return Some(Event::Registered { node, address });
+            }
+            event => return Some(event),
+        }
+        None
+    }
+
+    pub(super) fn waiting(&self) -> std::cell::RefMut<'_, Waiting> {
+        self.waiting.borrow_mut()
+    }
+}

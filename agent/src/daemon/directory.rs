@@ -1,0 +1,153 @@
+//! A client of the directory (section 6): one connection, kept open, questions in a row and answers matched in order.
+//!
+//! A question is answered, or fails with a text that says why: nothing waits for ever. While the directory cannot be
+//! reached questions fail at once, and a new attempt is made when the back-off ends. What is asked, and what the answers
+//! mean, is left to the node and to the clients of the daemon.
+
+mod connection;
+mod tls;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep, timeout};
+use wire::registry::{Answer, Request};
+
+use crate::config::values::{Fingerprint, HostPort};
+use crate::node::Unanswered;
+use connection::Question;
+
+/// Questions that wait for an answer.
+const QUESTIONS_MAX: usize = 1024;
+/// An answer that takes longer is not awaited.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after a failed attempt doubles from the first to the last of these.
+const BACKOFF_MIN: Duration = Duration::from_millis(250);
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// Where the directory is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its host and port.
+    pub registry: HostPort,
+    /// Its certificate; plain TCP without.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// A handle to ask with. The task that serves it ends with the last handle.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    questions: mpsc::Sender<Question>,
+    status: Rc<RefCell<Status>>,
+}
+
+/// How the connection stands, for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing has been asked yet.
+    #[default]
+    Idle,
+    /// Connected.
+    Connected,
+    /// Not connected, and why.
+    Away(String),
+}
+
+impl Directory {
+    /// A client of the directory at `place`; it connects with the first question. `chance` spreads the attempts of many
+    /// nodes whose directory comes back. Must be called in a `LocalSet`.
+    #[must_use]
+    pub fn new(place: Place, chance: u64) -> Self {
+        let (questions, incoming) = mpsc::channel(QUESTIONS_MAX);
+        let status = Rc::new(RefCell::new(Status::default()));
+        let client = Client { place, incoming, status: Rc::clone(&status), chance };
+        tokio::task::spawn_local(client.run());
+        Self { questions, status }
+    }
+
+    /// Asks one question.
+    ///
+    /// # Errors
+    /// [`Unanswered`], never later than the connection and its answer may take.
+    pub async fn ask(&self, request: Request) -> Result<Answer, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        if self.questions.try_send(Question { request, answer }).is_err() {
+            return Err(unreachable("too many questions wait for it"));
+        }
+        answered.await.unwrap_or_else(|_| Err(unreachable("the daemon is stopping")))
+    }
+
+    /// How the connection stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+}
+
+fn unreachable(reason: impl Into<String>) -> Unanswered {
+    Unanswered::Unreachable(reason.into())
+}
+
+struct Client {
+    place: Place,
+    incoming: mpsc::Receiver<Question>,
+    status: Rc<RefCell<Status>>,
+    chance: u64,
+}
+
+impl Client {
+    async fn run(mut self) {
+        let mut backoff = BACKOFF_MIN;
+        // The question that wants a connection waits for it; those behind it wait in the channel.
+        while let Some(first) = self.incoming.recv().await {
+            let attempt = timeout(CONNECT_TIMEOUT, connection::open(&self.place)).await;
+            let reason = match attempt.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
+                Ok(connection) => {
+                    backoff = BACKOFF_MIN;
+                    *self.status.borrow_mut() = Status::Connected;
+                    tracing::debug!(registry = %self.place.registry, "connected to the directory");
+                    let Some(reason) = connection.converse(first, &mut self.incoming).await else { return };
+                    tracing::debug!(registry = %self.place.registry, %reason, "the connection to the directory is gone");
+                    reason
+                }
+                Err(reason) => {
+                    let reason = format!("{} ({reason})", self.place.registry);
+                    // The node tells the operator, once; this is for whoever looks closer.
+                    tracing::debug!(%reason, "the directory cannot be reached; trying on");
+                    first.fail(&reason);
+                    reason
+                }
+            };
+            *self.status.borrow_mut() = Status::Away(reason.clone());
+            if !self.pause(self.jittered(backoff), &reason).await {
+                return;
+            }
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+            self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        }
+    }
+
+    /// Fails what is asked meanwhile; `false` when there is nobody left to ask.
+    async fn pause(&mut self, pause: Duration, reason: &str) -> bool {
+        let end = sleep(pause);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return true,
+                question = self.incoming.recv() => match question {
+                    Some(question) => question.fail(reason),
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    /// Between half of `pause` and all of it.
+    fn jittered(&self, pause: Duration) -> Duration {
+        let thousandths = u32::try_from((self.chance >> 33) % 501).unwrap_or(0);
+        pause / 2 + pause * thousandths / 1000
+    }
+}

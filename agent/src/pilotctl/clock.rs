@@ -1,0 +1,20 @@
+//! The only place that reads the clock.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// A time that only goes forward.
+#[expect(clippy::disallowed_methods, reason = "the command line is a driver; this is its clock")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "the command line is a driver; this is its calendar")]
+pub fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// How long ago `start` was.
+pub fn since(start: Instant) -> Duration {
+    now().saturating_duration_since(start)
+}

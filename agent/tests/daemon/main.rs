@@ -1,0 +1,11 @@
+//! The daemon over real sockets: a directory, a relay and daemons in this process, clients on unix sockets. Every wait is
+//! for an event and has a deadline, so a failure is an error and not a hang.
+
+mod capture;
+mod clients;
+mod directory;
+mod pairs;
+mod program;
+mod startup;
+mod tunnel_sockets;
+mod world;

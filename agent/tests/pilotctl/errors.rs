@@ -1,0 +1,113 @@
+//! How commands fail: what the shell sees, what a script reads, what a person is told to do.
+
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::world::World;
+
+#[test]
+fn without_a_daemon_the_status_says_so() {
+    let world = World::without_daemon();
+    let ran = world.run(&["--json", "info"]);
+    assert_eq!(ran.status(), 3);
+    let hint = format!("start the daemon with: pilotctl daemon start  (tried {})", world.socket().display());
+    let expected = json!({
+        "status": "error", "code": "not_running", "error": "daemon is not running", "message": "daemon is not running",
+        "hint": hint,
+    });
+    assert_eq!(ran.complaint(), expected);
+    let ran = world.run(&["daemon", "status"]);
+    assert_eq!((ran.status(), ran.out().as_str()), (3, "○ daemon stopped\n"));
+    assert_eq!(world.run(&["--json", "daemon", "status"]).json()["data"]["running"], false);
+    assert_eq!(world.run(&["daemon", "stop"]).status(), 3);
+}
+
+#[test]
+fn a_pid_file_of_a_process_that_is_no_daemon_is_not_believed() {
+    let world = World::without_daemon();
+    std::fs::create_dir(world.home().join(".pilot")).unwrap();
+    std::fs::write(world.home().join(".pilot/pilot.pid"), std::process::id().to_string()).unwrap();
+    assert_eq!(world.run(&["--json", "daemon", "status"]).json()["data"]["pid"], 0);
+    assert_eq!(world.run(&["daemon", "stop"]).status(), 3, "and this test is still running");
+}
+
+#[test]
+fn mistakes_in_the_command_line_are_told_apart_from_failures() {
+    let world = World::with_daemon(&[]);
+    for arguments in [
+        &["--json", "ping"][..],
+        &["--json", "pign", "bravo"],
+        &["--json", "ping", "bravo", "--timeout", "soon"],
+        &["--json", "dgram", "bravo", "70000", "--data", "x"],
+        &["--json", "ping", "0:12"],
+        &["--json", "set-hostname", "Not a name!"],
+        &["--json", "send-message", "bravo", "--data", "{", "--type", "json"],
+        &["--json", "connect", "bravo", "7"],
+    ] {
+        let ran = world.run(arguments);
+        let complaint = ran.complaint();
+        assert_eq!((ran.status(), &complaint["code"]), (2, &json!("invalid_argument")), "{arguments:?}");
+        assert!(complaint["hint"].is_string() || arguments.contains(&"0:12"), "{complaint}");
+    }
+    assert!(world.run(&["pign", "bravo"]).err().contains("'ping'"), "the command meant is named");
+}
+
+#[test]
+fn failures_say_what_and_what_to_do_next() {
+    let world = World::with_daemon(&[]);
+    for (arguments, code, hint) in [
+        (&["ping", "nobody"][..], "not_found", "handshake"),
+        (&["find", "nobody"], "not_found", "handshake"),
+        (&["send", "bravo", "4242", "--data", "x"], "connection_failed", "ping"),
+        (&["send-file", "bravo", "missing"], "not_found", "path"),
+        (&["broadcast", "3", "hello"], "auth_required", "PILOT_ADMIN_TOKEN"),
+        (&["lookup", "1"], "connection_failed", "--registry"),
+        (&["network", "join", "7"], "connection_failed", "network list"),
+    ] {
+        let complaint = world.run(&[&["--json"], arguments].concat()).complaint();
+        assert_eq!(complaint["code"], code, "{arguments:?}: {complaint}");
+        assert!(complaint["hint"].as_str().unwrap().contains(hint), "{arguments:?}: {complaint}");
+        let ran = world.run(arguments);
+        assert_eq!(ran.status(), 1, "{arguments:?}");
+        assert!(ran.err().contains("error: ") && ran.err().contains("hint:  "), "{}", ran.err());
+    }
+}
+
+#[test]
+fn a_daemon_that_cannot_explain_is_asked_what_it_knows() {
+    let world = World::with_daemon(&[]);
+    let explained = world.run(&["--json", "explain", "bravo"]).json()["data"].clone();
+    assert_eq!((&explained["partial"], &explained["path"]), (&json!(true), &json!("none")));
+    assert!(world.run(&["explain", "bravo"]).err().contains("cannot say why"));
+}
+
+#[test]
+fn nobody_reading_the_output_is_no_failure() {
+    let world = World::without_daemon();
+    let mut child = world.command(&["man"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn a_daemon_that_does_not_start_is_quoted() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::without_daemon();
+    let program = world.home().join("pilot-agent");
+    std::fs::write(&program, "#!/bin/sh\necho \"error: bind $2: Address already in use\"\nexit 4\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ran = crate::world::Ran(
+        world
+            .command(&["daemon", "start"])
+            .env("PILOT_AGENT_BIN", &program)
+            .env("PATH", "/usr/bin:/bin")
+            .output()
+            .unwrap(),
+    );
+    assert_eq!(ran.status(), 1);
+    assert!(ran.err().contains("Address already in use") && ran.err().contains("--listen"), "{}", ran.err());
+    assert!(!world.home().join(".pilot/pilot.pid").exists());
+}

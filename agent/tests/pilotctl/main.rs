@@ -1,0 +1,8 @@
+//! The command line, run as a program against a daemon that answers from captures of an existing one.
+
+mod client;
+mod documents;
+mod errors;
+mod hostile;
+mod shapes;
+mod world;

@@ -1,0 +1,90 @@
+//! The directory: the engine and its database, with every request and answer in the form it has on the wire.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use agent::Time;
+use directory::config::Limits;
+use directory::service::{Caller, ConnectionId, Decision, Effect, Now, Service};
+use directory::store::Store;
+use wire::NodeId;
+use wire::registry::{Answer, Request};
+
+/// The directory's process.
+pub struct Directory {
+    pub up: bool,
+    service: Service,
+    store: Store,
+    advertised: Vec<String>,
+    next_connection: u64,
+    pub requests: u64,
+}
+
+impl Directory {
+    pub fn new(unix_seconds: u64, advertised: Vec<String>) -> Self {
+        let store = Store::in_memory(unix_seconds).expect("memory suffices");
+        let service = load(&store);
+        Self { up: true, service, store, advertised, next_connection: 0, requests: 0 }
+    }
+
+    /// Ends the process and starts it again: facts survive, presence and connections do not.
+    pub fn restart(&mut self) {
+        self.service = load(&self.store);
+    }
+
+    pub const fn accept(&mut self) -> ConnectionId {
+        self.next_connection += 1;
+        ConnectionId(self.next_connection)
+    }
+
+    pub fn close(&mut self, connection: ConnectionId) -> Vec<Effect> {
+        self.service.handle_close(connection)
+    }
+
+    /// Decides, checks signatures, stores; the effects are to be carried out before the answer leaves.
+    pub fn serve(
+        &mut self,
+        now: Time,
+        unix_seconds: u64,
+        (connection, ip): (ConnectionId, IpAddr),
+        request: &[u8],
+    ) -> (Answer, Vec<Effect>) {
+        self.requests += 1;
+        let request = Request::decode(request).expect("nodes ask what directories know");
+        let now = Now { monotonic: Duration::from_nanos(now.0), unix_seconds };
+        let caller = Caller { connection, ip, exempt: false, advertised: &self.advertised };
+        let mut checked = None;
+        let outcome = loop {
+            match self.service.handle(now, &caller, &request, checked.as_ref()) {
+                Decision::Check(check) => checked = Some(check.run()),
+                Decision::Done(outcome) => break outcome,
+            }
+        };
+        let changes = self.service.take_changes();
+        self.store.commit(&changes).expect("memory suffices");
+        let mut message = Vec::new();
+        wire::registry::push_message(&mut message, &outcome.answer);
+        let answer = Answer::decode(&message[4..]).expect("directories answer what nodes know");
+        (answer, outcome.effects)
+    }
+
+    /// What a relay has to know of a node; `None` when there is no such node.
+    pub fn known(&self, node: NodeId) -> Option<(Vec<IpAddr>, Option<SocketAddr>)> {
+        self.service.proven(node).map(|proven| (proven.to_vec(), self.service.last_endpoint(node)))
+    }
+
+    pub fn registered(&self) -> Vec<NodeId> {
+        self.service.registered().collect()
+    }
+}
+
+/// The form a request has on the wire.
+pub fn encode(request: &Request) -> Vec<u8> {
+    let mut message = Vec::new();
+    wire::registry::push_message(&mut message, request);
+    message.split_off(4)
+}
+
+fn load(store: &Store) -> Service {
+    Service::new(store.load().expect("written by ourselves"), &Limits::default(), None)
+}

@@ -24,16 +24,16 @@
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod client;
 pub mod config;
 pub mod daemon;
-pub mod client;
 pub mod identity;
 pub mod nat;
 pub mod node;
 pub mod path;
+pub mod pilotctl;
 pub mod registration;
 pub mod relays;
-pub mod pilotctl;
 mod rfc3339;
 pub mod services;
 pub mod stream;

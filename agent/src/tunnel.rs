@@ -151,7 +151,7 @@ impl Tunnels {
                 return match self.open(now, via, sender, nonce, &mut datagram[HEAD_LEN..]) {
                     Ok(session) => {
                         let received = hand_up(sender, &datagram[HEAD_LEN..datagram.len() - TAG_LEN]);
-                        self.take_extension(now, session, received)
+                        self.take_extension(now, via, session, received)
                     }
                     Err(reason) => Received::Dropped(reason),
                 };
@@ -285,7 +285,7 @@ impl Tunnels {
             peer.exchange.answered();
         }
         self.keep_prefixes_apart(sender, nonce);
-        self.follow(now, sender, via, opened.change);
+        self.follow(now, sender, via, opened);
         self.consider_rekeying(now, sender, body.get(PROTOCOL_AT - HEAD_LEN) != Some(&Protocol::CONTROL.0));
         self.arm(sender);
         Ok(opened.session)

@@ -3,8 +3,9 @@
 //! A signed key can be late, or a recording sent again (SPEC 12, weakness 13), so a new key alone does not end a
 //! session. The sessions it replaces stay for a while, and frames that open decide which of them the peer has.
 //!
-//! A negotiated session is given up for nothing but keys: newly negotiated ones, or a new signed one that the peer has
-//! sealed a frame with. An older key leads nowhere, however silent the peer, and neither do frames of older sessions.
+//! A negotiated session is given up for newly negotiated keys only, or for a new signed one, whose session stands as a
+//! candidate until the peer has answered a hello in it; if the peer does not know hellos, until it is heard there and no
+//! longer elsewhere. An older key leads nowhere, however silent the peer, and neither do frames of older sessions.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -36,6 +37,8 @@ const IDENTITY_LIFETIME: Duration = Duration::from_mins(1);
 const NEGOTIATED_GRACE: Duration = Duration::from_secs(10);
 /// and at the latest after this, whatever has opened.
 const NEGOTIATED_GRACE_MAX: Duration = Duration::from_mins(3);
+/// A peer that is heard in a candidate and for so long not in the negotiated session has lost that.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Sessions kept beside the one in use.
 const PREVIOUS_MAX: usize = 4;
 /// Keys of sessions no longer kept that are remembered.
@@ -61,11 +64,11 @@ pub enum Verdict {
 pub struct Opened {
     /// The session it belongs to.
     pub session: u32,
-    /// Whether that has been put into use by it.
+    /// What it says of the session in use.
     pub change: Option<Change>,
 }
 
-/// What came of a session that a frame has put into use.
+/// Why a frame puts another session into use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It was negotiated in the one before.
@@ -74,6 +77,8 @@ pub enum Change {
     Exchanged,
     /// It had been in use before.
     Back,
+    /// None yet: the session is a candidate, and the peer is to be asked.
+    Claimed,
 }
 
 /// One peer.
@@ -186,10 +191,13 @@ impl Peer {
         let Some(current) = &self.current else { return Verdict::Install };
         let is_alive = current.heard_at().is_some_and(|heard_at| now.since(heard_at) < ALIVE);
         let is_previous = self.previous.iter().any(|previous| previous.pair() == pair);
+        let is_outlived = |old: &Session| old.is_proven() && !old.is_candidate() && old.pair().peer == pair.peer;
+        let is_outlived = self.previous.iter().any(|old| is_outlived(old));
         let is_retired = pair.peer != current.pair().peer && self.retired.contains(&pair.peer);
         match () {
             () if current.pair() == pair => Verdict::Keep,
-            () if current.is_negotiated() && is_retired => Verdict::Stale,
+            () if current.is_negotiated() && pair.peer == current.pair().peer => Verdict::Challenge,
+            () if current.is_negotiated() && (is_retired || is_outlived) => Verdict::Stale,
             () if current.is_negotiated() => Verdict::Challenge,
             () if is_alive && (is_previous || is_retired) => Verdict::Stale,
             () if is_previous => Verdict::Reinstate,
@@ -264,22 +272,31 @@ impl Peer {
             return Ok(Opened { session, change: Some(Change::Negotiated) });
         }
         let (at, is_first) = open_with_any(&mut self.previous, now, sender, nonce, body)?;
-        let (session, pair) = (self.previous[at].id(), *self.previous[at].pair());
-        let current = self.current.as_ref();
-        let in_doubt = current.is_some_and(|current| {
-            !current.is_negotiated() && now.since(current.believed_at()) >= IN_FLIGHT
-        });
+        let session = self.previous[at].id();
+        let silence = self.current.as_ref().map_or(Duration::ZERO, |current| now.since(current.believed_at()));
         let change = match () {
-            () if !is_first && !in_doubt => None,
-            () if current.is_some_and(|current| current.is_negotiated() && *current.pair() != pair) => {
-                Some(Change::Exchanged)
+            () if !self.is_negotiated() => (is_first || silence >= IN_FLIGHT).then_some(Change::Back),
+            () if self.is_root(&self.previous[at]) || self.previous[at].is_negotiated() => None,
+            () => {
+                let candidate = &mut self.previous[at];
+                candidate.stand(is_first || candidate.is_candidate());
+                let claim = if silence >= SILENCE_MAX { Change::Exchanged } else { Change::Claimed };
+                candidate.is_candidate().then_some(claim)
             }
-            () => Some(Change::Back),
         };
-        if change.is_some() {
+        if matches!(change, Some(Change::Back | Change::Exchanged)) {
             self.use_again(now, at);
         }
         Ok(Opened { session, change })
+    }
+
+    /// Puts a candidate into use: the peer has answered in it. Whether it was one.
+    pub fn elect(&mut self, now: Time, id: u32) -> bool {
+        let candidate = self.previous.iter().position(|session| session.id() == id && session.is_candidate());
+        if let Some(at) = candidate {
+            self.use_again(now, at);
+        }
+        candidate.is_some()
     }
 
     /// Counts a frame that did not open; whether keys should be exchanged again.
@@ -353,7 +370,8 @@ impl Peer {
     }
 
     fn use_again(&mut self, now: Time, at: usize) {
-        let again = self.previous.remove(at);
+        let mut again = self.previous.remove(at);
+        again.stand(false);
         if let Some(mut replaced) = self.current.replace(again) {
             replaced.replace(now);
             self.previous.push(replaced);

@@ -5,7 +5,7 @@
 //! - A hello in an ordinary session goes out as soon as the peer has proven that session, later ones when it is time and
 //!   there is traffic. A peer that sends the hello back is never asked again in that session.
 //! - A signed key that is new while a negotiated session is in use is challenged: a hello goes out under it, and nothing
-//!   else changes until a frame comes back.
+//!   else changes until an answer comes back.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use wire::packet::{Flags, Packet, Protocol};
 use super::ephemeral::{Role, Transcript};
 use super::negotiation::{Asked, Negotiation, Pending, Step};
 use super::outcome::{DropReason, Output, Received, Route, Via};
-use super::peer::Change;
+use super::peer::{Change, Opened};
 use super::session::{KeyPair, Session};
 use super::{Tunnels, control, next_prefix};
 use crate::Time;
@@ -74,14 +74,17 @@ impl Tunnels {
         let Some(session) = self.peers.get(&node).and_then(|peer| peer.current()) else { return };
         if session.wants_renewal(now) && (is_traffic || !session.is_negotiated()) {
             let id = session.id();
+            if !session.is_negotiated() {
+                self.supersede_hello(node, id);
+            }
             self.ask_for_ephemeral(now, node, id);
         }
     }
 
     /// Follows a change of sessions that a frame of the peer's has brought about.
-    pub(super) fn follow(&mut self, now: Time, node: NodeId, via: Via, change: Option<Change>) {
+    pub(super) fn follow(&mut self, now: Time, node: NodeId, via: Via, opened: Opened) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        match change {
+        match opened.change {
             None if peer.is_negotiated() => {
                 let is_proven = peer.current().is_some_and(Session::is_proven);
                 if let Some(negotiation) = peer.negotiation.as_mut().filter(|_| is_proven) {
@@ -91,21 +94,26 @@ impl Tunnels {
             None | Some(Change::Back) => {}
             // That the keys work on our side too, the peer learns at once.
             Some(Change::Negotiated) => self.send_keepalive(now, node),
-            Some(Change::Exchanged) => {
-                if let Some(negotiation) = &mut peer.negotiation {
-                    negotiation.pending = None;
-                }
-                self.outputs.push_back(Output::Established { peer: node, via });
-                self.send_waiting(now, node);
-            }
+            Some(Change::Claimed) => self.ask_for_ephemeral(now, node, opened.session),
+            Some(Change::Exchanged) => self.exchanged(now, node, via),
         }
+    }
+
+    /// The peer's signed key is another than it was, and that has proven itself.
+    fn exchanged(&mut self, now: Time, node: NodeId, via: Via) {
+        if let Some(negotiation) = self.peers.get_mut(&node).and_then(|peer| peer.negotiation.as_mut()) {
+            negotiation.pending = None;
+        }
+        self.outputs.push_back(Output::Established { peer: node, via });
+        self.send_waiting(now, node);
     }
 
     /// A signed key that is new though a negotiated session is in use.
     pub(super) fn challenge(&mut self, now: Time, node: NodeId, pair: KeyPair, cipher: Aes256Gcm) {
         let known = self.peers.get(&node).and_then(|peer| peer.ordinary(&pair)).map(Session::id);
         let session = known.unwrap_or_else(|| {
-            let session = self.ordinary_session(now, node, pair, cipher);
+            let mut session = self.ordinary_session(now, node, pair, cipher);
+            session.stand(true);
             let id = session.id();
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.keep(session);
@@ -191,7 +199,13 @@ impl Tunnels {
     }
 
     /// Does with a hello or an accept what is to be done, and hands up all else.
-    pub(super) fn take_extension<'a>(&mut self, now: Time, session: u32, received: Received<'a>) -> Received<'a> {
+    pub(super) fn take_extension<'a>(
+        &mut self,
+        now: Time,
+        via: Via,
+        session: u32,
+        received: Received<'a>,
+    ) -> Received<'a> {
         let Received::Packet { peer, packet } = received else { return received };
         if packet.protocol != Protocol::CONTROL
             || self.limits.rekey_interval.is_none()
@@ -199,17 +213,28 @@ impl Tunnels {
         {
             return received;
         }
-        let taken = self.take_payload(now, peer, session, &packet);
+        let taken = self.take_payload(now, via, peer, session, &packet);
         self.arm(peer);
         taken.map_or_else(Received::Dropped, |()| Received::Keepalive { peer })
     }
 
-    fn take_payload(&mut self, now: Time, node: NodeId, within: u32, packet: &Packet<'_>) -> Result<(), DropReason> {
+    fn take_payload(
+        &mut self,
+        now: Time,
+        via: Via,
+        node: NodeId,
+        within: u32,
+        packet: &Packet<'_>,
+    ) -> Result<(), DropReason> {
         let payload = Payload::decode(packet.payload).map_err(|_| DropReason::Malformed)?;
         let is_answer = packet.flags.contains(Flags::ACK);
         match payload.kind {
-            Kind::Hello if is_answer => self.take_echo(node, within, packet.payload),
-            Kind::Accept if is_answer => self.take_accept(now, node, within, &payload, packet.payload)?,
+            Kind::Hello if is_answer => self.take_echo(now, via, node, within, packet.payload),
+            Kind::Accept if is_answer => {
+                if self.take_accept(now, node, within, &payload, packet.payload)? {
+                    self.exchanged(now, node, via);
+                }
+            }
             Kind::Hello => self.take_hello(now, node, within, &payload, packet.payload)?,
             Kind::Accept => return Err(DropReason::Malformed),
         }
@@ -217,7 +242,7 @@ impl Tunnels {
     }
 
     /// Our hello has come back as it was: the peer knows nothing of this.
-    fn take_echo(&mut self, node: NodeId, within: u32, hello: &[u8]) {
+    fn take_echo(&mut self, now: Time, via: Via, node: NodeId, within: u32, hello: &[u8]) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         let Some(negotiation) = &mut peer.negotiation else { return };
         if negotiation.hello().is_some_and(|asked| asked.hello == *hello && asked.session == within) {
@@ -225,8 +250,12 @@ impl Tunnels {
             if let Some(session) = peer.session_of(within) {
                 session.renew_from(None);
             }
+            let is_elected = peer.elect(now, within);
             if !peer.is_negotiated() {
                 peer.negotiation = None;
+            }
+            if is_elected {
+                self.exchanged(now, node, via);
             }
         }
     }
@@ -290,6 +319,7 @@ impl Tunnels {
         Ok(())
     }
 
+    /// Whether the peer's signed key is another by that.
     fn take_accept(
         &mut self,
         now: Time,
@@ -297,18 +327,22 @@ impl Tunnels {
         within: u32,
         payload: &Payload<'_>,
         accept: &[u8],
-    ) -> Result<(), DropReason> {
-        let Some(peer) = self.peers.get_mut(&node) else { return Ok(()) };
-        let Some(negotiation) = &mut peer.negotiation else { return Ok(()) };
+    ) -> Result<bool, DropReason> {
+        let Some(peer) = self.peers.get_mut(&node) else { return Ok(false) };
+        let Some(negotiation) = &mut peer.negotiation else { return Ok(false) };
         let is_awaited = negotiation
             .hello()
             .is_some_and(|asked| (asked.handshake, asked.session) == (payload.handshake, within));
-        let Some(asked) = is_awaited.then(|| negotiation.take_hello()).flatten() else { return Ok(()) };
-        let Some(session) = peer.session_of(within) else { return Ok(()) };
+        let Some(asked) = is_awaited.then(|| negotiation.take_hello()).flatten() else { return Ok(false) };
+        let pair_in_use = peer.current().map(|current| (*current.pair(), current.is_negotiated()));
+        let Some(session) = peer.session_of(within) else { return Ok(false) };
         let pair = *session.pair();
-        if pair.own != *self.key.public() {
-            return Ok(());
+        let is_other = pair_in_use.is_some_and(|(in_use, _)| in_use != pair);
+        // Which of two ordinary sessions the peer has is not decided here.
+        if pair.own != *self.key.public() || (is_other && pair_in_use.is_some_and(|(_, is_negotiated)| !is_negotiated)) {
+            return Ok(false);
         }
+        session.stand(false);
         let transcript =
             Transcript { role: Role::Initiator, own: self.own, peer: node, pair: &pair, hello: &asked.hello, accept };
         let keys = transcript.derive(&self.key, &asked.ephemeral, payload.x25519, session.chain());
@@ -325,8 +359,10 @@ impl Tunnels {
             negotiation.about = Some(payload.about);
             negotiation.switched(now, true);
         });
-        self.send_keepalive(now, node);
-        Ok(())
+        if !is_other {
+            self.send_keepalive(now, node);
+        }
+        Ok(is_other)
     }
 
     fn next_renewal(&self, now: Time, peer: NodeId) -> Time {

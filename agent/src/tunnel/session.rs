@@ -64,6 +64,7 @@ pub struct Session {
     renew_at: Option<Time>,
     rounds: u8,
     replaced_at: Option<Time>,
+    is_candidate: bool,
 }
 
 /// What a session from ephemeral keys has besides: a key of its own for each direction.
@@ -93,6 +94,7 @@ impl Session {
             renew_at: None,
             rounds: 0,
             replaced_at: None,
+            is_candidate: false,
         }
     }
 
@@ -202,6 +204,17 @@ impl Session {
     pub const fn count_round(&mut self) -> u8 {
         self.rounds = self.rounds.saturating_add(1);
         self.rounds - 1
+    }
+
+    /// Whether the peer may be about to use it, though what is sent is sealed in a negotiated one.
+    #[must_use]
+    pub const fn is_candidate(&self) -> bool {
+        self.is_candidate
+    }
+
+    /// Makes it such a session, or one like all others again.
+    pub const fn stand(&mut self, is_candidate: bool) {
+        self.is_candidate = is_candidate;
     }
 
     /// Another takes its place for what is sent.

@@ -125,19 +125,28 @@ impl World {
         world
     }
 
+    /// Nodes that have never heard of ephemeral keys.
+    pub fn ordinary(nodes: u32) -> Self {
+        Self::with_limits(nodes, Limits { rekey_interval: None, ..Limits::default() })
+    }
+
     pub fn with_seed(nodes: u32, link: Link, seed: u64) -> Self {
         Self { link, chance: seed, ..Self::new(nodes) }
     }
 
     /// Two nodes with a session that both have heard the other in.
     pub fn connected() -> Self {
-        let mut world = Self::new(2);
-        world.send(1, 2, b"first");
-        world.pass(seconds(2));
-        assert_eq!(world.take_received(2), [(1, b"first".to_vec())]);
-        world.nodes.values_mut().for_each(|node| node.events.clear());
-        world.tap.clear();
-        world
+        Self::new(2).connect_both()
+    }
+
+    /// Lets nodes 1 and 2 have heard each other.
+    pub fn connect_both(mut self) -> Self {
+        self.send(1, 2, b"first");
+        self.pass(seconds(2));
+        assert_eq!(self.take_received(2), [(1, b"first".to_vec())]);
+        self.nodes.values_mut().for_each(|node| node.events.clear());
+        self.tap.clear();
+        self
     }
 
     /// Starts a node, or starts it anew: all it knew is gone but its identity.

@@ -7,7 +7,10 @@ mod tunnel {
     mod hostile;
     mod limits;
     mod loss;
+    mod lying;
     mod older;
+    mod rekeying;
+    mod recordings;
     mod restart;
     mod vectors;
 }

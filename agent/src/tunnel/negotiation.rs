@@ -107,6 +107,22 @@ impl Negotiation {
         matches!(self.stage, Stage::Idle) && !is_pending
     }
 
+    /// The same for this session: what is under way in another does not count.
+    #[must_use]
+    pub fn may_ask_within(&self, now: Time, session: u32) -> bool {
+        let is_elsewhere = self.hello().is_none_or(|asked| asked.session != session);
+        let is_pending = self.pending.as_ref().is_some_and(|pending| pending.within == session);
+        is_elsewhere && !(is_pending && self.answered.is_some_and(|(_, at)| now.since(at) < PENDING))
+    }
+
+    /// Gives up what is under way, unless it is a hello in this session: that is given back.
+    pub fn turn_to(&mut self, session: u32) -> Option<&Asked> {
+        if self.hello().is_none_or(|asked| asked.session != session) {
+            self.stage = Stage::Idle;
+        }
+        self.hello()
+    }
+
     /// A hello has been sent.
     pub fn asked(&mut self, now: Time, asked: Asked) {
         self.stage = Stage::Accept(Box::new(asked), Pace::new(now));

@@ -218,8 +218,9 @@ impl Peer {
     pub fn keep(&mut self, session: Box<Session>) {
         self.previous.push(session);
         if self.previous.len() > PREVIOUS_MAX {
-            // Those never heard from go first: recordings shall not drive out what works.
-            let expendable = (0..self.previous.len()).filter(|at| !self.is_root(&self.previous[*at]));
+            // Those never heard from go first: recordings shall not drive out what works. But a new candidate has its time.
+            let is_new = |at: usize| at == PREVIOUS_MAX && self.previous[at].is_candidate();
+            let expendable = (0..=PREVIOUS_MAX).filter(|at| !is_new(*at) && !self.is_root(&self.previous[*at]));
             let by_age = expendable.min_by_key(|at| self.previous[*at].heard_at());
             let gone = by_age.map(|at| self.previous.remove(at));
             self.retire(gone);

@@ -73,11 +73,15 @@ impl Tunnels {
     pub(super) fn consider_rekeying(&mut self, now: Time, node: NodeId, is_traffic: bool) {
         let Some(session) = self.peers.get(&node).and_then(|peer| peer.current()) else { return };
         if session.wants_renewal(now) && (is_traffic || !session.is_negotiated()) {
-            let id = session.id();
-            if !session.is_negotiated() {
-                self.supersede_hello(node, id);
+            let (id, is_negotiated) = (session.id(), session.is_negotiated());
+            let Some(peer) = self.peers.get_mut(&node) else { return };
+            let may_ask = peer.negotiation.as_mut().is_none_or(|negotiation| {
+                // Of two ordinary sessions the one in use counts.
+                is_negotiated && negotiation.may_ask(now) || !is_negotiated && negotiation.may_ask_within(now, id)
+            });
+            if may_ask {
+                self.ask_for_ephemeral(now, node, id);
             }
-            self.ask_for_ephemeral(now, node, id);
         }
     }
 
@@ -94,7 +98,12 @@ impl Tunnels {
             None | Some(Change::Back) => {}
             // That the keys work on our side too, the peer learns at once.
             Some(Change::Negotiated) => self.send_keepalive(now, node),
-            Some(Change::Claimed) => self.ask_for_ephemeral(now, node, opened.session),
+            Some(Change::Claimed) => {
+                let hello = peer.negotiation.as_ref().and_then(|negotiation| negotiation.hello());
+                if hello.is_none_or(|asked| asked.session != opened.session) {
+                    self.ask_instead(now, node, opened.session);
+                }
+            }
             Some(Change::Exchanged) => self.exchanged(now, node, via),
         }
     }
@@ -120,39 +129,35 @@ impl Tunnels {
             }
             id
         });
-        self.supersede_hello(node, session);
-        self.ask_for_ephemeral(now, node, session);
+        self.ask_instead(now, node, session);
     }
 
     /// The peer's signed key again, the one the negotiated session in use goes back to. Should the peer have lost that
     /// session, it answers where both began.
     pub(super) fn challenge_silent(&mut self, now: Time, node: NodeId, pair: &KeyPair) {
         let Some(peer) = self.peers.get(&node).filter(|peer| peer.is_negotiated()) else { return };
-        let is_silent = peer.current().is_some_and(|session| now.since(session.believed_at()) >= SILENCE_MIN);
+        let is_silent = peer.current().is_some_and(|session| {
+            now.since(session.believed_at()) >= SILENCE_MIN && session.sent_at() > session.believed_at()
+        });
         if let Some(root) = peer.ordinary(pair).map(Session::id)
             && is_silent
         {
-            self.supersede_hello(node, root);
-            self.ask_for_ephemeral(now, node, root);
+            self.ask_instead(now, node, root);
         }
     }
 
-    /// A hello that is under way in another session than this is given up.
-    fn supersede_hello(&mut self, node: NodeId, session: u32) {
+    /// Asks in this session, whatever else is under way; again, if that is what is under way.
+    fn ask_instead(&mut self, now: Time, node: NodeId, session: u32) {
         let negotiation = self.peers.get_mut(&node).and_then(|peer| peer.negotiation.as_mut());
-        if let Some(negotiation) = negotiation
-            && negotiation.hello().is_some_and(|asked| asked.session != session)
-        {
-            drop(negotiation.take_hello());
+        match negotiation.and_then(|negotiation| negotiation.turn_to(session)).map(|asked| asked.hello) {
+            Some(hello) => self.send_hello(now, node, session, &hello),
+            None => self.ask_for_ephemeral(now, node, session),
         }
     }
 
     fn ask_for_ephemeral(&mut self, now: Time, node: NodeId, within: u32) {
         let Some(interval) = self.limits.rekey_interval else { return };
         let Some(peer) = self.peers.get_mut(&node) else { return };
-        if peer.negotiation.as_ref().is_some_and(|negotiation| !negotiation.may_ask(now)) {
-            return;
-        }
         let Some(session) = peer.session_of(within) else { return };
         if session.pair().own != *self.key.public() {
             // Ours has been replaced since; ephemeral keys are only mixed with one that is there.

@@ -9,8 +9,8 @@ mod tunnel {
     mod loss;
     mod lying;
     mod older;
-    mod rekeying;
     mod recordings;
+    mod rekeying;
     mod restart;
     mod vectors;
 }

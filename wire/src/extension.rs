@@ -59,9 +59,11 @@ pub enum Kind {
 /// What a node says about itself, for people to read. Zero means that it does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct About {
-    /// How the NATs before it map (RFC 4787, 4.1); numbers are the agent's.
+    /// How the NATs before it map (RFC 4787, 4.1): 1 there is none, 2 endpoint-independent, 3 that or the next (it could
+    /// not be told), 4 address-dependent, 5 address- and port-dependent.
     pub nat_mapping: u8,
-    /// How they filter (RFC 4787, 5).
+    /// How they filter (RFC 4787, 5): 1 endpoint-independent, 2 that or the next, 3 address-dependent, 4 address- and
+    /// port-dependent.
     pub nat_filtering: u8,
 }
 

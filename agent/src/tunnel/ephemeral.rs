@@ -119,3 +119,80 @@ impl Transcript<'_> {
         hash.finalize().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NONCE: [u8; 12] = [1; 12];
+
+    fn key(byte: u8) -> ExchangeKey {
+        ExchangeKey::from_bytes(&[byte; 32])
+    }
+
+    fn pair(own: u8, peer: u8) -> KeyPair {
+        KeyPair { own: *key(own).public(), peer: *key(peer).public() }
+    }
+
+    fn initiator<'a>(pair: &'a KeyPair, accept: &'a [u8]) -> Transcript<'a> {
+        Transcript { role: Role::Initiator, own: NodeId(1), peer: NodeId(2), pair, hello: b"hello", accept }
+    }
+
+    fn responder<'a>(pair: &'a KeyPair, accept: &'a [u8]) -> Transcript<'a> {
+        Transcript { role: Role::Responder, own: NodeId(2), peer: NodeId(1), pair, hello: b"hello", accept }
+    }
+
+    fn agree(left: &DirectedKeys, right: &DirectedKeys) -> bool {
+        let opens = |sealing: &Aes256Gcm, opening: &Aes256Gcm| {
+            let mut text = *b"text";
+            let tag = sealing.seal(&NONCE, b"", &mut text);
+            opening.open(&NONCE, b"", &mut text, &tag).is_ok()
+        };
+        opens(&left.sealing, &right.opening) && opens(&right.sealing, &left.opening) && left.chain == right.chain
+    }
+
+    /// Exchange keys 1 and 2, ephemeral keys 11 and 12.
+    fn left(chain: Option<&[u8; 32]>) -> DirectedKeys {
+        initiator(&pair(1, 2), b"accept").derive(&key(1), &key(11), key(12).public(), chain).unwrap()
+    }
+
+    #[test]
+    fn both_sides_make_the_same_keys_and_one_for_each_direction() {
+        for chain in [None, Some(&[5; 32])] {
+            let right = responder(&pair(2, 1), b"accept").derive(&key(2), &key(12), key(11).public(), chain).unwrap();
+            assert!(agree(&left(chain), &right));
+            let (mut one, mut other) = (*b"text", *b"text");
+            right.sealing.seal(&NONCE, b"", &mut one);
+            right.opening.seal(&NONCE, b"", &mut other);
+            assert_ne!(one, other);
+        }
+    }
+
+    /// Each differs in one thing from what the initiator has.
+    #[test]
+    fn every_key_and_every_byte_said_counts() {
+        let derive = |transcript: Transcript<'_>, exchange: u8, ephemeral: u8, chain| {
+            transcript.derive(&key(exchange), &key(ephemeral), key(11).public(), chain).unwrap()
+        };
+        let (same, stranger, other_own) = (pair(2, 1), pair(2, 3), pair(3, 1));
+        let others = [
+            derive(responder(&same, b"other"), 2, 12, None),
+            derive(responder(&same, b"accept"), 2, 12, Some(&[5; 32])),
+            derive(responder(&stranger, b"accept"), 2, 12, None),
+            derive(responder(&other_own, b"accept"), 2, 12, None),
+            derive(Transcript { own: NodeId(3), ..responder(&same, b"accept") }, 2, 12, None),
+            derive(Transcript { hello: b"hallo", ..responder(&same, b"accept") }, 2, 12, None),
+            // Who has all but the ephemeral key, and who has all but the exchange key.
+            derive(responder(&same, b"accept"), 2, 13, None),
+            derive(responder(&same, b"accept"), 3, 12, None),
+        ];
+        for (number, other) in others.iter().enumerate() {
+            assert!(!agree(&left(None), other), "{number}");
+        }
+    }
+
+    #[test]
+    fn keys_that_agree_to_zero_give_none() {
+        assert!(initiator(&pair(1, 2), b"").derive(&key(1), &key(11), &[0; 32], None).is_none());
+    }
+}

@@ -108,3 +108,20 @@ pub(super) fn expand<const N: usize>(key: &Hkdf<Sha256>, info: &[&[u8]]) -> Zero
     key.expand_multi_info(info, &mut *out).expect("HKDF-SHA256 gives up to 8160 bytes");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ephemeral_keys_are_never_the_same_and_fresh_chance_changes_those_to_come() {
+        let (mut one, mut other) = (Chance::new(&[1; 32]), Chance::new(&[1; 32]));
+        let (first, second) = (one.ephemeral(), one.ephemeral());
+        assert_ne!((first.0.public(), first.1), (second.0.public(), second.1));
+        assert_eq!(other.ephemeral().0.public(), first.0.public(), "a seed replays exactly");
+        other.stir(&[2; 32]);
+        assert_ne!(other.ephemeral().0.public(), second.0.public());
+        assert_eq!(one.exchange_key(0).public(), other.exchange_key(0).public());
+        assert_ne!(one.exchange_key(0).public(), one.exchange_key(1).public());
+    }
+}

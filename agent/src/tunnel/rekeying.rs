@@ -306,7 +306,8 @@ impl Tunnels {
         let accept = self.say(Kind::Accept, payload.handshake, prefix, ephemeral.public());
         let transcript =
             Transcript { role: Role::Responder, own: self.own, peer: node, pair: &pair, hello, accept: &accept };
-        let chain = self.peers.get_mut(&node).and_then(|peer| peer.session_of(within)).and_then(|within| within.chain());
+        let chain =
+            self.peers.get_mut(&node).and_then(|peer| peer.session_of(within)).and_then(|within| within.chain());
         let keys = transcript.derive(&self.key, &ephemeral, payload.x25519, chain).ok_or(DropReason::WeakKey)?;
         let renew_at = self.next_renewal(now, node);
         let session = Box::new(Session::negotiated(now, pair, keys, prefix, payload.prefix, renew_at));
@@ -335,16 +336,16 @@ impl Tunnels {
     ) -> Result<bool, DropReason> {
         let Some(peer) = self.peers.get_mut(&node) else { return Ok(false) };
         let Some(negotiation) = &mut peer.negotiation else { return Ok(false) };
-        let is_awaited = negotiation
-            .hello()
-            .is_some_and(|asked| (asked.handshake, asked.session) == (payload.handshake, within));
+        let is_awaited =
+            negotiation.hello().is_some_and(|asked| (asked.handshake, asked.session) == (payload.handshake, within));
         let Some(asked) = is_awaited.then(|| negotiation.take_hello()).flatten() else { return Ok(false) };
         let pair_in_use = peer.current().map(|current| (*current.pair(), current.is_negotiated()));
         let Some(session) = peer.session_of(within) else { return Ok(false) };
         let pair = *session.pair();
         let is_other = pair_in_use.is_some_and(|(in_use, _)| in_use != pair);
         // Which of two ordinary sessions the peer has is not decided here.
-        if pair.own != *self.key.public() || (is_other && pair_in_use.is_some_and(|(_, is_negotiated)| !is_negotiated)) {
+        if pair.own != *self.key.public() || (is_other && pair_in_use.is_some_and(|(_, is_negotiated)| !is_negotiated))
+        {
             return Ok(false);
         }
         session.stand(false);
@@ -389,7 +390,8 @@ impl Tunnels {
             Some(Step::GiveUp(within)) => {
                 if let Some(session) = peer.session_of(within) {
                     let rounds = session.count_round();
-                    let rest = if session.is_negotiated() { REST } else { REST * 2u32.pow(rounds.min(ROUNDS_MAX).into()) };
+                    let rest =
+                        if session.is_negotiated() { REST } else { REST * 2u32.pow(rounds.min(ROUNDS_MAX).into()) };
                     let asks_again = session.is_negotiated() || rounds + 1 < ROUNDS_MAX;
                     session.renew_from(asks_again.then(|| now + rest));
                 }

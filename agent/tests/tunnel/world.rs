@@ -167,7 +167,16 @@ impl World {
         let mut seed = [starts; 32];
         seed[0] = id as u8;
         let tunnels = Tunnels::new(NodeId(id), Arc::new(identity(id)), limits, &seed);
-        let node = Node { tunnels, received: Vec::new(), keepalives: 0, controls: 0, echoes: false, drops: Vec::new(), events: Vec::new(), starts };
+        let node = Node {
+            tunnels,
+            received: Vec::new(),
+            keepalives: 0,
+            controls: 0,
+            echoes: false,
+            drops: Vec::new(),
+            events: Vec::new(),
+            starts,
+        };
         self.nodes.insert(id, node);
     }
 

@@ -25,6 +25,7 @@
 //! | `application` | what the application may do and ask |
 //! | `connections`, `ports`, `peers`, `questions`, `admission` | the tables these work on |
 
+mod about;
 mod admission;
 mod application;
 mod attendance;
@@ -309,6 +310,8 @@ impl Node {
     fn become_node(&mut self, now: Time, node: NodeId) {
         let tunnel_seed = derive(&self.seed, "tunnels", self.incarnation);
         self.incarnation += 1;
+        // Ephemeral keys come from that seed and must not be had again.
+        self.seed = derive(&self.seed, "next", 0);
         self.tunnels = Some(Tunnels::new(node, Arc::clone(&self.identity), Limits::default(), &tunnel_seed));
         self.peers = Peers::default();
         let streams: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();

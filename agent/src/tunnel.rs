@@ -18,19 +18,23 @@
 //!                                         │
 //!             peers: identity, sessions ──┼── exchange: when to ask, answer, rest
 //!             waiting: frames to seal     ├── lookups: questions to the directory
-//!             sources: who asks too much  └── keys, session, replay: the cryptography
+//!             sources: who asks too much  ├── keys, session, replay: the cryptography
+//!                                         └── rekeying, negotiation, ephemeral: between our own agents
 //! ```
 //!
-//! **Where ephemeral keys go.** A session is made of nothing but a [`KeyPair`], a cipher and a nonce prefix, and takes
-//! over in `Peer::install` alone, with those before kept for what is under way. An extension between our own
-//! agents negotiates in sealed control packets, which only the peer can have sent, and installs a session from keys of
-//! its own there. Periodic rekeying is `renew`, called by time instead of by frames sealed; real daemons follow it.
+//! **Ephemeral keys.** Real daemons share one key for as long as both of them run. Two of our agents use that session only
+//! to agree on others, which are replaced every two minutes while there is traffic and cannot be had again afterwards:
+//! see `negotiation` for who says what, [`ephemeral`] for what the keys are made of, and [`wire::extension`] for the
+//! bytes. All of it happens in sealed control packets, so nobody but the peer can take part; frames look as before.
 
+pub mod ephemeral;
 mod exchange;
 pub mod keys;
 mod lookups;
+mod negotiation;
 mod outcome;
 mod peer;
+mod rekeying;
 pub mod replay;
 pub mod session;
 mod sources;
@@ -43,6 +47,7 @@ use std::time::Duration;
 use wire::NodeId;
 use wire::address::{Address, SocketAddress};
 use wire::codec::Writer;
+use wire::extension::About;
 use wire::packet::{self, Flags, Packet, Protocol};
 use wire::tunnel::{
     Frame, KEY_EXCHANGE_LEN, Nonce, SEALED_OVERHEAD, SIGNED_KEY_EXCHANGE_LEN, SignedKeyExchange, TAG_LEN,
@@ -65,6 +70,9 @@ use crate::identity::{Identity, PUBLIC_KEY_LEN, has_signed};
 /// When there is no room for another peer, one that has been silent for so long yields.
 const SILENCE_YIELDS: Duration = Duration::from_mins(1);
 
+/// Where a frame to be sealed, or just opened, has its packet's protocol.
+const PROTOCOL_AT: usize = HEAD_LEN + 1;
+
 /// How much is kept and carried.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -72,12 +80,15 @@ pub struct Limits {
     pub peers_max: usize,
     /// Frames sealed under one key before it is renewed. Twice as many are the most, should the peer not answer.
     pub frames_per_key: u64,
+    /// Ephemeral keys are replaced after this time, if there is traffic; `None`: they are not negotiated at all, and the
+    /// node behaves as one that has never heard of them.
+    pub rekey_interval: Option<Duration>,
 }
 
 impl Default for Limits {
-    /// 16384 peers; 2^36 frames, which is 80 TB of full ones and far from what AES-GCM bears.
+    /// 16384 peers; 2^36 frames, which is 80 TB of full ones and far from what AES-GCM bears; 2 minutes.
     fn default() -> Self {
-        Self { peers_max: 16_384, frames_per_key: 1 << 36 }
+        Self { peers_max: 16_384, frames_per_key: 1 << 36, rekey_interval: Some(Duration::from_mins(2)) }
     }
 }
 
@@ -105,6 +116,7 @@ pub struct Tunnels {
     waiting: Waiting,
     timers: BTreeSet<(Time, NodeId)>,
     outputs: VecDeque<Output>,
+    about: About,
 }
 
 impl Tunnels {
@@ -127,6 +139,7 @@ impl Tunnels {
             waiting: Waiting::default(),
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
+            about: About::default(),
         }
     }
 
@@ -136,7 +149,10 @@ impl Tunnels {
         let taken = match Frame::decode(datagram) {
             Ok(Frame::Sealed { sender, nonce, .. }) => {
                 return match self.open(now, via, sender, nonce, &mut datagram[HEAD_LEN..]) {
-                    Ok(()) => hand_up(sender, &datagram[HEAD_LEN..datagram.len() - TAG_LEN]),
+                    Ok(session) => {
+                        let received = hand_up(sender, &datagram[HEAD_LEN..datagram.len() - TAG_LEN]);
+                        self.take_extension(now, via, session, received)
+                    }
                     Err(reason) => Received::Dropped(reason),
                 };
             }
@@ -157,7 +173,9 @@ impl Tunnels {
     #[must_use]
     pub fn seal(&mut self, now: Time, peer: NodeId, frame: &mut [u8]) -> Sealed {
         assert!(frame.len() >= SEALED_OVERHEAD, "a frame has room for head and tag");
+        let is_traffic = frame.get(PROTOCOL_AT) != Some(&Protocol::CONTROL.0);
         if self.seal_in_session(now, peer, frame) {
+            self.consider_rekeying(now, peer, is_traffic);
             return Sealed::Ready;
         }
         if let Err(reason) = self.admit(now, peer) {
@@ -183,8 +201,14 @@ impl Tunnels {
     /// Ends the tunnel and forgets the peer.
     pub fn forget(&mut self, peer: NodeId) {
         drop(self.waiting.take(peer));
-        if let Some(due) = self.peers.remove(&peer).and_then(|peer| peer.armed) {
+        let Some(mut gone) = self.peers.remove(&peer) else { return };
+        if let Some(due) = gone.armed {
             self.timers.remove(&(due, peer));
+        }
+        // With the session its replay windows are gone, so its key must not be used again. It is also how the peer sees
+        // that its session is of no use any more.
+        if let Some(session) = gone.session() {
+            self.retire_exchange_key(*session.pair());
         }
     }
 
@@ -217,12 +241,6 @@ impl Tunnels {
         self.peers.get(&peer)?.identity()
     }
 
-    /// Whether the session's keys are forgotten with it, so that nobody who takes a host later can read what was said.
-    #[must_use]
-    pub fn is_forward_secret(&self, _peer: NodeId) -> bool {
-        false
-    }
-
     /// When [`Tunnels::handle_timeout`] has something to do; it may turn out to be nothing.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
@@ -245,7 +263,7 @@ impl Tunnels {
         self.outputs.pop_front()
     }
 
-    fn open(&mut self, now: Time, via: Via, sender: NodeId, nonce: Nonce, body: &mut [u8]) -> Result<(), DropReason> {
+    fn open(&mut self, now: Time, via: Via, sender: NodeId, nonce: Nonce, body: &mut [u8]) -> Result<u32, DropReason> {
         let Some(peer) = self.peers.get_mut(&sender).filter(|peer| peer.has_session()) else {
             // What is shorter than a packet could make us send more than we got.
             if body.len() >= packet::HEADER_LEN + TAG_LEN && sender != self.own && self.sources.charge(now, via) {
@@ -253,25 +271,30 @@ impl Tunnels {
             }
             return Err(DropReason::NoSession);
         };
-        if let Err(refusal) = peer.open(now, sender, nonce, body) {
-            if peer.doubt(now, refusal) {
-                self.begin_exchange(now, sender);
+        let opened = match peer.open(now, sender, nonce, body) {
+            Ok(opened) => opened,
+            Err(refusal) => {
+                if peer.doubt(now, refusal) {
+                    self.begin_exchange(now, sender);
+                }
+                return Err(refusal.into());
             }
-            return Err(refusal.into());
-        }
+        };
         let has_our_key = peer.session().is_some_and(|session| session.pair().own == *self.key.public());
         if has_our_key {
             peer.exchange.answered();
         }
         self.keep_prefixes_apart(sender, nonce);
+        self.follow(now, sender, via, opened);
+        self.consider_rekeying(now, sender, body.get(PROTOCOL_AT - HEAD_LEN) != Some(&Protocol::CONTROL.0));
         self.arm(sender);
-        Ok(())
+        Ok(opened.session)
     }
 
-    /// Both directions share one key, so no nonce may occur in both (SPEC 12, weakness 17).
+    /// In an ordinary session both directions share one key, so no nonce may occur in both (SPEC 12, weakness 17).
     fn keep_prefixes_apart(&mut self, peer: NodeId, nonce: Nonce) {
         let Some(session) = self.peers.get_mut(&peer).and_then(Peer::session) else { return };
-        if session.prefix() == nonce.prefix {
+        if session.prefix() == nonce.prefix && !session.is_negotiated() {
             session.change_prefix(next_prefix(&mut self.next_prefix, self.own, peer));
         }
     }
@@ -342,15 +365,23 @@ impl Tunnels {
         peer.exchange.answered();
         let works = peer.session().is_some_and(|session| session.is_proven());
         match verdict {
-            Verdict::Keep if works => self.answer(now, offer.sender, Cause::Repeated, via),
+            Verdict::Keep if works => {
+                self.answer(now, offer.sender, Cause::Repeated, via);
+                self.challenge_silent(now, offer.sender, &pair);
+            }
             Verdict::Keep | Verdict::Stale => self.answer(now, offer.sender, Cause::Needed, via),
             Verdict::Reinstate => {
-                peer.reinstate(&pair);
+                peer.reinstate(now, &pair);
                 self.answer(now, offer.sender, Cause::Needed, via);
             }
+            Verdict::Challenge => {
+                self.answer(now, offer.sender, Cause::Needed, via);
+                self.challenge(now, offer.sender, pair, cipher);
+            }
             Verdict::Install => {
-                let prefix = next_prefix(&mut self.next_prefix, self.own, offer.sender);
-                peer.install(Session::new(now, pair, cipher, prefix));
+                let session = self.ordinary_session(now, offer.sender, pair, cipher);
+                let Some(peer) = self.peers.get_mut(&offer.sender) else { return Ok(()) };
+                peer.install(now, session);
                 self.outputs.push_back(Output::Established { peer: offer.sender, via });
                 self.answer(now, offer.sender, Cause::Needed, via);
                 self.send_waiting(now, offer.sender);
@@ -373,6 +404,13 @@ impl Tunnels {
         }
     }
 
+    fn ordinary_session(&mut self, now: Time, peer: NodeId, pair: KeyPair, cipher: Aes256Gcm) -> Box<Session> {
+        let prefix = next_prefix(&mut self.next_prefix, self.own, peer);
+        let mut session = Box::new(Session::new(now, pair, cipher, prefix));
+        session.renew_from(self.first_renewal(now, peer));
+        session
+    }
+
     fn send_keepalive(&mut self, now: Time, peer: NodeId) {
         let mut frame = keepalive(self.own, peer);
         if self.seal_in_session(now, peer, &mut frame) {
@@ -385,13 +423,20 @@ impl Tunnels {
         let Some(session) = peer.session() else { return false };
         let limit = self.limits.frames_per_key;
         if session.sealed() >= limit.saturating_mul(2) {
+            let pair = *session.pair();
             peer.end_session();
+            self.retire_exchange_key(pair);
             return false;
         }
         session.seal(now, self.own, frame);
-        if session.sealed() >= limit || session.is_worn() {
+        if session.sealed() == limit && session.is_negotiated() {
+            session.renew_from(Some(now));
+        }
+        // A peer that does not answer to the one is asked for the other.
+        let patience = if session.is_negotiated() { limit / 2 } else { 0 };
+        if session.sealed() >= limit.saturating_add(patience) || session.is_worn() {
             let pair = *session.pair();
-            self.renew(now, node, &pair);
+            self.renew(now, node, pair);
         }
         self.arm(node);
         true
@@ -399,12 +444,16 @@ impl Tunnels {
 
     /// Takes a new exchange key, if `pair` has the present one, and offers it to `node`. Others learn it with their next
     /// exchange; their sessions go on until then.
-    fn renew(&mut self, now: Time, node: NodeId, pair: &KeyPair) {
+    fn renew(&mut self, now: Time, node: NodeId, pair: KeyPair) {
+        self.retire_exchange_key(pair);
+        self.begin_exchange(now, node);
+    }
+
+    fn retire_exchange_key(&mut self, pair: KeyPair) {
         if pair.own == *self.key.public() {
             self.generation += 1;
             self.key = self.chance.exchange_key(self.generation);
         }
-        self.begin_exchange(now, node);
     }
 
     fn begin_exchange(&mut self, now: Time, node: NodeId) {
@@ -469,6 +518,7 @@ impl Tunnels {
         if let Some(via) = owed {
             self.announce(now, node, Route::Back(via));
         }
+        self.step_negotiation(now, node);
         if self.peers.get(&node).is_some_and(|peer| peer.needs_keepalive(now)) {
             self.send_keepalive(now, node);
         }
@@ -534,19 +584,24 @@ fn hand_up(peer: NodeId, bytes: &[u8]) -> Received<'_> {
 
 /// An empty control packet, in a frame to be sealed.
 fn keepalive(own: NodeId, peer: NodeId) -> Box<[u8]> {
-    let at_port_0 = |node: NodeId| SocketAddress { address: node.address(), port: 0 };
+    control((own, 0), (peer, 0), Flags::NONE, &[])
+}
+
+/// A control packet, in a frame to be sealed.
+fn control(source: (NodeId, u16), destination: (NodeId, u16), flags: Flags, payload: &[u8]) -> Box<[u8]> {
+    let at = |(node, port): (NodeId, u16)| SocketAddress { address: node.address(), port };
     let packet = Packet {
         version: packet::VERSION,
-        flags: Flags::NONE,
+        flags,
         protocol: Protocol::CONTROL,
-        source: at_port_0(own),
-        destination: at_port_0(peer),
+        source: at(source),
+        destination: at(destination),
         sequence: 0,
         acknowledgement: 0,
         window_segments: 0,
-        payload: &[],
+        payload,
     };
-    let mut frame = [0; SEALED_OVERHEAD + packet::HEADER_LEN];
+    let mut frame = vec![0; SEALED_OVERHEAD + packet.encoded_len()];
     packet.encode(&mut Writer::new(&mut frame[HEAD_LEN..]));
     frame.into()
 }

@@ -7,7 +7,10 @@ mod tunnel {
     mod hostile;
     mod limits;
     mod loss;
+    mod lying;
     mod older;
+    mod recordings;
+    mod rekeying;
     mod restart;
     mod vectors;
 }

@@ -9,6 +9,7 @@
 //! | [`cidr`] | ranges of IP addresses as text | – |
 //! | [`packet`] | the 34-byte packet header and its CRC | 2 |
 //! | [`tunnel`] | daemon to daemon frames: `PILA`, `PILK`, `PILS`, `PILP` | 3 |
+//! | [`extension`] | ephemeral keys between two of our agents | – |
 //! | [`stream`] | numbers that wrap, selective acknowledgements | 8 |
 //! | [`services`] | data exchange, event stream, secure channel | 9 |
 //! | [`beacon`] | discover, punch, relay, deliver, notify | 4 |
@@ -22,6 +23,8 @@ pub mod address;
 pub mod beacon;
 pub mod cidr;
 pub mod codec;
+pub mod crc32;
+pub mod extension;
 pub mod framing;
 pub mod ipc;
 pub mod packet;

@@ -5,6 +5,7 @@ use wire::beacon::Message;
 use wire::codec::Writer;
 use wire::packet::Packet;
 
+use super::about::about;
 use super::connections::Owner;
 use super::peers::Peer;
 use super::questions::Purpose;
@@ -45,6 +46,9 @@ impl Node {
         }
         while let Some(output) = self.trust.poll_output() {
             self.attend_trust(now, output);
+        }
+        if let Some(tunnels) = &mut self.tunnels {
+            tunnels.set_about(about(self.nat.behavior()));
         }
         while let Some(output) = self.tunnels.as_mut().and_then(|tunnels| tunnels.poll_output()) {
             self.attend_tunnel(now, output);

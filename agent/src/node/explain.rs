@@ -4,6 +4,7 @@ use serde::Serialize;
 use wire::NodeId;
 
 use super::Node;
+use super::about::summary;
 use crate::Time;
 
 /// What `pilotctl explain` shows. Times are seconds before now.
@@ -30,6 +31,9 @@ pub struct Explanation {
     pub relay: Option<String>,
     /// What the NATs on this side do.
     pub own_nat: NatView,
+    /// What those on the peer's side do, if it has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_nat: Option<NatView>,
     /// Endpoints at which the peer may be.
     pub candidates: Vec<CandidateView>,
     /// What has happened.
@@ -75,6 +79,11 @@ pub struct SessionView {
     pub established_secs_ago: Option<f64>,
     pub established: bool,
     pub forward_secrecy: bool,
+    /// When ephemeral keys were last negotiated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rekeyed_secs_ago: Option<f64>,
+    /// How often they were.
+    pub rekeyings: u32,
 }
 
 impl Node {
@@ -93,6 +102,8 @@ impl Node {
         });
         let events =
             path.history().iter().map(|(at, what)| EventView { at_secs_ago: ago(*at), what: what.to_string() });
+        let tunnels = self.tunnels.as_ref();
+        let rekeyed = tunnels.and_then(|tunnels| tunnels.rekeyed(node));
         let has_session = self.tunnels.as_ref().is_some_and(|tunnels| tunnels.has_session(node));
         Some(Explanation {
             node_id: node.0,
@@ -107,12 +118,17 @@ impl Node {
                 summary: self.nat().to_string(),
                 mapped: self.mapped_endpoint().map(|endpoint| endpoint.to_string()),
             },
+            peer_nat: tunnels
+                .and_then(|tunnels| tunnels.about(node))
+                .map(|about| NatView { summary: summary(about), mapped: None }),
             candidates: candidates.collect(),
             events: events.collect(),
             session: SessionView {
                 established_secs_ago: peer.established_at.map(ago),
                 established: has_session,
-                forward_secrecy: self.tunnels.as_ref().is_some_and(|tunnels| tunnels.is_forward_secret(node)),
+                forward_secrecy: tunnels.is_some_and(|tunnels| tunnels.is_forward_secret(node)),
+                rekeyed_secs_ago: rekeyed.map(|(at, _)| ago(at)),
+                rekeyings: rekeyed.map_or(0, |(_, count)| count),
             },
             sent_direct: peer.sent.0,
             sent_relayed: peer.sent.1,

@@ -1,12 +1,17 @@
 //! One session: the keys two nodes share, the counters of what is sent, the windows of what is received.
+//!
+//! An ordinary one has one key for both directions, and the peer sends under whatever prefix it likes. One from ephemeral
+//! keys has a key for each direction, and a prefix that the peer has announced.
 
 use std::time::Duration;
 
 use wire::NodeId;
 use wire::codec::Writer;
 use wire::tunnel::{Frame, Nonce, SEALED_OVERHEAD, TAG_LEN, associated_data};
+use zeroize::Zeroizing;
 
-use super::keys::X25519_LEN;
+use super::ephemeral::DirectedKeys;
+use super::keys::{CHAIN_LEN, X25519_LEN};
 use super::replay::Windows;
 use crate::Time;
 use crate::aead::{Aead, Aes256Gcm};
@@ -42,8 +47,10 @@ pub enum Refusal {
 
 /// What two nodes share once they have exchanged keys.
 pub struct Session {
+    id: u32,
     pair: KeyPair,
     cipher: Aes256Gcm,
+    negotiated: Option<Box<Negotiated>>,
     prefix: [u8; 4],
     /// Frames sealed under the key, under whatever prefix; also the last counter.
     sealed: u64,
@@ -53,6 +60,18 @@ pub struct Session {
     sent_at: Time,
     failures: u8,
     replays: u8,
+    /// When to ask for new keys; `None`: never.
+    renew_at: Option<Time>,
+    rounds: u8,
+    replaced_at: Option<Time>,
+    is_candidate: bool,
+}
+
+/// What a session from ephemeral keys has besides: a key of its own for each direction.
+struct Negotiated {
+    opening: Aes256Gcm,
+    peer_prefix: [u8; 4],
+    chain: Zeroizing<[u8; CHAIN_LEN]>,
 }
 
 impl Session {
@@ -60,8 +79,10 @@ impl Session {
     #[must_use]
     pub fn new(now: Time, pair: KeyPair, cipher: Aes256Gcm, prefix: [u8; 4]) -> Self {
         Self {
+            id: u32::from_be_bytes(prefix),
             pair,
             cipher,
+            negotiated: None,
             prefix,
             sealed: 0,
             windows: Windows::default(),
@@ -70,7 +91,27 @@ impl Session {
             sent_at: now,
             failures: 0,
             replays: 0,
+            renew_at: None,
+            rounds: 0,
+            replaced_at: None,
+            is_candidate: false,
         }
+    }
+
+    /// A session from ephemeral keys, negotiated in one that followed from `pair`. `peer_prefix` stands in all frames
+    /// the peer seals in it.
+    #[must_use]
+    pub fn negotiated(
+        now: Time,
+        pair: KeyPair,
+        keys: DirectedKeys,
+        prefix: [u8; 4],
+        peer_prefix: [u8; 4],
+        renew_at: Time,
+    ) -> Self {
+        let negotiated = Box::new(Negotiated { opening: keys.opening, peer_prefix, chain: keys.chain });
+        let session = Self::new(now, pair, keys.sealing, prefix);
+        Self { negotiated: Some(negotiated), renew_at: Some(renew_at), ..session }
     }
 
     /// Seals a frame in place: [`HEAD_LEN`] bytes that are written here, the packet, room for the tag.
@@ -96,7 +137,8 @@ impl Session {
             return Err(Refusal::Replayed);
         }
         let (packet, tag) = body.split_last_chunk_mut::<TAG_LEN>().ok_or(Refusal::NotAuthentic)?;
-        let opened = self.cipher.open(&nonce.to_bytes(), &associated_data(sender), packet, tag);
+        let cipher = self.negotiated.as_ref().map_or(&self.cipher, |negotiated| &negotiated.opening);
+        let opened = cipher.open(&nonce.to_bytes(), &associated_data(sender), packet, tag);
         opened.map_err(|_| Refusal::NotAuthentic)?;
         self.windows.record(nonce);
         self.heard_at = Some(now);
@@ -123,7 +165,70 @@ impl Session {
         doubted
     }
 
-    /// The keys it follows from.
+    /// Tells it from all others of this start.
+    #[must_use]
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Whether it follows from ephemeral keys.
+    #[must_use]
+    pub const fn is_negotiated(&self) -> bool {
+        self.negotiated.is_some()
+    }
+
+    /// Whether the peer has announced this prefix for it.
+    #[must_use]
+    pub fn expects(&self, prefix: [u8; 4]) -> bool {
+        self.negotiated.as_ref().is_some_and(|negotiated| negotiated.peer_prefix == prefix)
+    }
+
+    /// What the keys negotiated in it follow from, beside their own secrets.
+    #[must_use]
+    pub fn chain(&self) -> Option<&[u8; CHAIN_LEN]> {
+        self.negotiated.as_ref().map(|negotiated| &*negotiated.chain)
+    }
+
+    /// Whether it is time to ask for new keys.
+    #[must_use]
+    pub fn wants_renewal(&self, now: Time) -> bool {
+        self.renew_at.is_some_and(|due| due <= now) && self.is_proven()
+    }
+
+    /// Asks for new keys from then on; `None`: never.
+    pub const fn renew_from(&mut self, at: Option<Time>) {
+        self.renew_at = at;
+    }
+
+    /// Counts a request for new keys that nobody answered; how many there were before.
+    pub const fn count_round(&mut self) -> u8 {
+        self.rounds = self.rounds.saturating_add(1);
+        self.rounds - 1
+    }
+
+    /// Whether the peer may be about to use it, though what is sent is sealed in a negotiated one.
+    #[must_use]
+    pub const fn is_candidate(&self) -> bool {
+        self.is_candidate
+    }
+
+    /// Makes it such a session, or one like all others again.
+    pub const fn stand(&mut self, is_candidate: bool) {
+        self.is_candidate = is_candidate;
+    }
+
+    /// Another takes its place for what is sent.
+    pub const fn replace(&mut self, now: Time) {
+        self.replaced_at = Some(now);
+    }
+
+    /// When that was, or the session was installed.
+    #[must_use]
+    pub fn replaced_at(&self) -> Time {
+        self.replaced_at.unwrap_or(self.installed_at)
+    }
+
+    /// The exchange keys it follows from, be it through a session negotiated in.
     #[must_use]
     pub const fn pair(&self) -> &KeyPair {
         &self.pair

@@ -37,7 +37,7 @@ fn a_peer_too_many_is_refused_until_another_has_been_silent() {
 
 #[test]
 fn a_key_that_has_sealed_enough_is_renewed_without_loss() {
-    let limits = Limits { frames_per_key: 50, ..Limits::default() };
+    let limits = Limits { frames_per_key: 50, rekey_interval: None, ..Limits::default() };
     let mut world = World::with_limits(3, limits);
     world.connect(1, 3);
     world.send(1, 2, b"first");
@@ -65,7 +65,7 @@ fn a_key_that_has_sealed_enough_is_renewed_without_loss() {
 
 #[test]
 fn a_key_seals_twice_its_share_at_most() {
-    let limits = Limits { frames_per_key: 100, ..Limits::default() };
+    let limits = Limits { frames_per_key: 100, rekey_interval: None, ..Limits::default() };
     let mut world = World::with_limits(2, limits);
     world.connect(1, 2);
     world.pass(seconds(2));

@@ -91,7 +91,7 @@ fn many_recordings_at_once_do_not_drive_out_the_session_that_works() {
 /// The recording is of a start that node 2 never met, so it looks like a restart; frames tell that it is none.
 #[test]
 fn a_recorded_key_never_seen_before_costs_a_second_at_most() {
-    let mut world = World::new(2);
+    let mut world = World::ordinary(2);
     let recorded = world.signed_key(1);
     world.start(1);
     world.connect(1, 2);
@@ -125,7 +125,7 @@ fn the_same_with_a_peer_that_only_listens() {
 
 #[test]
 fn an_identity_that_was_rotated_is_asked_for_again() {
-    let mut world = World::connected();
+    let mut world = World::ordinary(2).connect_both();
     let (old, new) = (identity(2), identity(77));
     world.directory.insert(2, new.public_key());
     let key = signed_by(&new, 2, &[5; 32]);

@@ -31,6 +31,10 @@ pub struct Node {
     /// Payloads handed up, with who sent them.
     pub received: Vec<(u32, Vec<u8>)>,
     pub keepalives: usize,
+    /// Control packets handed up.
+    pub controls: usize,
+    /// Sends control packets back, as daemons do.
+    pub echoes: bool,
     pub drops: Vec<DropReason>,
     pub events: Vec<Output>,
     starts: u8,
@@ -59,6 +63,8 @@ pub struct World {
     pub directory: HashMap<u32, [u8; 32]>,
     /// Every frame sent, also what got lost.
     pub tap: Vec<Sent>,
+    /// What gets through, besides what the link does.
+    pub passes: Box<dyn FnMut(&Sent) -> bool>,
     limits: Limits,
     flights: BTreeMap<(Time, u64), Flight>,
     chance: u64,
@@ -113,6 +119,7 @@ impl World {
             nodes: HashMap::new(),
             directory: HashMap::new(),
             tap: Vec::new(),
+            passes: Box::new(|_| true),
             limits,
             flights: BTreeMap::new(),
             chance: 0,
@@ -125,28 +132,51 @@ impl World {
         world
     }
 
+    /// Nodes that have never heard of ephemeral keys.
+    pub fn ordinary(nodes: u32) -> Self {
+        Self::with_limits(nodes, Limits { rekey_interval: None, ..Limits::default() })
+    }
+
     pub fn with_seed(nodes: u32, link: Link, seed: u64) -> Self {
         Self { link, chance: seed, ..Self::new(nodes) }
     }
 
     /// Two nodes with a session that both have heard the other in.
     pub fn connected() -> Self {
-        let mut world = Self::new(2);
-        world.send(1, 2, b"first");
-        world.pass(seconds(2));
-        assert_eq!(world.take_received(2), [(1, b"first".to_vec())]);
-        world.nodes.values_mut().for_each(|node| node.events.clear());
-        world.tap.clear();
-        world
+        Self::new(2).connect_both()
+    }
+
+    /// Lets nodes 1 and 2 have heard each other.
+    pub fn connect_both(mut self) -> Self {
+        self.send(1, 2, b"first");
+        self.pass(seconds(2));
+        assert_eq!(self.take_received(2), [(1, b"first".to_vec())]);
+        self.nodes.values_mut().for_each(|node| node.events.clear());
+        self.tap.clear();
+        self
     }
 
     /// Starts a node, or starts it anew: all it knew is gone but its identity.
     pub fn start(&mut self, id: u32) {
+        self.start_with(id, self.limits);
+    }
+
+    /// The same, with these limits.
+    pub fn start_with(&mut self, id: u32, limits: Limits) {
         let starts = self.nodes.get(&id).map_or(0, |node| node.starts) + 1;
         let mut seed = [starts; 32];
         seed[0] = id as u8;
-        let tunnels = Tunnels::new(NodeId(id), Arc::new(identity(id)), self.limits, &seed);
-        let node = Node { tunnels, received: Vec::new(), keepalives: 0, drops: Vec::new(), events: Vec::new(), starts };
+        let tunnels = Tunnels::new(NodeId(id), Arc::new(identity(id)), limits, &seed);
+        let node = Node {
+            tunnels,
+            received: Vec::new(),
+            keepalives: 0,
+            controls: 0,
+            echoes: false,
+            drops: Vec::new(),
+            events: Vec::new(),
+            starts,
+        };
         self.nodes.insert(id, node);
     }
 
@@ -179,6 +209,24 @@ impl World {
         let reason = match node.tunnels.handle_datagram(now, via, &mut bytes) {
             Received::Packet { peer, packet } => {
                 assert_eq!(packet.source.address.node, peer);
+                if packet.protocol == Protocol::CONTROL {
+                    node.controls += 1;
+                    let echo = Packet {
+                        flags: Flags::ACK,
+                        source: packet.destination,
+                        destination: packet.source,
+                        acknowledgement: packet.sequence + 1,
+                        ..packet
+                    };
+                    let mut frame = vec![0; SEALED_OVERHEAD + echo.encoded_len()];
+                    echo.encode(&mut Writer::new(&mut frame[HEAD_LEN..]));
+                    let is_answered = node.echoes && packet.destination.port == 0 && packet.flags == Flags::NONE;
+                    if is_answered && node.tunnels.seal(now, peer, &mut frame) == Sealed::Ready {
+                        self.transmit(to, peer.0, Route::InUse, frame);
+                    }
+                    self.settle(to);
+                    return None;
+                }
                 node.received.push((peer.0, packet.payload.to_vec()));
                 None
             }
@@ -277,7 +325,12 @@ impl World {
     }
 
     fn transmit(&mut self, from: u32, to: u32, route: Route, frame: Vec<u8>) {
-        self.tap.push(Sent { at: self.now, from, to, route, frame: frame.clone() });
+        let sent = Sent { at: self.now, from, to, route, frame: frame.clone() };
+        let passes = (self.passes)(&sent);
+        self.tap.push(sent);
+        if !passes {
+            return;
+        }
         let ways = match route {
             Route::InUse | Route::Back(Via::Direct(_)) => vec![direct(from)],
             Route::Back(Via::Relay(_)) => vec![Via::Relay(NodeId(from))],

@@ -173,9 +173,7 @@ impl Tunnels {
     #[must_use]
     pub fn seal(&mut self, now: Time, peer: NodeId, frame: &mut [u8]) -> Sealed {
         assert!(frame.len() >= SEALED_OVERHEAD, "a frame has room for head and tag");
-        let is_traffic = frame.get(PROTOCOL_AT) != Some(&Protocol::CONTROL.0);
         if self.seal_in_session(now, peer, frame) {
-            self.consider_rekeying(now, peer, is_traffic);
             return Sealed::Ready;
         }
         if let Err(reason) = self.admit(now, peer) {
@@ -280,13 +278,18 @@ impl Tunnels {
                 return Err(refusal.into());
             }
         };
-        let has_our_key = peer.session().is_some_and(|session| session.pair().own == *self.key.public());
-        if has_our_key {
+        let Some(session) = peer.current() else { return Ok(opened.session) };
+        let wants_renewal = session.wants_renewal(now);
+        if session.pair().own == *self.key.public() {
             peer.exchange.answered();
         }
         self.keep_prefixes_apart(sender, nonce);
-        self.follow(now, sender, via, opened);
-        self.consider_rekeying(now, sender, body.get(PROTOCOL_AT - HEAD_LEN) != Some(&Protocol::CONTROL.0));
+        if opened.change.is_some() {
+            self.follow(now, sender, via, opened);
+        }
+        if wants_renewal {
+            self.consider_rekeying(now, sender, body.get(PROTOCOL_AT - HEAD_LEN) != Some(&Protocol::CONTROL.0));
+        }
         self.arm(sender);
         Ok(opened.session)
     }
@@ -428,7 +431,9 @@ impl Tunnels {
             self.retire_exchange_key(pair);
             return false;
         }
+        let is_traffic = frame.get(PROTOCOL_AT) != Some(&Protocol::CONTROL.0);
         session.seal(now, self.own, frame);
+        let wants_renewal = session.wants_renewal(now);
         if session.sealed() == limit && session.is_negotiated() {
             session.renew_from(Some(now));
         }
@@ -437,6 +442,9 @@ impl Tunnels {
         if session.sealed() >= limit.saturating_add(patience) || session.is_worn() {
             let pair = *session.pair();
             self.renew(now, node, pair);
+        }
+        if wants_renewal {
+            self.consider_rekeying(now, node, is_traffic);
         }
         self.arm(node);
         true

@@ -248,7 +248,12 @@ impl Peer {
     pub fn open(&mut self, now: Time, sender: NodeId, nonce: Nonce, body: &mut [u8]) -> Result<Opened, Refusal> {
         let Some(current) = &mut self.current else { return Err(Refusal::NotAuthentic) };
         let opened = match current.is_negotiated() == current.expects(nonce.prefix) {
-            true => current.open(now, sender, nonce, body).map(|()| Opened { session: current.id(), change: None }),
+            true => current.open(now, sender, nonce, body).map(|()| {
+                if let Some(negotiation) = self.negotiation.as_mut().filter(|_| current.is_negotiated()) {
+                    negotiation.confirmed();
+                }
+                Opened { session: current.id(), change: None }
+            }),
             false => Err(Refusal::NotAuthentic),
         };
         let opened = match opened {

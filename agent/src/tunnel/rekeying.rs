@@ -89,12 +89,6 @@ impl Tunnels {
     pub(super) fn follow(&mut self, now: Time, node: NodeId, via: Via, opened: Opened) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         match opened.change {
-            None if peer.is_negotiated() => {
-                let is_proven = peer.current().is_some_and(Session::is_proven);
-                if let Some(negotiation) = peer.negotiation.as_mut().filter(|_| is_proven) {
-                    negotiation.confirmed();
-                }
-            }
             None | Some(Change::Back) => {}
             // That the keys work on our side too, the peer learns at once.
             Some(Change::Negotiated) => self.send_keepalive(now, node),

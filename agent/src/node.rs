@@ -30,6 +30,7 @@ mod admission;
 mod application;
 mod attendance;
 mod backbone;
+mod bucket;
 mod config;
 mod connections;
 mod explain;
@@ -66,6 +67,7 @@ pub use info::{Counters, PeerInfo, StreamInfo};
 pub use outcome::{BindError, DialError, Event, StreamId, Ticket, Transmit, Trouble, Unanswered};
 
 use admission::Admission;
+use bucket::Bucket;
 use connections::Connections;
 use handshakes::Handshakes;
 use peers::Peers;
@@ -111,7 +113,10 @@ pub struct Node {
     handshakes: Handshakes,
     punches: Punches,
 
-    local_endpoints: Vec<SocketAddr>,
+    /// None before they were told the first time.
+    local_endpoints: Option<Vec<SocketAddr>>,
+    lookups: Bucket,
+    punch_requests: Bucket,
     /// When a local endpoint is announced for want of a better one.
     endpoint_deadline: Option<Time>,
     relays_due: Option<Time>,
@@ -139,7 +144,8 @@ impl Node {
             relay_only: config.relay_only,
         };
         let public_key = wire::registry::Base64(identity.public_key());
-        let jitter = u64::from_be_bytes(derive(seed, "registration", 0)[..8].try_into().expect("8 bytes of 32"));
+        let chance = derive(seed, "node", 0);
+        let jitter = u64::from_be_bytes(*chance.first_chunk().expect("8 bytes of 32"));
         Self {
             registration: Registration::new(announcement, public_key, jitter),
             relays: Relays::new(now, &config.relays),
@@ -148,12 +154,14 @@ impl Node {
             tunnels: None,
             peers: Peers::default(),
             connections: Connections::default(),
-            ports: Ports::default(),
+            ports: Ports::new(u16::from_be_bytes([chance[8], chance[9]])),
             admission: Admission::default(),
             questions: Questions::default(),
             handshakes: Handshakes::default(),
             punches: Punches::default(),
-            local_endpoints: Vec::new(),
+            local_endpoints: None,
+            lookups: Bucket::default(),
+            punch_requests: Bucket::default(),
             endpoint_deadline: Some(now + ENDPOINT_WAIT),
             relays_due: None,
             relay_heard_at: now,
@@ -177,11 +185,10 @@ impl Node {
 
     /// The endpoints of the tunnel socket in the host's own networks: at the start, and whenever they change.
     pub fn set_local_endpoints(&mut self, now: Time, endpoints: &[SocketAddr]) {
-        if self.local_endpoints == endpoints {
+        if self.local_endpoints.as_deref() == Some(endpoints) {
             return;
         }
-        let is_change = !self.local_endpoints.is_empty();
-        self.local_endpoints = endpoints.to_vec();
+        let is_change = self.local_endpoints.replace(endpoints.to_vec()).is_some();
         if is_change {
             // The relay has to know first: it drops what comes from elsewhere.
             self.relays.refresh(now);
@@ -290,7 +297,8 @@ impl Node {
         Some(transmit)
     }
 
-    /// The next question to the directory, signed where it has to be.
+    /// The next question to the directory, signed where it has to be. Each must be answered by [`Node::handle_answer`], if
+    /// only by [`Unanswered`].
     pub fn poll_request(&mut self) -> Option<(Ticket, Request)> {
         self.questions.poll_request()
     }
@@ -322,6 +330,10 @@ impl Node {
             self.settle(now, id);
         }
         self.trust.set_own(now, node);
+    }
+
+    fn local_endpoints(&self) -> &[SocketAddr] {
+        self.local_endpoints.as_deref().unwrap_or_default()
     }
 
     fn sweep(&mut self) {

@@ -444,6 +444,18 @@ impl Trust {
         [self.schedule.poll_timeout(), self.retries.poll_timeout()].into_iter().flatten().min()
     }
 
+    /// Whether there is something for the owner.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
+    /// The key with which `node` became trusted.
+    #[must_use]
+    pub fn pinned_key(&self, node: NodeId) -> Option<[u8; identity::PUBLIC_KEY_LEN]> {
+        self.trusted.get(&node)?.public_key.map(|key| key.0)
+    }
+
     /// The next thing the owner has to do or should know.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

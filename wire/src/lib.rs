@@ -23,7 +23,6 @@ pub mod address;
 pub mod beacon;
 pub mod cidr;
 pub mod codec;
-pub mod crc32;
 pub mod extension;
 pub mod framing;
 pub mod ipc;

@@ -6,19 +6,23 @@ use std::time::Duration;
 
 use wire::NodeId;
 
+use super::bucket::{Bucket, Rate};
 use crate::Time;
 
-/// SYNs a second, in all and of one peer; as many may come at once as in the second column.
-const SYNS_PER_SECOND: (u32, u32) = (100, 200);
-const SYNS_PER_SECOND_AND_PEER: (u32, u32) = (10, 64);
+/// SYNs of strangers in all, and of any one peer.
+const SYNS: Rate = Rate { per_second: 100, burst: 200 };
+const SYNS_OF_ONE: Rate = Rate { per_second: 10, burst: 64 };
+/// Resets sent for streams that are not there.
+const RESETS: Rate = Rate { per_second: 100, burst: 200 };
 /// The directory's word holds so long: yes, and no.
 const TRUSTED_FOR: Duration = Duration::from_mins(1);
 const UNTRUSTED_FOR: Duration = Duration::from_secs(5);
 /// A peer we have dialled may dial back for so long.
 const REPLY_WINDOW: Duration = Duration::from_mins(2);
-/// Peers remembered, and packets that wait for the directory's word.
+/// Peers remembered, and packets that wait for the directory's word: in all and of one peer.
 const PEERS_MAX: usize = 4096;
 const HELD_MAX: usize = 64;
+const HELD_OF_ONE_MAX: usize = 4;
 
 /// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,43 +45,30 @@ struct Stranger {
     syns: Bucket,
 }
 
-/// Tokens that come back with time.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
-    /// When the bucket is full again.
-    full_at: Time,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Time, (per_second, burst): (u32, u32)) -> bool {
-        let each = Duration::from_secs(1) / per_second;
-        let full_at = self.full_at.max(now) + each;
-        let has = full_at.since(now) <= each * burst;
-        if has {
-            self.full_at = full_at;
-        }
-        has
-    }
-}
-
 /// Who may come in. `P` is what is kept of a packet until the directory has spoken.
 #[derive(Debug)]
 pub struct Admission<P> {
     strangers: HashMap<NodeId, Stranger>,
     syns: Bucket,
+    resets: Bucket,
     held: VecDeque<(NodeId, P)>,
 }
 
 impl<P> Default for Admission<P> {
     fn default() -> Self {
-        Self { strangers: HashMap::new(), syns: Bucket::default(), held: VecDeque::new() }
+        Self { strangers: HashMap::new(), syns: Bucket::default(), resets: Bucket::default(), held: VecDeque::new() }
     }
 }
 
 impl<P> Admission<P> {
-    /// Whether another SYN of this peer may come now.
-    pub fn admit_syn(&mut self, now: Time, peer: NodeId) -> bool {
-        self.stranger(now, peer).syns.take(now, SYNS_PER_SECOND_AND_PEER) && self.syns.take(now, SYNS_PER_SECOND)
+    /// Whether another SYN of this peer may come now. Strangers share what is left for strangers.
+    pub fn admit_syn(&mut self, now: Time, peer: NodeId, is_stranger: bool) -> bool {
+        self.stranger(now, peer).syns.take(now, SYNS_OF_ONE) && (!is_stranger || self.syns.take(now, SYNS))
+    }
+
+    /// Whether another reset may be sent now.
+    pub fn admit_reset(&mut self, now: Time) -> bool {
+        self.resets.take(now, RESETS)
     }
 
     /// We dial the peer: it may dial back.
@@ -99,12 +90,12 @@ impl<P> Admission<P> {
         }
     }
 
-    /// Keeps a packet; the oldest goes when there are too many.
+    /// Keeps a packet, if there is room.
     pub fn hold(&mut self, peer: NodeId, packet: P) {
-        if self.held.len() == HELD_MAX {
-            self.held.pop_front();
+        let of_peer = self.held.iter().filter(|(holder, _)| *holder == peer).count();
+        if self.held.len() < HELD_MAX && of_peer < HELD_OF_ONE_MAX {
+            self.held.push_back((peer, packet));
         }
-        self.held.push_back((peer, packet));
     }
 
     /// The directory has spoken, or could not be asked; what was kept of the peer's if it is trusted.
@@ -118,9 +109,9 @@ impl<P> Admission<P> {
         if trusted == Some(true) { of_peer.into_iter().map(|(_, packet)| packet).collect() } else { Vec::new() }
     }
 
-    /// Trust has changed: what the directory said before does not count any more.
-    pub fn forget_word(&mut self, peer: NodeId) {
-        if let Some(stranger) = self.strangers.get_mut(&peer) {
+    /// Trust has changed: what the directory said before does not count any more, nor who was dialled.
+    pub fn forget_words(&mut self) {
+        for stranger in self.strangers.values_mut() {
             (stranger.word, stranger.dialled_at) = (None, None);
         }
     }
@@ -178,7 +169,7 @@ mod tests {
         let mut admission = Admission::<()>::default();
         admission.handle_dial(NOW, PEER);
         assert_eq!(admission.judge(NOW, PEER), Verdict::Admitted);
-        admission.forget_word(PEER);
+        admission.forget_words();
         assert_eq!(admission.judge(NOW, PEER), Verdict::Ask);
         admission.handle_dial(NOW, NodeId(8));
         assert_eq!(admission.judge(NOW + REPLY_WINDOW, NodeId(8)), Verdict::Ask);
@@ -187,12 +178,13 @@ mod tests {
     #[test]
     fn one_peer_cannot_use_up_all_syns() {
         let mut admission = Admission::<()>::default();
-        let admitted = (0..1000).filter(|_| admission.admit_syn(NOW, PEER)).count();
+        let admitted = (0..1000).filter(|_| admission.admit_syn(NOW, PEER, true)).count();
         assert_eq!(admitted, 64);
-        assert!(admission.admit_syn(NOW, NodeId(8)));
-        assert!(admission.admit_syn(NOW + Duration::from_millis(100), PEER));
-        let all = (100..1000).filter(|node| admission.admit_syn(NOW, NodeId(*node))).count();
+        assert!(admission.admit_syn(NOW, NodeId(8), true));
+        assert!(admission.admit_syn(NOW + Duration::from_millis(100), PEER, true));
+        let all = (100..1000).filter(|node| admission.admit_syn(NOW, NodeId(*node), true)).count();
         assert!((100..=200).contains(&all), "{all}");
+        assert!(admission.admit_syn(NOW, NodeId(9), false), "strangers do not use up what friends need");
     }
 
     #[test]
@@ -203,5 +195,9 @@ mod tests {
             admission.hold(NodeId(node), ());
         }
         assert!(admission.strangers.len() <= PEERS_MAX && admission.held.len() == HELD_MAX);
+        let mut admission = Admission::default();
+        (0..100).for_each(|_| admission.hold(PEER, ()));
+        admission.hold(NodeId(8), ());
+        assert_eq!(admission.held.len(), HELD_OF_ONE_MAX + 1);
     }
 }

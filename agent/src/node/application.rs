@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use super::connections::{Connection, Key, Owner};
 use super::peers::Peer;
 use super::questions::sign;
-use super::{BindError, Counters, DialError, Node, PeerInfo, StreamId, StreamInfo, Trouble};
+use super::{BindError, Counters, DialError, Event, Node, PeerInfo, StreamId, StreamInfo, Trouble};
 use crate::Time;
 use crate::nat::Behavior;
 use crate::registration::Status;
@@ -62,11 +62,15 @@ impl Node {
         let port = port.ok_or(DialError::TooMany)?;
         let local = SocketAddress { address: Address { network: to.address.network, node: own }, port };
         let stream = Stream::connect(now, self.config.stream);
+        let is_application = owner == Owner::Application;
         let mut connection = Connection::new(stream, key(port), local, to, owner);
         connection.opening = true;
         let id = self.connections.insert(connection);
         if peer != own {
-            self.admission.handle_dial(now, peer);
+            // Who gets a message about trust is not let in for it.
+            if is_application {
+                self.admission.handle_dial(now, peer);
+            }
             self.admit_peer(now, peer).trouble = None;
             self.reach(now, peer);
         }
@@ -99,8 +103,14 @@ impl Node {
         let Some(connection) = self.connections.get_mut(stream) else { return 0 };
         let count = connection.stream.read(out);
         connection.bytes_received += count as u64;
-        connection.readable_told = false;
+        // There may be more, or the end: nothing else would tell.
+        let has_more = connection.stream.readable_bytes() > 0 || connection.stream.end().is_some();
+        connection.readable_told = count > 0 && has_more && !connection.released;
+        let tells = connection.readable_told;
         self.connections.make_ready(stream);
+        if tells {
+            self.tell(Event::Readable(stream));
+        }
         count
     }
 

@@ -6,6 +6,7 @@ use wire::codec::Writer;
 use wire::packet::Packet;
 
 use super::about::about;
+use super::bucket::Rate;
 use super::connections::Owner;
 use super::peers::Peer;
 use super::questions::Purpose;
@@ -18,12 +19,25 @@ use crate::stream::State;
 use crate::trust;
 use crate::tunnel::{Output, Via};
 
+/// One engine's words may be another's occasion; two rounds are the most that was ever seen.
+const ROUNDS_MAX: usize = 8;
+/// The relay is asked to broker so often; public ones take no more than one a second and host, and drop the others.
+const PUNCHES: Rate = Rate { per_second: 4, burst: 16 };
 /// Bytes of room that are worth telling a writer of.
 const WRITABLE_BYTES: usize = 256 << 10;
 
 impl Node {
     /// Takes what the engines have to say, until they are silent.
     pub(super) fn attend(&mut self, now: Time) {
+        for _ in 0..ROUNDS_MAX {
+            self.attend_round(now);
+            if self.questions.is_calm() && self.loopback.is_empty() && !self.trust.has_output() {
+                return;
+            }
+        }
+    }
+
+    fn attend_round(&mut self, now: Time) {
         while let Some((purpose, answer)) = self.questions.pop_refused() {
             self.take_answer(now, purpose, answer);
         }
@@ -50,9 +64,15 @@ impl Node {
         if let Some(tunnels) = &mut self.tunnels {
             tunnels.set_about(about(self.nat.behavior()));
         }
+        // Our keys have to leave before the first that is sealed with them.
+        let mut established = Vec::new();
         while let Some(output) = self.tunnels.as_mut().and_then(|tunnels| tunnels.poll_output()) {
-            self.attend_tunnel(now, output);
+            match output {
+                Output::Established { peer, .. } => established.push(peer),
+                output => self.attend_tunnel(now, output),
+            }
         }
+        established.into_iter().for_each(|peer| self.establish(now, peer));
         // A node talks to itself without seals.
         while let Some(bytes) = self.loopback.pop_front() {
             if let (Some(own), Ok(packet)) = (self.id(), Packet::decode(&bytes)) {
@@ -81,21 +101,21 @@ impl Node {
         let Some(relay) = self.relays.current() else { return };
         let mut server = relay;
         server.set_port(self.config.stun_port);
-        self.nat.start(now, server, Some(relay), &self.local_endpoints);
+        self.nat.start(now, server, Some(relay), self.local_endpoints.as_deref().unwrap_or_default());
     }
 
     /// Announces where this node is: as the operator says, as the relay sees it, or as it sees itself.
     pub(super) fn announce_endpoint(&mut self, now: Time) {
         let is_late = self.endpoint_deadline.is_none_or(|due| due <= now);
         let mapped = self.config.endpoint.or_else(|| self.relays.mapped());
-        let Some(endpoint) = mapped.or_else(|| self.local_endpoints.first().copied().filter(|_| is_late)) else {
+        let Some(endpoint) = mapped.or_else(|| self.local_endpoints().first().copied().filter(|_| is_late)) else {
             if is_late {
                 self.endpoint_deadline = None;
             }
             return;
         };
         self.endpoint_deadline = None;
-        let local: &[_] = if self.config.relay_only { &[] } else { &self.local_endpoints };
+        let local = if self.config.relay_only { &[] } else { self.local_endpoints.as_deref().unwrap_or_default() };
         self.registration.set_endpoint(now, endpoint, local);
     }
 
@@ -124,12 +144,15 @@ impl Node {
                 let purpose = Purpose::Trust(operation.clone());
                 self.questions.ask(&self.identity, purpose, operation);
             }
-            trust::Output::Changed => self.tell(Event::TrustChanged),
+            trust::Output::Changed => {
+                self.admission.forget_words();
+                self.tell(Event::TrustChanged);
+            }
             trust::Output::Requested { peer, justification } => {
                 self.tell(Event::TrustRequested { peer, justification })
             }
-            trust::Output::Established(peer) | trust::Output::Rejected { peer, .. } | trust::Output::Revoked(peer) => {
-                self.admission.forget_word(peer);
+            trust::Output::Established(_) | trust::Output::Rejected { .. } | trust::Output::Revoked(_) => {
+                self.admission.forget_words();
             }
         }
     }
@@ -137,25 +160,30 @@ impl Node {
     fn attend_tunnel(&mut self, now: Time, output: Output) {
         match output {
             Output::Transmit { peer, route, frame } => self.send_frame(now, peer, route, frame),
-            Output::IdentityWanted(node) => self.ask_identity(node),
-            Output::Established { peer, .. } => {
-                let state = self.admit_peer(now, peer);
-                state.established_at = Some(now);
-                state.trouble = None;
-                state.path.handle_session(now);
-                self.attend_path(now, peer);
-                for id in self.connections.with(peer) {
-                    self.connections.make_ready(id);
-                }
-            }
+            Output::IdentityWanted(node) => self.ask_identity(now, node),
+            Output::Established { peer, .. } => self.establish(now, peer),
             Output::Unreachable { peer, .. } => self.give_up(now, peer, Trouble::Silent),
             Output::Refused { .. } => self.counters.dropped += 1,
         }
     }
 
+    /// There are keys: what has waited for them may go.
+    fn establish(&mut self, now: Time, peer: NodeId) {
+        let state = self.admit_peer(now, peer);
+        state.established_at = Some(now);
+        state.trouble = None;
+        state.path.handle_session(now);
+        self.attend_path(now, peer);
+        for id in self.connections.with(peer) {
+            self.connections.make_ready(id);
+        }
+    }
+
     /// Streams to the peer that are not open yet end; those that are go on as long as they like.
     pub(super) fn give_up(&mut self, now: Time, peer: NodeId, trouble: Trouble) {
-        self.admit_peer(now, peer).trouble.get_or_insert(trouble);
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.trouble.get_or_insert(trouble);
+        }
         for id in self.connections.with(peer) {
             let Some(connection) = self.connections.get_mut(id) else { continue };
             if connection.stream.state() == State::SynSent {
@@ -212,6 +240,9 @@ impl Node {
 
     fn ask_to_punch(&mut self, now: Time, target: NodeId) {
         let (Some(requester), Some(relay)) = (self.id(), self.relays.current()) else { return };
+        if !self.punches.may_ask(now, target) || !self.punch_requests.take(now, PUNCHES) {
+            return;
+        }
         let mut bytes = [0; 9];
         Message::PunchRequest { requester, target }.encode(&mut Writer::new(&mut bytes));
         self.send_small(relay, bytes.into());
@@ -227,7 +258,7 @@ impl Node {
         }
         let mut events = [None, None, None];
         let is_open = !matches!(connection.stream.state(), State::SynSent | State::Closed);
-        if connection.opening && is_open {
+        if connection.opening && is_open && !connection.released {
             connection.opening = false;
             events[0] = Some(Event::Opened(id));
         }

@@ -6,13 +6,25 @@ use wire::NodeId;
 use wire::registry::answer::{Answer, Resolved};
 use wire::registry::request::Operation;
 
+use super::bucket::Rate;
 use super::questions::Purpose;
 use super::{Event, Node, Trouble, Unanswered};
 use crate::Time;
 use crate::path::Kind;
 
+/// Lookups of nodes that only strangers speak of. Directories bear a hundred requests a second of one host (section 6.2).
+const STRANGERS_LOOKED_UP: Rate = Rate { per_second: 20, burst: 40 };
+
 impl Node {
-    pub(super) fn ask_identity(&mut self, node: NodeId) {
+    pub(super) fn ask_identity(&mut self, now: Time, node: NodeId) {
+        // A forged key exchange must not make a flood of questions; whom the application wants is asked for at once.
+        let is_stranger = self.peers.get(node).is_none();
+        if is_stranger && !self.lookups.take(now, STRANGERS_LOOKED_UP) {
+            if let Some(tunnels) = &mut self.tunnels {
+                tunnels.handle_identity(now, node, None);
+            }
+            return;
+        }
         self.questions.ask(&self.identity, Purpose::Identity(node), Operation::Lookup { node_id: node });
     }
 
@@ -62,20 +74,28 @@ impl Node {
 
     fn take_identity(&mut self, now: Time, node: NodeId, answer: Result<Answer, Unanswered>) {
         let (key, trouble) = match answer {
-            Ok(Answer::Lookup(found)) => (Some(found.public_key.0), None),
-            Ok(Answer::Error { error }) => (None, Some(Trouble::Unknown(error))),
+            Ok(Answer::Lookup(found)) => match self.trust.pinned_key(node) {
+                Some(pinned) if pinned != found.public_key.0 => (None, Some(Trouble::ForeignKey)),
+                _ => (Some(found.public_key.0), None),
+            },
+            Ok(Answer::Error { error }) if error.contains("not found") => (None, Some(Trouble::Unknown(error))),
+            Ok(Answer::Error { error }) => (None, Some(Trouble::DirectoryAway(Unanswered::Refused(error)))),
             Ok(_) => (None, None),
             Err(unanswered) => (None, Some(Trouble::DirectoryAway(unanswered))),
         };
-        match trouble {
-            Some(Trouble::Unknown(error)) => {
+        // A tunnel that works needs no word of the directory's.
+        let works = self.tunnels.as_ref().is_some_and(|tunnels| tunnels.has_session(node));
+        match trouble.filter(|_| !works) {
+            Some(trouble @ Trouble::DirectoryAway(_)) => {
+                if let Some(peer) = self.peers.get_mut(node) {
+                    peer.trouble = Some(trouble);
+                }
+            }
+            Some(trouble) => {
                 if let Some(tunnels) = &mut self.tunnels {
                     tunnels.forget(node);
                 }
-                self.give_up(now, node, Trouble::Unknown(error));
-            }
-            Some(trouble) => {
-                self.admit_peer(now, node).trouble = Some(trouble);
+                self.give_up(now, node, trouble);
             }
             None => {}
         }
@@ -91,7 +111,7 @@ impl Node {
         let public: Option<SocketAddr> = resolved.real_addr.parse().ok();
         let own_public = self.relays.mapped().map(|mapped| mapped.ip());
         let is_neighbour = public.is_some_and(|public| Some(public.ip()) == own_public);
-        let local: Vec<_> = self.local_endpoints.iter().map(|endpoint| endpoint.ip()).collect();
+        let local: Vec<_> = self.local_endpoints().iter().map(|endpoint| endpoint.ip()).collect();
         let shared = |endpoint: &SocketAddr| is_neighbour || local.iter().any(|ip| is_same_link(*ip, endpoint.ip()));
         let lan: Vec<SocketAddr> = resolved.lan_addrs.iter().filter_map(|text| text.parse().ok()).collect();
         let lan: Vec<_> = lan.into_iter().filter(shared).collect();

@@ -1,6 +1,6 @@
 //! The streams of a node: which segment belongs to which, which of them have something to send, which wait for time.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use wire::NodeId;
 use wire::address::SocketAddress;
@@ -9,8 +9,9 @@ use super::StreamId;
 use crate::Time;
 use crate::stream::Stream;
 
-/// Streams in all (section 8.5), and with one peer or port.
+/// Streams in all (section 8.5), and that one peer may open.
 pub const CONNECTIONS_MAX: usize = 65_536;
+pub const CONNECTIONS_OF_ONE_MAX: usize = 1024;
 
 /// What tells the streams of one node apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +33,8 @@ pub enum Owner {
     HandshakeOut {
         /// What is to be said; empty once it is written.
         message: Vec<u8>,
+        /// Whoever wanted it said knows what became of it.
+        told: bool,
     },
     /// The node, which awaits a trust message.
     HandshakeIn {
@@ -95,7 +98,7 @@ impl Connection {
 #[derive(Debug, Default)]
 pub struct Connections {
     connections: HashMap<StreamId, Connection>,
-    by_key: HashMap<Key, StreamId>,
+    by_key: BTreeMap<Key, StreamId>,
     /// Streams that may have something to send, in turns.
     ready: VecDeque<StreamId>,
     timers: BTreeSet<(Time, StreamId)>,
@@ -159,7 +162,18 @@ impl Connections {
     /// Streams with `peer`.
     #[must_use]
     pub fn with(&self, peer: NodeId) -> Vec<StreamId> {
-        self.by_key.iter().filter(|(key, _)| key.peer == peer).map(|(_, id)| *id).collect()
+        self.range(peer).map(|(_, id)| *id).collect()
+    }
+
+    /// How many streams there are with `peer`.
+    #[must_use]
+    pub fn count_with(&self, peer: NodeId) -> usize {
+        self.range(peer).count()
+    }
+
+    fn range(&self, peer: NodeId) -> impl Iterator<Item = (&Key, &StreamId)> {
+        let first = Key { peer, local_port: 0, remote_port: 0 };
+        self.by_key.range(first..=Key { local_port: u16::MAX, remote_port: u16::MAX, ..first })
     }
 
     /// The stream may have something to send.

@@ -52,7 +52,8 @@ pub enum Event {
         remote: SocketAddress,
     },
     /// A stream has bytes to read, or its end has come: then `read` gives nothing and [`super::Node::stream_end`] says
-    /// why. Told again only after a `read`.
+    /// why. Told again after a `read` that has left
+    /// something, or when more comes.
     Readable(StreamId),
     /// A stream takes bytes again after a `write` that took fewer than it was given.
     Writable(StreamId),
@@ -91,6 +92,9 @@ pub enum Unanswered {
     /// There is no connection, or it broke before the answer came.
     #[error("the directory cannot be reached: {0}")]
     Unreachable(String),
+    /// It answered with an error that says nothing of what was asked.
+    #[error("the directory refuses: {0}")]
+    Refused(String),
 }
 
 /// Why a stream cannot be dialled, or a datagram not be sent.
@@ -130,6 +134,12 @@ pub enum Trouble {
     /// The directory could not be asked for the peer's key.
     #[error("{0}")]
     DirectoryAway(Unanswered),
+    /// The directory names another key than the one that is trusted.
+    #[error(
+        "the directory has another key for this node than the one that is trusted; if it was renewed on purpose: pilotctl \
+         untrust, then handshake"
+    )]
+    ForeignKey,
     /// No answer to our keys, on any path.
     #[error("the peer does not answer; it may be offline, or not trust this node")]
     Silent,

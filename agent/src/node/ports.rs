@@ -14,13 +14,14 @@ pub struct Ports {
     next: u16,
 }
 
-impl Default for Ports {
-    fn default() -> Self {
-        Self { bound: BTreeSet::new(), next: *EPHEMERAL.start() }
-    }
-}
-
 impl Ports {
+    /// Nothing bound. `chance` decides which port is handed out first: a node that starts again must not meet the streams
+    /// of its life before at their other ends.
+    #[must_use]
+    pub const fn new(chance: u16) -> Self {
+        Self { bound: BTreeSet::new(), next: chance | *EPHEMERAL.start() }
+    }
+
     /// Binds `port`, or any free one for 0.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use wire::registry::request::{Operation, Request};
 use super::{Ticket, Unanswered};
 use crate::identity::Identity;
 
-/// Questions without answer; more are answered by "unreachable" at once.
+/// Questions without answer, beyond which those that strangers can cause are answered by "unreachable" at once.
 const OUTSTANDING_MAX: usize = 1024;
 
 /// What a question was asked for.
@@ -41,13 +41,20 @@ pub struct Questions {
 impl Questions {
     /// Asks.
     pub fn ask(&mut self, identity: &Identity, purpose: Purpose, operation: Operation) {
-        if self.purposes.len() >= OUTSTANDING_MAX {
+        let is_own = matches!(purpose, Purpose::Registration | Purpose::Trust(_) | Purpose::Relays);
+        if !is_own && self.purposes.len() >= OUTSTANDING_MAX {
             return self.refused.push_back(purpose);
         }
         self.last += 1;
         let ticket = Ticket(self.last);
         self.purposes.insert(ticket, purpose);
         self.requests.push_back((ticket, sign(identity, operation)));
+    }
+
+    /// Whether nothing was refused.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        self.refused.is_empty()
     }
 
     /// The next request to be sent.

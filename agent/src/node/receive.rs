@@ -13,8 +13,8 @@ use wire::stun;
 use wire::tunnel::magic;
 
 use super::admission::Verdict;
-use super::connections::{Connection, Key, Owner};
-use super::handshakes::HANDSHAKE_PORT;
+use super::connections::{CONNECTIONS_OF_ONE_MAX, Connection, Key, Owner};
+use super::handshakes::{HANDSHAKE_PORT, stream_config};
 use super::{Event, Node};
 use crate::Time;
 use crate::path::Kind;
@@ -28,6 +28,8 @@ const PUNCH_ANSWER: Duration = Duration::from_secs(3);
 /// Requests remembered, and commands obeyed a second: a relay that has gone bad must not make this host a flood.
 const PUNCHES_MAX: usize = 64;
 const COMMANDS_PER_SECOND: usize = 64;
+/// The relay is not asked twice for one peer within this time.
+const PUNCH_INTERVAL: Duration = Duration::from_millis(300);
 
 /// A packet of a stranger that waits for the directory's word.
 #[derive(Clone, Debug)]
@@ -68,6 +70,11 @@ impl Punches {
         self.asked.push_back((now, peer));
     }
 
+    /// Whether the relay has not been asked for `peer` just now.
+    pub(super) fn may_ask(&self, now: Time, peer: NodeId) -> bool {
+        !self.asked.iter().any(|(at, asked)| *asked == peer && now.since(*at) < PUNCH_INTERVAL)
+    }
+
     /// Peers for which a command that comes now may be.
     fn candidates(&mut self, now: Time) -> Vec<NodeId> {
         self.asked.retain(|(at, _)| now.since(*at) < PUNCH_ANSWER);
@@ -96,6 +103,8 @@ impl Node {
         }
         match datagram.first() {
             Some(kind) if *kind <= beacon::kind::LAST => self.receive_from_relay(now, source, datagram),
+            // Who hides does not answer those who knock at every door.
+            Some(_) if self.config.relay_only => false,
             Some(_) => self.receive_frame(now, Via::Direct(source), datagram),
             None => false,
         }
@@ -106,11 +115,10 @@ impl Node {
         if !self.relays.is_relay(source) {
             return false;
         }
-        self.relay_heard_at = now;
         let (sender, header_len) = match Message::decode(datagram) {
             Ok(Message::DiscoverReply(mapped)) => return self.relays.handle_discover_reply(now, source, mapped),
             Ok(Message::PunchCommand(endpoint)) => {
-                self.relays.handle_alive(now, source);
+                self.hear_relay(now, source);
                 return self.punch(now, source, endpoint);
             }
             Ok(Message::Notify { .. }) => {
@@ -123,8 +131,15 @@ impl Node {
             }
             _ => return false,
         };
-        self.relays.handle_alive(now, source);
+        self.hear_relay(now, source);
         self.receive_frame(now, Via::Relay(sender), &mut datagram[header_len..])
+    }
+
+    fn hear_relay(&mut self, now: Time, relay: SocketAddr) {
+        self.relays.handle_alive(now, relay);
+        if self.relays.current() == Some(relay) {
+            self.relay_heard_at = now;
+        }
     }
 
     /// The relay says where a peer is that wants to reach us, or that we want to reach: probes open our NAT for it.
@@ -235,34 +250,45 @@ impl Node {
         if !self.ports.is_bound(port) && port != HANDSHAKE_PORT {
             return self.refuse(now, peer, packet);
         }
-        if !self.admission.admit_syn(now, peer) {
+        let is_stranger = !self.is_friend(peer);
+        if !self.admission.admit_syn(now, peer, is_stranger) {
             self.counters.strangers += 1;
             return;
         }
-        let held = HeldPacket::Syn {
+        let held = || HeldPacket::Syn {
             remote: packet.source,
             local: packet.destination,
             window_segments: packet.window_segments,
         };
-        // Whoever asks for trust cannot be trusted yet; the trust engine has limits of its own.
-        if port == HANDSHAKE_PORT { self.admit_packet(now, held) } else { self.judge(now, peer, held) }
+        // Whoever asks for trust cannot be trusted yet.
+        if port == HANDSHAKE_PORT { self.admit_packet(now, held()) } else { self.judge(now, peer, held) }
+    }
+
+    /// Whether the peer is let in without asking anybody: this node itself, or one that is trusted and has the key with
+    /// which it became so.
+    fn is_friend(&self, peer: NodeId) -> bool {
+        let has_pinned_key = |pinned| self.tunnels.as_ref().and_then(|tunnels| tunnels.identity(peer)) == Some(pinned);
+        Some(peer) == self.id() || self.trust.trusts(peer) && self.trust.pinned_key(peer).is_none_or(has_pinned_key)
     }
 
     fn receive_datagram(&mut self, now: Time, peer: NodeId, packet: &Packet<'_>) {
-        let held =
-            HeldPacket::Datagram { source: packet.source, port: packet.destination.port, data: packet.payload.into() };
+        let held = || HeldPacket::Datagram {
+            source: packet.source,
+            port: packet.destination.port,
+            data: packet.payload.into(),
+        };
         self.judge(now, peer, held);
     }
 
-    fn judge(&mut self, now: Time, peer: NodeId, packet: HeldPacket) {
-        let is_known = self.registration.is_public() || Some(peer) == self.id() || self.trust.trusts(peer);
+    fn judge(&mut self, now: Time, peer: NodeId, packet: impl FnOnce() -> HeldPacket) {
+        let is_known = self.registration.is_public() || self.is_friend(peer);
         let verdict = if is_known { Verdict::Admitted } else { self.admission.judge(now, peer) };
         match verdict {
-            Verdict::Admitted => self.admit_packet(now, packet),
+            Verdict::Admitted => self.admit_packet(now, packet()),
             Verdict::Dropped => self.counters.strangers += 1,
-            Verdict::Held => self.admission.hold(peer, packet),
+            Verdict::Held => self.admission.hold(peer, packet()),
             Verdict::Ask => {
-                self.admission.hold(peer, packet);
+                self.admission.hold(peer, packet());
                 self.ask_admission(peer);
             }
         }
@@ -272,7 +298,10 @@ impl Node {
     pub(super) fn admit_packet(&mut self, now: Time, packet: HeldPacket) {
         match packet {
             HeldPacket::Syn { remote, local, window_segments } => self.accept(now, remote, local, window_segments),
-            HeldPacket::Datagram { source, port, data } => self.tell(Event::Datagram { source, port, data }),
+            HeldPacket::Datagram { source, port, data } => {
+                self.with_path(now, source.address.node, |path| path.handle_wish(now));
+                self.tell(Event::Datagram { source, port, data });
+            }
         }
     }
 
@@ -282,13 +311,22 @@ impl Node {
             // The same SYN had been held twice, or this one begins the next connection.
             match self.connections.get(id) {
                 Some(connection) if !connection.stream.is_over() => return,
+                // Its reader may not be done with it; only its ports are free.
+                Some(connection) if !connection.released => {}
                 _ => self.connections.remove(id),
             }
         }
-        if self.connections.is_full() {
+        let is_handshake = local.port == HANDSHAKE_PORT;
+        let has_room = match is_handshake {
+            true => self.handshakes.has_room(key.peer),
+            false => self.connections.count_with(key.peer) < CONNECTIONS_OF_ONE_MAX,
+        };
+        // The port may have been given back while the directory was asked.
+        if self.connections.is_full() || !has_room || !(is_handshake || self.ports.is_bound(local.port)) {
             self.counters.dropped += 1;
             return;
         }
+        let config = if is_handshake { stream_config(self.config.stream) } else { self.config.stream };
         let syn = Segment {
             flags: Flags::SYN,
             sequence: Sequence(0),
@@ -296,18 +334,19 @@ impl Node {
             window_segments,
             payload: &[],
         };
-        let stream = Stream::accept(now, self.config.stream, &syn);
-        let is_handshake = local.port == HANDSHAKE_PORT;
+        let stream = Stream::accept(now, config, &syn);
         let owner = if is_handshake { Owner::HandshakeIn { received: Vec::new() } } else { Owner::Application };
         let id = self.connections.insert(Connection::new(stream, key, local, remote, owner));
-        if !is_handshake {
-            self.tell(Event::Accepted { port: local.port, stream: id, remote });
+        if is_handshake {
+            return self.handshakes.handle_accepted(now, id, key.peer);
         }
+        self.with_path(now, key.peer, |path| path.handle_wish(now));
+        self.tell(Event::Accepted { port: local.port, stream: id, remote });
     }
 
     /// RST: nobody is here.
     fn refuse(&mut self, now: Time, peer: NodeId, packet: &Packet<'_>) {
-        if !self.admission.admit_syn(now, peer) {
+        if !self.admission.admit_reset(now) {
             return;
         }
         let reset = Packet {

@@ -117,13 +117,13 @@ impl Node {
         if head_len > 0 {
             Message::Relay { sender: own, dest: peer, inner: &[] }.encode(&mut Writer::new(head));
         }
+        self.counters.datagrams_relayed += u64::from(head_len > 0);
         self.count_sent(now, peer, head_len > 0);
         Turn::Datagram(Transmit { to, len: head_len + frame_len })
     }
 
     fn count_sent(&mut self, now: Time, peer: NodeId, relayed: bool) {
         self.counters.sealed += 1;
-        self.counters.datagrams_relayed += u64::from(relayed);
         if relayed {
             self.doubt_relay(now);
         }
@@ -180,6 +180,7 @@ impl Node {
             return self.send_small(to, frame);
         }
         let Some(own) = self.id() else { return };
+        self.counters.datagrams_relayed += 1;
         let mut bytes = vec![0; RELAY_HEADER_LEN + frame.len()];
         Message::Relay { sender: own, dest: peer, inner: &frame }.encode(&mut Writer::new(&mut bytes));
         self.send_small(to, bytes.into());

@@ -54,6 +54,8 @@ impl Stream {
                     self.begin_to_close(now);
                 }
             }
+            // RFC 9293 3.10.7.3: it speaks for a connection of a life before; the next SYN finds it gone.
+            State::SynSent if answers => self.due.rst = true,
             State::SynSent | State::TimeWait | State::Closed => {}
             // Our answer to it was lost.
             State::Established | State::FinWait if answers => self.due.ack = true,

@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use agent::node::{Config, DialError, Event, Trouble};
@@ -190,4 +191,149 @@ fn a_host_that_moves_keeps_its_streams() {
     world.run_until(5 * SECOND, |world| world.is_direct(0, 1));
     let own = world.id(0);
     world.run_until(5 * SECOND, |world| world.hosts[1].node.peer(own).is_some_and(|peer| peer.direct == Some(moved)));
+}
+
+/// Two private nodes that trust each other, the second with port 1000 bound.
+fn friends() -> World {
+    let mut world = World::new();
+    for _ in 0..2 {
+        world.start(Config { trust_auto_approve: true, ..Config::default() });
+    }
+    world.run_until(5 * SECOND, |world| world.hosts.iter().all(|host| host.node.id().is_some()));
+    world.hosts[1].node.bind(1000).unwrap();
+    let (asked, now) = (world.id(1), world.now);
+    world.hosts[0].node.with_trust(now, |trust| trust.request(now, asked, "")).unwrap();
+    world.run_until(5 * SECOND, |world| world.hosts[0].node.trust().trusts(asked));
+    world
+}
+
+#[test]
+fn to_revoke_trust_opens_no_door() {
+    let mut world = friends();
+    let (to, former) = (world.address(1, 1000), world.id(0));
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    world.trusted.clear();
+    let now = world.now;
+    world.hosts[1].node.with_trust(now, |trust| trust.revoke(now, former)).unwrap();
+    world.run_for(SECOND);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_for(5 * SECOND);
+    assert!(!world.is_open(0, stream));
+}
+
+#[test]
+fn streams_about_trust_are_few_and_short() {
+    let mut world = World::new();
+    for _ in 0..2 {
+        world.start(Config::default());
+    }
+    world.run_until(5 * SECOND, |world| world.hosts.iter().all(|host| host.node.id().is_some()));
+    let to = world.address(1, 444);
+    let streams: Vec<_> = (0..10).map(|_| world.hosts[0].node.dial(world.now, to).unwrap()).collect();
+    world.run_for(2 * SECOND);
+    let open = streams.iter().filter(|stream| world.is_open(0, **stream)).count();
+    assert_eq!(open, 4);
+    world.run_for(10 * SECOND);
+    let ended = streams.iter().filter(|stream| world.hosts[0].node.stream_end(**stream) == Some(End::Reset)).count();
+    assert_eq!(ended, 4);
+    let again = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, again));
+}
+
+#[test]
+fn the_end_of_a_stream_is_told_to_a_slow_reader() {
+    let mut world = World::with_public_nodes(2);
+    world.hosts[1].node.bind(1000).unwrap();
+    let to = world.address(1, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    world.hosts[0].node.write(world.now, stream, b"last words");
+    world.run_until(SECOND, |world| world.accepted(1).is_some());
+    let incoming = world.accepted(1).unwrap();
+    world.run_until(SECOND, |world| world.hosts[1].events.contains(&Event::Readable(incoming)));
+    world.hosts[0].node.abort(world.now, stream);
+    world.run_until(SECOND, |world| world.hosts[1].node.stream_end(incoming).is_some());
+    world.hosts[1].events.clear();
+    let mut piece = [0; 64];
+    assert_eq!(world.hosts[1].node.read(world.now, incoming, &mut piece), 10);
+    world.run_until(SECOND, |world| world.hosts[1].events.contains(&Event::Readable(incoming)));
+    world.hosts[1].events.clear();
+    assert_eq!(world.hosts[1].node.read(world.now, incoming, &mut piece), 0);
+    world.run_for(SECOND);
+    assert!(world.hosts[1].events.is_empty(), "the end is told once");
+}
+
+#[test]
+fn a_directory_in_trouble_does_not_end_what_works() {
+    let mut world = World::with_public_nodes(2);
+    world.hosts[1].node.bind(1000).unwrap();
+    let to = world.address(1, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    world.lookup_error = Some("rate limited");
+    world.run_for(Duration::from_mins(2));
+    // Somebody sends a key exchange in the peer's name, with another identity: the directory is asked again.
+    let mut forged = [0; 136];
+    forged[..4].copy_from_slice(b"PILA");
+    forged[4..8].copy_from_slice(&to.address.node.0.to_be_bytes());
+    forged[8..].fill(7);
+    let now = world.now;
+    world.hosts[0].node.handle_datagram(now, "203.0.113.9:99".parse().unwrap(), &mut forged);
+    world.run_for(SECOND);
+    world.hosts[0].node.write(world.now, stream, b"still here");
+    let incoming = world.accepted(1).unwrap();
+    world.run_until(3 * SECOND, |world| world.read_all(1, incoming) == b"still here");
+}
+
+#[test]
+fn who_hides_answers_nobody_directly() {
+    let mut world = World::new();
+    world.start(Config { public: true, relay_only: true, ..Config::default() });
+    world.run_until(5 * SECOND, |world| world.hosts[0].node.id().is_some());
+    let before = world.direct;
+    let mut knock = [0; 40];
+    knock[..4].copy_from_slice(b"PILK");
+    knock[7] = 99;
+    for port in 1..100 {
+        let now = world.now;
+        world.hosts[0].node.handle_datagram(now, SocketAddr::from(([203, 0, 113, 9], port)), &mut knock.clone());
+    }
+    world.run_for(SECOND);
+    assert_eq!(world.direct, before);
+}
+
+#[test]
+fn a_node_that_starts_again_does_not_meet_its_old_streams() {
+    let mut world = World::with_public_nodes(2);
+    world.hosts[1].node.bind(1000).unwrap();
+    let to = world.address(1, 1000);
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    let port = world.hosts[0].node.streams().next().unwrap().local_port;
+    world.hosts[0].node.write(world.now, stream, b"an old life");
+    world.run_for(SECOND);
+    world.restart(0, Config { public: true, ..Config::default() });
+    world.run_until(5 * SECOND, |world| world.hosts[0].node.id().is_some());
+    // Even should the port be the same: the old connection is reset, the second SYN succeeds.
+    let again = loop {
+        let again = world.hosts[0].node.dial(world.now, to).unwrap();
+        if world.hosts[0].node.streams().any(|info| info.id == again && info.local_port == port) {
+            break again;
+        }
+        world.hosts[0].node.abort(world.now, again);
+    };
+    world.run_until(10 * SECOND, |world| world.is_open(0, again));
+    world.hosts[0].node.write(world.now, again, b"a new life");
+    world.run_until(SECOND, |world| {
+        let accepted: Vec<_> = world.hosts[1].events.iter().filter_map(accepted_stream).collect();
+        accepted.len() >= 2 && world.read_all(1, *accepted.last().unwrap()) == b"a new life"
+    });
+}
+
+fn accepted_stream(event: &Event) -> Option<agent::node::StreamId> {
+    match event {
+        Event::Accepted { stream, .. } => Some(*stream),
+        _ => None,
+    }
 }

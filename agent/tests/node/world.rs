@@ -44,6 +44,8 @@ pub struct World {
     pub hosts: Vec<Host>,
     pub relay: SocketAddr,
     pub directory_is_away: bool,
+    /// What every lookup is answered with.
+    pub lookup_error: Option<&'static str>,
     pub trusted: BTreeSet<(NodeId, NodeId)>,
     /// Whether a datagram arrives.
     pub passes: Box<dyn Fn(SocketAddr, SocketAddr) -> bool>,
@@ -63,6 +65,7 @@ impl World {
             hosts: Vec::new(),
             relay: "198.18.0.2:9001".parse().unwrap(),
             directory_is_away: false,
+            lookup_error: None,
             trusted: BTreeSet::new(),
             passes: Box::new(|_, _| true),
             direct: 0,
@@ -78,13 +81,25 @@ impl World {
     pub fn start(&mut self, config: Config) -> usize {
         let number = u8::try_from(self.hosts.len()).unwrap() + 10;
         let endpoint = SocketAddr::new([198, 18, 0, number].into(), 4000);
-        let config = Config { relays: vec![self.relay], relays_fixed: true, ..config };
-        let identity = Arc::new(Identity::from_seed(&[number; 32]));
-        let mut node = Node::new(self.now, config, identity, &[number + 100; 32]);
-        node.set_wall_clock(1_800_000_000);
-        node.set_local_endpoints(self.now, &[endpoint]);
+        let node = self.node(config, endpoint, number, number + 100);
         self.hosts.push(Host { node, endpoint, events: Vec::new() });
         self.hosts.len() - 1
+    }
+
+    /// Ends a node without a word and starts it again, with the same identity.
+    pub fn restart(&mut self, host: usize, config: Config) {
+        let number = u8::try_from(host).unwrap() + 10;
+        let endpoint = self.hosts[host].endpoint;
+        self.hosts[host] =
+            Host { node: self.node(config, endpoint, number, number + 200), endpoint, events: Vec::new() };
+    }
+
+    fn node(&self, config: Config, endpoint: SocketAddr, identity: u8, seed: u8) -> Node {
+        let config = Config { relays: vec![self.relay], relays_fixed: true, ..config };
+        let mut node = Node::new(self.now, config, Arc::new(Identity::from_seed(&[identity; 32])), &[seed; 32]);
+        node.set_wall_clock(1_800_000_000);
+        node.set_local_endpoints(self.now, &[endpoint]);
+        node
     }
 
     /// Starts nodes that anyone may reach, and waits until they are registered.
@@ -269,6 +284,9 @@ impl World {
             Operation::SetVisibility { node_id, public } => {
                 self.entries.get_mut(node_id).unwrap().public = *public;
                 Answer::SetVisibility { node_id: *node_id, visibility: wire::registry::answer::Visibility::Public }
+            }
+            Operation::Lookup { .. } if self.lookup_error.is_some() => {
+                Answer::Error { error: self.lookup_error.unwrap_or_default().to_owned() }
             }
             Operation::Lookup { node_id } => match self.entries.get(node_id) {
                 Some(entry) => Answer::Lookup(Found {

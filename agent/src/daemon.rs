@@ -49,6 +49,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
+use zeroize::Zeroizing;
+
 use crate::config::Config;
 use crate::node::{self, Event, Node};
 use crate::stream::{self, State as StreamState};
@@ -86,7 +88,10 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
     let directory_place =
         DirectoryPlace { registry: config.registry.clone(), fingerprint: config.registry_fingerprint };
     let directory = Directory::new(directory_place, u64::from_be_bytes(clock::chance()?));
-    let mut node = Node::new(clock.now(), node_config(&config), Arc::clone(&identity), &clock::chance()?);
+    // Whoever had it could compute the keys of all tunnels.
+    let seed = Zeroizing::new(clock::chance()?);
+    let mut node = Node::new(clock.now(), node_config(&config), Arc::clone(&identity), &seed);
+    drop(seed);
     if let Some(text) = state.trust()? {
         let now = clock.now();
         let restored = node.with_trust(now, |trust| trust.restore(&text));

@@ -17,7 +17,7 @@ use super::connections::{Connection, Key, Owner};
 use super::handshakes::HANDSHAKE_PORT;
 use super::{Event, Node};
 use crate::Time;
-use crate::path::Kind;
+use crate::path::{Kind, Token};
 use crate::stream::{Segment, Stream};
 use crate::tunnel::{DropReason, Received, Via};
 
@@ -195,7 +195,8 @@ impl Node {
     /// A ping to port 0 is answered on the path it came by; an answer tells the path of the ping.
     fn receive_control(&mut self, now: Time, peer: NodeId, via: Via, packet: &Packet<'_>) {
         if packet.flags.contains(Flags::ACK) {
-            let token = packet.sequence;
+            let Ok(payload) = packet.payload.try_into() else { return };
+            let token = Token { sequence: packet.sequence, payload };
             self.with_path(now, peer, |path| path.handle_answer(now, token));
         } else if packet.destination.port == 0 {
             let answer = Packet {

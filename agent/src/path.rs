@@ -39,6 +39,8 @@ use token::Tokens;
 
 /// Probes that may be answered; older ones are forgotten.
 const PROBES_MAX: usize = 64;
+/// What is answered later was of no use on the way, or somebody has kept it back.
+const PROBE_LIFETIME: Duration = Duration::from_secs(3);
 /// A direct path on which nothing was sent for so long is probed, lest a NAT forgets it; unless told otherwise.
 const KEEPALIVE: Duration = Duration::from_secs(25);
 /// Without traffic for so long nobody looks for a better path.
@@ -266,6 +268,9 @@ impl Path {
     pub fn handle_answer(&mut self, now: Time, token: Token) {
         let Some(index) = self.probes.iter().position(|probe| probe.token == token) else { return };
         let Some(probe) = self.probes.remove(index) else { return };
+        if now.since(probe.sent_at) > PROBE_LIFETIME {
+            return;
+        }
         let Some(candidate) = self.candidates.get_mut(probe.to) else { return };
         candidate.handle_answer(now, now.since(probe.sent_at));
         if self.selected == Some(probe.to) {

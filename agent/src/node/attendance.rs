@@ -10,7 +10,7 @@ use super::bucket::Rate;
 use super::connections::Owner;
 use super::peers::Peer;
 use super::questions::Purpose;
-use super::{Event, Node, StreamId, Trouble};
+use super::{Event, Node, StreamId, Trouble, derive};
 use crate::Time;
 use crate::path::{Action, Path};
 use crate::registration;
@@ -195,9 +195,11 @@ impl Node {
 
     /// Somebody wants to reach `peer`: keys, endpoints, a path.
     pub(super) fn reach(&mut self, now: Time, peer: NodeId) {
+        let may_go_direct = !self.config.relay_only;
         let state = self.admit_peer(now, peer);
         state.path.handle_wish(now);
-        let asks = state.path.direct_allowed() && state.path.direct().is_none() && state.needs_endpoints(now);
+        // Also of a peer that hides its endpoint: it may not do so any more.
+        let asks = may_go_direct && state.path.direct().is_none() && state.needs_endpoints(now);
         if asks {
             self.ask_endpoints(peer);
         }
@@ -212,7 +214,8 @@ impl Node {
     /// The peer; with an empty path if it is new.
     pub(super) fn admit_peer(&mut self, now: Time, node: NodeId) -> &mut Peer {
         self.peers.admit(node, || {
-            let mut path = Path::new(now, !self.config.relay_only);
+            let seed = derive(&self.seed, "path", node.0);
+            let mut path = Path::new(now, !self.config.relay_only, &seed);
             path.set_keepalive(self.relays.keepalive());
             path
         })

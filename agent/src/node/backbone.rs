@@ -108,18 +108,19 @@ impl Node {
     }
 
     fn take_endpoints(&mut self, now: Time, node: NodeId, resolved: &Resolved) {
+        // An address may have been the peer's before it was ours.
+        let is_own = |endpoint: &SocketAddr| self.local_endpoints.contains(endpoint);
         let public: Option<SocketAddr> = resolved.real_addr.parse().ok();
         let own_public = self.relays.mapped().map(|mapped| mapped.ip());
         let is_neighbour = public.is_some_and(|public| Some(public.ip()) == own_public);
         let local: Vec<_> = self.local_endpoints().iter().map(|endpoint| endpoint.ip()).collect();
         let shared = |endpoint: &SocketAddr| is_neighbour || local.iter().any(|ip| is_same_link(*ip, endpoint.ip()));
         let lan: Vec<SocketAddr> = resolved.lan_addrs.iter().filter_map(|text| text.parse().ok()).collect();
-        let lan: Vec<_> = lan.into_iter().filter(shared).collect();
-        let relay_only = resolved.relay_only;
+        let lan: Vec<_> = lan.into_iter().filter(shared).filter(|endpoint| !is_own(endpoint)).collect();
+        let public = public.filter(|endpoint| !is_own(endpoint));
+        let direct_allowed = !resolved.relay_only && !self.config.relay_only;
         self.with_path(now, node, |path| {
-            if relay_only {
-                return path.forbid_direct(now);
-            }
+            path.set_direct_allowed(now, direct_allowed);
             path.handle_candidates(now, Kind::Lan, lan);
             path.handle_candidates(now, Kind::Directory, public);
         });

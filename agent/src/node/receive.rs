@@ -17,7 +17,7 @@ use super::connections::{CONNECTIONS_OF_ONE_MAX, Connection, Key, Owner};
 use super::handshakes::{HANDSHAKE_PORT, stream_config};
 use super::{Event, Node};
 use crate::Time;
-use crate::path::Kind;
+use crate::path::{Kind, Token};
 use crate::stream::{Segment, Stream};
 use crate::tunnel::{DropReason, Received, Via};
 
@@ -59,6 +59,8 @@ pub(super) enum HeldPacket {
 pub(super) struct Punches {
     asked: VecDeque<(Time, NodeId)>,
     obeyed: VecDeque<Time>,
+    /// Where the relay says that peers we have asked for are.
+    named: VecDeque<(Time, SocketAddr)>,
 }
 
 impl Punches {
@@ -82,6 +84,24 @@ impl Punches {
         peers.sort_unstable();
         peers.dedup();
         peers
+    }
+
+    fn handle_named(&mut self, now: Time, endpoint: SocketAddr) {
+        if self.named.len() == PUNCHES_MAX {
+            self.named.pop_front();
+        }
+        self.named.push_back((now, endpoint));
+    }
+
+    /// Whether a probe that is not sealed comes from the NAT of a peer we have asked for, at another port than the relay
+    /// knows: such a NAT has a mapping for each destination. One is believed for each endpoint that the relay names.
+    fn takes_probe(&mut self, now: Time, source: SocketAddr) -> bool {
+        self.named.retain(|(at, _)| now.since(*at) < PUNCH_ANSWER);
+        let is_its = |(_, endpoint): &(Time, SocketAddr)| endpoint.ip() == source.ip();
+        if self.named.iter().any(|(_, endpoint)| *endpoint == source) {
+            return false;
+        }
+        self.named.iter().position(is_its).is_some_and(|index| self.named.remove(index).is_some())
     }
 
     fn may_obey(&mut self, now: Time) -> bool {
@@ -157,10 +177,15 @@ impl Node {
         if endpoint == relay {
             return true;
         }
+        self.punches.handle_named(now, endpoint);
+        self.take_punched(now, endpoint);
+        true
+    }
+
+    fn take_punched(&mut self, now: Time, endpoint: SocketAddr) {
         for peer in self.punches.candidates(now) {
             self.with_path(now, peer, |path| path.handle_candidates(now, Kind::Punched, [endpoint]));
         }
-        true
     }
 
     fn receive_frame(&mut self, now: Time, via: Via, frame: &mut [u8]) -> bool {
@@ -184,7 +209,13 @@ impl Node {
                 self.attend_path(now, peer);
                 true
             }
-            Received::Probe | Received::Taken => true,
+            Received::Probe => {
+                if let Some(source) = from.filter(|source| self.punches.takes_probe(now, *source)) {
+                    self.take_punched(now, source);
+                }
+                true
+            }
+            Received::Taken => true,
             Received::Dropped(reason) => {
                 let failed = matches!(reason, DropReason::NotAuthentic | DropReason::Replayed | DropReason::NoSession);
                 self.counters.not_opened += u64::from(failed);
@@ -210,7 +241,8 @@ impl Node {
     /// A ping to port 0 is answered on the path it came by; an answer tells the path of the ping.
     fn receive_control(&mut self, now: Time, peer: NodeId, via: Via, packet: &Packet<'_>) {
         if packet.flags.contains(Flags::ACK) {
-            let token = packet.sequence;
+            let Ok(payload) = packet.payload.try_into() else { return };
+            let token = Token { sequence: packet.sequence, payload };
             self.with_path(now, peer, |path| path.handle_answer(now, token));
         } else if packet.destination.port == 0 {
             let answer = Packet {

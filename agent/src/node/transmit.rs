@@ -14,7 +14,7 @@ use super::connections::Owner;
 use super::peers::Peers;
 use super::{Node, SmallDatagram, StreamId, Transmit};
 use crate::Time;
-use crate::path::Path;
+use crate::path::{Path, Token};
 use crate::relays::Relays;
 use crate::tunnel::session::HEAD_LEN;
 use crate::tunnel::{Route, Sealed, Via};
@@ -119,6 +119,7 @@ impl Node {
         }
         self.counters.datagrams_relayed += u64::from(head_len > 0);
         self.count_sent(now, peer, head_len > 0);
+        self.with_path(now, peer, |path| path.handle_wish(now));
         Turn::Datagram(Transmit { to, len: head_len + frame_len })
     }
 
@@ -222,7 +223,7 @@ impl Node {
     }
 
     /// A ping that proves the way to an endpoint.
-    pub(super) fn send_probe(&mut self, now: Time, peer: NodeId, to: SocketAddr, token: u32) {
+    pub(super) fn send_probe(&mut self, now: Time, peer: NodeId, to: SocketAddr, token: Token) {
         let Some(own) = self.id() else { return };
         let ping = Packet {
             version: packet::VERSION,
@@ -230,10 +231,10 @@ impl Node {
             protocol: Protocol::CONTROL,
             source: SocketAddress { address: own.address(), port: PING_PORT },
             destination: SocketAddress { address: peer.address(), port: 0 },
-            sequence: token,
+            sequence: token.sequence,
             acknowledgement: 0,
             window_segments: 0,
-            payload: &token.to_be_bytes(),
+            payload: &token.payload,
         };
         self.send_control(now, peer, Via::Direct(to), &ping);
     }

@@ -32,6 +32,8 @@ pub enum What {
     NetworkChanged,
     /// One side does not want to be reached directly.
     RelayOnly,
+    /// Neither side objects to a direct path any more.
+    DirectAllowed,
     /// No direct path was found; the next attempt after this time, if there is traffic.
     Rest(Duration),
 }
@@ -48,6 +50,7 @@ impl fmt::Display for What {
             Self::Unreachable(endpoint) => write!(out, "{endpoint} unreachable: back on the relay"),
             Self::NetworkChanged => write!(out, "own addresses changed: back on the relay"),
             Self::RelayOnly => write!(out, "the relay alone is wanted"),
+            Self::DirectAllowed => write!(out, "a direct path is allowed again"),
             Self::Rest(rest) => {
                 write!(out, "no direct path; next attempt in {} s, if there is traffic", rest.as_secs())
             }

@@ -30,6 +30,8 @@ pub enum Verdict {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Liveness {
     deadline: Option<Time>,
+    /// When the first of these probes was sent.
+    probed_at: Option<Time>,
     probes: u8,
     reports: u8,
 }
@@ -50,7 +52,7 @@ impl Liveness {
     /// The network reports that something did not arrive; whether that is the end.
     #[must_use]
     pub fn handle_unreachable(&mut self, now: Time) -> bool {
-        self.reports += 1;
+        self.reports = self.reports.saturating_add(1);
         self.deadline = Some(now);
         self.reports >= REPORTS_MAX
     }
@@ -59,6 +61,19 @@ impl Liveness {
     #[must_use]
     pub const fn is_doubted(&self) -> bool {
         self.probes > 0 || self.reports > 0
+    }
+
+    /// When the sign of life was first asked for that still has not come.
+    #[must_use]
+    pub const fn probed_at(&self) -> Option<Time> {
+        self.probed_at
+    }
+
+    /// Whether a probe has had time enough to be answered, and more, and was not.
+    #[must_use]
+    pub fn is_overdue(&self, now: Time, rtt: Option<Duration>) -> bool {
+        let usual = rtt.unwrap_or_default();
+        self.probed_at.is_some_and(|at| now.since(at) >= usual + usual / 2)
     }
 
     /// When [`Liveness::handle_timeout`] has something to say.
@@ -77,6 +92,7 @@ impl Liveness {
             return Some(Verdict::Dead);
         }
         self.probes += 1;
+        self.probed_at.get_or_insert(now);
         self.deadline = Some(now + within(rtt, RETRY_RTTS, RETRY_MIN, RETRY_MAX));
         Some(Verdict::Probe)
     }

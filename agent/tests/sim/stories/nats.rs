@@ -151,7 +151,6 @@ fn every_mapping_with_every_filter_comes_to_rest() {
 }
 
 #[test]
-#[ignore = "open: each probe from a new endpoint is answered with a probe, which is one itself"]
 fn nats_that_breed_endpoints_come_to_rest_as_well() {
     come_to_rest(breeds_endpoints);
 }

@@ -137,12 +137,7 @@ fn run(seed: u64) -> u64 {
 fn behaviour(chance: &mut Chance) -> Option<Behaviour> {
     const DEPENDENCES: [Dependence; 3] =
         [Dependence::EndpointIndependent, Dependence::AddressDependent, Dependence::AddressAndPortDependent];
-    let mapping = *chance.pick(&DEPENDENCES);
-    // With a mapping for each endpoint and a filter that lets in others, probes breed probes (see `nats`).
-    let filtering = match mapping {
-        Dependence::AddressAndPortDependent => mapping,
-        _ => *chance.pick(&DEPENDENCES),
-    };
+    let (mapping, filtering) = (*chance.pick(&DEPENDENCES), *chance.pick(&DEPENDENCES));
     chance.per_mille(800).then(|| Behaviour {
         mapping,
         filtering,

@@ -132,6 +132,28 @@ fn a_transfer_goes_on_where_it_broke() {
     });
 }
 
+/// A daemon takes megabytes from the sender that are on their way still. When the receiver dies, these have not been sent.
+#[test]
+fn what_a_broken_connection_has_not_brought_is_not_counted() {
+    story(async {
+        let world = World::new();
+        let content = noise(60 * CHUNK);
+        let path = world.own_file(&content);
+        let dials = Cell::new(0);
+        let dial = async || {
+            dials.set(dials.get() + 1);
+            // The first receiver is killed after some acknowledgements; all the rest of the file is on its way then.
+            let to_read = if dials.get() == 1 { 33 + 20 * 33 } else { usize::MAX };
+            Ok(world.connect_cut_with_buffer(8 << 20, usize::MAX, to_read))
+        };
+        let sent = send_file(&Threads, &path, "a.bin", dial, |_| {}).await.unwrap();
+        assert_eq!((dials.get(), sent.connections), (2, 2));
+        assert!(sent.bytes_resumed >= 20 * CHUNK as u64, "{sent:?}");
+        assert_eq!(sent.bytes_sent, content.len() as u64, "nothing was sent twice");
+        assert_eq!(world.files(), [("a.bin".to_owned(), content)]);
+    });
+}
+
 #[test]
 fn damage_in_what_an_earlier_connection_brought_is_found_and_sent_anew() {
     story(async {

@@ -72,7 +72,12 @@ impl World {
 
     /// A connection that breaks after so many bytes written and read.
     pub fn connect_cut(&self, to_write: usize, to_read: usize) -> Cut {
-        let (client, server) = duplex(64 << 10);
+        self.connect_cut_with_buffer(64 << 10, to_write, to_read)
+    }
+
+    /// As [`Self::connect_cut`], with so many bytes between the two ends.
+    pub fn connect_cut_with_buffer(&self, buffer_bytes: usize, to_write: usize, to_read: usize) -> Cut {
+        let (client, server) = duplex(buffer_bytes);
         let is_broken = Rc::new(Cell::new(false));
         let server = OtherEnd { stream: server, is_broken: Rc::clone(&is_broken) };
         let receiver = Rc::clone(&self.receiver);

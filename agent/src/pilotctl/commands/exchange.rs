@@ -186,6 +186,7 @@ pub(super) async fn send_file(session: &Session, screen: &mut Screen, what: &Sen
             "bytes": sent.bytes,
             "bytes_resumed": sent.bytes_resumed,
             "bytes_sent": sent.bytes_sent,
+            "connections": sent.connections,
             "destination": peer.address.to_string(),
             "elapsed_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             "filename": name,
@@ -204,7 +205,11 @@ pub(super) async fn send_file(session: &Session, screen: &mut Screen, what: &Sen
         peer.address
     ))?;
     if sent.bytes_resumed > 0 {
-        screen.line(&format!("  {} were there already", text::size(sent.bytes_resumed)))?;
+        let there = text::size(sent.bytes_resumed);
+        screen.line(&match sent.connections {
+            1 => format!("  {there} were there already"),
+            connections => format!("  the connection broke; the last of {connections} went on after {there}"),
+        })?;
     }
     screen.line(&format!("  sha256 {sha256}{}", if sent.is_verified { ", checked by the receiver" } else { "" }))?;
     Ok(())

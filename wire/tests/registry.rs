@@ -3,6 +3,7 @@
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use wire::address::Address;
 use wire::registry::answer::{self, Answer, AnswerError, Member};
 use wire::registry::json::{ANSWER_VALUES_MAX, DEPTH_MAX, RequestError, VALUES_MAX};
 use wire::registry::names::{NameError, check_hostname, normalise_tags};
@@ -10,7 +11,6 @@ use wire::registry::request::{Operation, Register, Request};
 use wire::registry::{
     Base64, LENGTH_BYTES, MESSAGE_BYTES_MAX, PublicKey, is_binary_opening, push_message, split_message,
 };
-use wire::address::Address;
 use wire::{DecodeError, NodeId};
 
 const JSON: &str = include_str!("vectors/registry_json.json");

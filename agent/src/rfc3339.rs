@@ -1,5 +1,7 @@
 //! Times as RFC 3339 writes them, to the second: `2026-01-31T12:00:00Z`. Reading takes fractions and offsets, too.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, Serializer, de};
 
 const DAY: i64 = 86_400;
@@ -11,6 +13,18 @@ pub(crate) fn format(unix: u64) -> String {
     let (year, month, day) = civil_from_days(unix.div_euclid(DAY));
     let second = unix.rem_euclid(DAY);
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// As [`format`], to the nanosecond.
+pub(crate) fn format_precise(unix: Duration) -> String {
+    let whole = format(unix.as_secs());
+    format!("{}.{:09}Z", whole.trim_end_matches('Z'), unix.subsec_nanos())
+}
+
+/// As names of files have it, to the millisecond: `20260131-120000.000`.
+pub(crate) fn compact(unix: Duration) -> String {
+    let digits: String = format(unix.as_secs()).chars().filter(|c| !matches!(c, '-' | ':' | 'Z')).collect();
+    format!("{}.{:03}", digits.replace('T', "-"), unix.subsec_millis())
 }
 
 /// The unix seconds of `text`; those before 1970 count as 0 (a time that was never set is the year 1).
@@ -90,6 +104,13 @@ mod tests {
             assert_eq!(format(unix), text);
             assert_eq!(parse(text), Some(unix));
         }
+    }
+
+    #[test]
+    fn fractions_are_written_where_they_are_wanted() {
+        let unix = Duration::new(1_795_355_408, 91_576_787);
+        assert_eq!(format_precise(unix), "2026-11-22T13:50:08.091576787Z");
+        assert_eq!(compact(unix), "20261122-135008.091");
     }
 
     #[test]

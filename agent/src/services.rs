@@ -20,6 +20,7 @@ mod incoming;
 pub mod secure;
 
 use std::rc::Rc;
+use std::time::Duration;
 
-/// Gives unix seconds.
-pub type WallClock = Rc<dyn Fn() -> u64>;
+/// Gives the time since 1970.
+pub type WallClock = Rc<dyn Fn() -> Duration>;

@@ -3,8 +3,9 @@
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use wire::registry::answer::{self, Answer};
-use wire::registry::json::{DEPTH_MAX, RequestError, VALUES_MAX};
+use wire::address::Address;
+use wire::registry::answer::{self, Answer, AnswerError, Member};
+use wire::registry::json::{ANSWER_VALUES_MAX, DEPTH_MAX, RequestError, VALUES_MAX};
 use wire::registry::names::{NameError, check_hostname, normalise_tags};
 use wire::registry::request::{Operation, Register, Request};
 use wire::registry::{
@@ -254,7 +255,7 @@ fn huge_deep_and_crowded_messages_are_refused_before_they_are_built() {
 
     let crowded = |count: usize| format!("{{\"type\":\"beacon_list\",\"x\":[{}0]}}", "0,".repeat(count));
     assert!(Request::decode(crowded(VALUES_MAX - 10).as_bytes()).is_ok());
-    assert_eq!(Request::decode(crowded(VALUES_MAX).as_bytes()), Err(RequestError::TooManyValues));
+    assert_eq!(Request::decode(crowded(VALUES_MAX).as_bytes()), Err(RequestError::TooManyValues(VALUES_MAX)));
 
     let brackets_in_text = json!({"type": "beacon_list", "x": "[{\\\"[,:".repeat(VALUES_MAX)}).to_string();
     assert!(Request::decode(brackets_in_text.as_bytes()).is_ok());
@@ -265,6 +266,26 @@ fn huge_deep_and_crowded_messages_are_refused_before_they_are_built() {
     }
     assert_eq!(Request::decode(b"\xff\xfe{}"), Err(RequestError::NotAnObject));
     assert_eq!(Request::decode(b"{}"), Err(RequestError::UnknownType(String::new())));
+}
+
+#[test]
+fn an_answer_holds_more_than_a_request() {
+    let member = |number: u32| Member {
+        node_id: NodeId(number),
+        address: Address { network: 7, node: NodeId(number) },
+        public: false,
+        hostname: Some(format!("worker-{number}")),
+        tags: vec!["gpu".to_owned(), "eu".to_owned()],
+        last_seen: Some(1_767_225_600),
+        real_addr: Some("198.51.100.7:4000".to_owned()),
+    };
+    let answer = Answer::ListNodes { nodes: (1..=5000).map(member).collect() };
+    let text = serde_json::to_vec(&answer).unwrap();
+    assert!(text.len() <= MESSAGE_BYTES_MAX, "{}", text.len());
+    assert_eq!(Answer::decode(&text), Ok(answer));
+    let crowded = format!("{{\"type\":\"beacon_list_ok\",\"x\":[{}0]}}", "0,".repeat(ANSWER_VALUES_MAX));
+    let too_many = RequestError::TooManyValues(ANSWER_VALUES_MAX);
+    assert_eq!(Answer::decode(crowded.as_bytes()), Err(AnswerError::Unbounded(too_many)));
 }
 
 #[test]
@@ -295,7 +316,7 @@ fn error_texts_outside_the_list_are_hidden() {
     for error in [
         RequestError::TooLong,
         RequestError::TooDeep,
-        RequestError::TooManyValues,
+        RequestError::TooManyValues(VALUES_MAX),
         RequestError::NotAnObject,
         RequestError::UnknownType("x".into()),
         RequestError::Missing("x"),

@@ -34,11 +34,17 @@ impl Clock {
     }
 }
 
-/// Seconds since 1970.
+/// Time since 1970.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the daemon is a driver; it reads the clock here alone")]
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Seconds since 1970.
+#[must_use]
 pub fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
+    unix_time().as_secs()
 }
 
 /// Bytes that nobody can foresee.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use wire::address::SocketAddress;
 
 use super::byte_stream::ByteStream;
-use super::clock::unix_seconds;
+use super::clock::unix_time;
 use super::core::{Core, Listener};
 use super::runtime::Ring;
 use super::state::State;
@@ -35,7 +35,7 @@ pub fn start(core: &Rc<Core>, state: &State, services: Services, ring: Ring) -> 
     }
     if services.data_exchange {
         let config = receiver::Config::new(state.inbox(), state.received());
-        let clock: WallClock = Rc::new(unix_seconds);
+        let clock: WallClock = Rc::new(unix_time);
         let tell = Rc::new(|received| tracing::info!(?received, "received"));
         let receiver = Rc::new(Receiver::new(config, files(ring), clock, tell));
         serve(core.listen(EXCHANGE_PORT)?, "data exchange", move |stream, from| {

@@ -7,11 +7,13 @@
 //! | [`transfer`] | sends a file in chunks, and goes on where a broken connection ended |
 //! | [`inbox`] | messages as files, and reading them back |
 //! | [`received`] | names of received files: never another's, never outside the folder |
+//! | [`folder`] | the files of such a folder |
 //! | `partial` | a file that is not whole yet |
 //! | `claims` | which stream goes on with which file |
 //! | `frames` | whole frames out of a stream |
 
 mod claims;
+pub mod folder;
 mod frames;
 pub mod inbox;
 mod partial;

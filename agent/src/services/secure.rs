@@ -193,7 +193,7 @@ async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
     own_public: &[u8; PUBLIC_KEY_LEN],
     nonce: &[u8; 16],
 ) -> Result<(), Error> {
-    let unix_seconds = (parties.clock)();
+    let unix_seconds = (parties.clock)().as_secs();
     let signature = parties.identity.sign(&signed(parties.own, own_public, unix_seconds, nonce));
     channel.write(&Proof { node: parties.own, unix_seconds, nonce, signature: &signature }.encode()).await
 }
@@ -213,7 +213,7 @@ async fn check<S: AsyncRead + AsyncWrite + Unpin>(
     if !has_signed(&parties.peer_key, &text, proof.signature) {
         return Err(not_proven("the signature is wrong"));
     }
-    let now = (parties.clock)();
+    let now = (parties.clock)().as_secs();
     if now.abs_diff(proof.unix_seconds) > SKEW_MAX {
         return Err(not_proven("its clock, or ours, is more than 5 s off"));
     }

@@ -206,7 +206,10 @@ fn a_file_is_received() {
         }
         let answer = a.receive(stream, 8 + "ACK FILE ".len()).await;
         assert!(answer[8..].starts_with(b"ACK FILE"), "{}", answer.escape_ascii());
-        assert!(fs::read(world.folder().join("bravo/received/numbers.bin")).unwrap() == content);
+        let received = fs::read_dir(world.folder().join("bravo/received")).unwrap().map(|entry| entry.unwrap().path());
+        let received: Vec<_> = received.filter(|path| path.is_file()).collect();
+        assert_eq!(received.len(), 1, "{received:?}");
+        assert!(fs::read(&received[0]).unwrap() == content);
         for process in [alpha, bravo] {
             process.signal(Signal::SIGTERM);
             let (code, log) = process.ended().await;

@@ -118,7 +118,11 @@ fn the_inbox_of_an_existing_daemon_is_shown_as_scripts_know_it() {
     assert_eq!(listed["dir"], json!(inbox.to_string_lossy()));
     let latest = world.run(&["--json", "inbox", "--latest"]).json()["data"]["messages"].clone();
     assert_eq!(latest, json!([with("data")]));
-    assert_eq!(world.run(&["--json", "inbox", "read", id]).json()["data"], with("data"));
+    assert_eq!(world.run(&["--json", "inbox", "read", id]).json()["data"], {
+        let mut whole = with("data");
+        whole["data_encoding"] = json!("utf8");
+        whole
+    });
     assert_eq!(world.run(&["inbox", "read", "../../etc/passwd"]).status(), 1);
     let cleared = world.run(&["--json", "inbox", "--clear"]).json();
     assert_eq!(cleared, json!({"status": "ok", "data": {"cleared": 2, "remaining": 0}}));

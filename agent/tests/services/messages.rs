@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use agent::services::exchange::inbox;
-use agent::services::exchange::received;
+use agent::services::exchange::folder;
+use agent::services::exchange::inbox::{Inbox, Stored};
 use agent::services::exchange::receiver::Error;
 use agent::services::exchange::sender::{self, Message};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::task::spawn_local;
 use wire::NodeId;
 use wire::address::Address;
 use wire::services::exchange::{Content, Tag};
 
-use crate::world::{World, contents, encode, hear, hear_text, noise, say, story};
+use crate::world::{STAMP, World, contents, encode, hear, hear_text, noise, say, story};
 
 #[test]
 fn messages_lie_in_the_inbox_as_they_were_sent() {
@@ -32,24 +33,54 @@ fn messages_lie_in_the_inbox_as_they_were_sent() {
             let acknowledged = sender::send(&mut stream, message, tag).await.unwrap();
             assert_eq!((acknowledged.text, acknowledged.is_tagged), (ack, tag.is_some()));
         }
-        let listing = inbox::list(&world.inbox(), 100).unwrap();
-        assert_eq!(listing.total, 5);
-        let mut messages = listing.messages.into_iter().map(|(_, message)| message).rev();
-        let first = messages.next().unwrap();
-        assert_eq!((first.kind.as_str(), first.from.as_str()), ("text", "0:0000.0000.0002"));
-        assert_eq!((first.data.as_str(), first.bytes, first.encoding), ("hello there", 11, None));
-        assert_eq!(first.received_at, "2026-01-01T00:00:00Z");
-        let second = messages.next().unwrap();
-        assert_eq!((second.kind.as_str(), second.data.as_str()), ("json", "{\"a\":1}"));
+        let stored: Vec<_> = Inbox::open(&world.inbox()).unwrap().messages().collect();
+        assert_eq!(stored.len(), 5);
+        assert!(stored.iter().rev().is_sorted_by_key(|stored| stored.id.split_once('-').unwrap().1.to_owned()));
+        let mut messages = stored.into_iter().rev();
+        let Stored { id, message: first, .. } = messages.next().unwrap();
+        assert!(id.starts_with(&format!("TEXT{STAMP}")), "{id}");
+        assert_eq!((first.kind.as_str(), first.from.as_str()), ("TEXT", "0:0000.0000.0002"));
+        assert_eq!((first.data.as_deref(), first.bytes), (Some("hello there"), 11));
+        assert_eq!((first.data_encoding.as_deref(), first.data_b64.as_deref()), (Some("utf8"), None));
+        assert_eq!(first.received_at, "2026-01-01T00:00:00.000000000Z");
+        let second = messages.next().unwrap().message;
+        assert_eq!((second.kind.as_str(), second.data.as_deref()), ("JSON", Some("{\"a\":1}")));
         assert_eq!((second.message_id.as_deref(), second.reply_to.as_deref()), (Some("q-1"), Some("q-0")));
-        assert_eq!(messages.next().unwrap().data, long);
-        let fourth = messages.next().unwrap();
-        assert_eq!(fourth.encoding.as_deref(), Some("base64"));
-        use base64::Engine as _;
-        assert_eq!(base64::engine::general_purpose::STANDARD.decode(fourth.data).unwrap(), binary);
-        assert_eq!(inbox::list(&world.inbox(), 2).unwrap().messages.len(), 2);
-        assert_eq!(inbox::clear(&world.inbox()).unwrap(), 5);
-        assert_eq!(inbox::list(&world.inbox(), 2).unwrap().total, 0);
+        assert_eq!(messages.next().unwrap().message.data, Some(long));
+        let fourth = messages.next().unwrap().message;
+        assert_eq!((fourth.data_encoding.as_deref(), fourth.data.as_deref()), (Some("base64"), None));
+        assert_eq!(fourth.body(), binary);
+        assert_eq!(messages.next().unwrap().message.data.as_deref(), Some(""));
+    });
+}
+
+/// The fields of a file are those that existing daemons write, so that existing tools read it.
+#[test]
+fn files_of_messages_have_the_known_fields() {
+    story(async {
+        let world = World::new();
+        let (mut stream, _) = world.connect();
+        let tag = Tag { message_id: Some("q-1"), reply_to: Some("q-0") };
+        sender::send(&mut stream, Message::Text("hello \"wörld\""), Some(tag)).await.unwrap();
+        // What is text as well, but was not sent as such; and text that is none.
+        sender::send(&mut stream, Message::Binary(b"bin"), None).await.unwrap();
+        say(&mut stream, Content::Text(b"\xff")).await;
+        hear_text(&mut stream).await;
+        let files = contents(&world.inbox()).into_iter();
+        let mut files = files.map(|(_, text)| serde_json::from_slice::<serde_json::Value>(&text).unwrap());
+        let (from, received_at) = ("0:0000.0000.0002", "2026-01-01T00:00:00.000000000Z");
+        let expected = [
+            json!({"type": "BINARY", "from": from, "bytes": 3, "received_at": received_at, "data_encoding": "base64",
+                "data_b64": "Ymlu"}),
+            json!({"type": "TEXT", "from": from, "bytes": 14, "received_at": received_at, "data_encoding": "utf8",
+                "data": "hello \"wörld\"", "message_id": "q-1", "reply_to": "q-0"}),
+            json!({"type": "TEXT", "from": from, "bytes": 1, "received_at": received_at, "data_encoding": "base64",
+                "data_b64": "/w=="}),
+        ];
+        for message in expected {
+            assert_eq!(files.next(), Some(message));
+        }
+        assert_eq!(files.next(), None);
     });
 }
 
@@ -57,9 +88,8 @@ fn messages_lie_in_the_inbox_as_they_were_sent() {
 fn folders_that_do_not_exist_are_empty() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = folder.path().join("nowhere");
-    assert_eq!(inbox::list(&nowhere, 1).unwrap().total, 0);
-    assert_eq!(received::list(&nowhere, 1).unwrap().1, 0);
-    assert_eq!(inbox::clear(&nowhere).unwrap() + received::clear(&nowhere).unwrap(), 0);
+    assert_eq!(Inbox::open(&nowhere).unwrap().entries(), []);
+    assert_eq!(folder::entries(&nowhere).unwrap(), []);
 }
 
 #[test]
@@ -72,7 +102,8 @@ fn a_full_inbox_refuses_until_it_is_emptied() {
         }
         let refused = sender::send(&mut stream, Message::Text("x"), None).await;
         assert!(matches!(&refused, Err(sender::Error::Refused(text)) if text.contains("full")), "{refused:?}");
-        inbox::clear(&world.inbox()).unwrap();
+        let all = folder::entries(&world.inbox()).unwrap();
+        assert_eq!(folder::remove(&all).unwrap(), 2);
         sender::send(&mut stream, Message::Text("x"), None).await.unwrap();
     });
 }
@@ -125,10 +156,9 @@ fn files_never_take_the_place_of_others_nor_leave_the_folder() {
         }
         let files: Vec<_> =
             world.files().into_iter().map(|(name, data)| (name, String::from_utf8(data).unwrap())).collect();
-        let expected =
-            [("_.", "5"), ("a (1).txt", "2"), ("a (2).txt", "3"), ("a.txt", "1"), ("file", "6"), ("passwd", "4")];
+        let expected = [("_.", "5"), ("a.txt", "1"), ("a.txt", "2"), ("a.txt", "3"), ("file", "6"), ("passwd", "4")];
         assert_eq!(files, expected.map(|(name, data)| (name.to_owned(), data.to_owned())));
-        assert_eq!(received::list(&world.received(), 10).unwrap().1, 6);
+        assert_eq!(folder::entries(&world.received()).unwrap().len(), 6);
         assert_eq!(contents(world.folder.path()), []);
     });
 }

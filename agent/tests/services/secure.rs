@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use agent::identity::Identity;
 use agent::services::secure::{Chance, Channel, Error, Parties, Proofs, Role, open};
@@ -61,7 +62,7 @@ impl Side {
             identity: &self.identity,
             peer: self.peer,
             peer_key: identity(self.peer).public_key(),
-            clock: Rc::new(move || clock.get()),
+            clock: Rc::new(move || Duration::from_secs(clock.get())),
             seen: &self.seen,
         }
     }

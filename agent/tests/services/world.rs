@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use agent::services::exchange::receiver::{Config, Error, Received, Receiver};
 use agent::services::files::{Done, Files, Threads};
@@ -17,6 +18,9 @@ use wire::address::Address;
 use wire::services::exchange::{Content, Frame, PAYLOAD_MAX, Step};
 
 pub const UNIX: u64 = 1_767_225_600;
+/// [`UNIX`] in names of files.
+pub const STAMP: &str = "-20260101-000000.000-";
+const NUMBER_DIGITS: usize = 6;
 pub const PEER: Address = Address { network: 0, node: NodeId(2) };
 
 /// Runs a story on one thread; time passes only where everyone waits.
@@ -47,7 +51,7 @@ impl World {
             Rc::new(move |received| heard.borrow_mut().push(received))
         };
         let disk = Disk::default();
-        let receiver = Rc::new(Receiver::new(config, disk.clone(), Rc::new(|| UNIX), notify));
+        let receiver = Rc::new(Receiver::new(config, disk.clone(), Rc::new(|| Duration::from_secs(UNIX)), notify));
         Self { folder, receiver, disk, heard }
     }
 
@@ -72,7 +76,12 @@ impl World {
 
     /// A connection that breaks after so many bytes written and read.
     pub fn connect_cut(&self, to_write: usize, to_read: usize) -> Cut {
-        let (client, server) = duplex(64 << 10);
+        self.connect_cut_with_buffer(64 << 10, to_write, to_read)
+    }
+
+    /// As [`Self::connect_cut`], with so many bytes between the two ends.
+    pub fn connect_cut_with_buffer(&self, buffer_bytes: usize, to_write: usize, to_read: usize) -> Cut {
+        let (client, server) = duplex(buffer_bytes);
         let is_broken = Rc::new(Cell::new(false));
         let server = OtherEnd { stream: server, is_broken: Rc::clone(&is_broken) };
         let receiver = Rc::clone(&self.receiver);
@@ -80,9 +89,9 @@ impl World {
         Cut { stream: client, to_write, to_read, is_broken }
     }
 
-    /// Names and contents of the files in the received folder.
+    /// Names and contents of the files in the received folder, their names without time and number.
     pub fn files(&self) -> Vec<(String, Vec<u8>)> {
-        contents(&self.received())
+        unstamped(contents(&self.received()))
     }
 
     /// Files that are not whole.
@@ -103,6 +112,19 @@ pub fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let files = entries.map(|entry| entry.unwrap()).filter(|entry| entry.file_type().unwrap().is_file());
     let mut files: Vec<_> =
         files.map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())).collect();
+    files.sort();
+    files
+}
+
+/// Takes time and number out of names.
+pub fn unstamped(files: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
+    let unstamped = |name: String| {
+        let (stem, rest) = name.split_once(STAMP).unwrap_or_else(|| panic!("{name} has no time"));
+        let (number, extension) = rest.split_at(NUMBER_DIGITS);
+        assert!(number.bytes().all(|byte| byte.is_ascii_digit()), "{name}");
+        format!("{stem}{extension}")
+    };
+    let mut files: Vec<_> = files.into_iter().map(|(name, content)| (unstamped(name), content)).collect();
     files.sort();
     files
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::PublicKey;
-use super::json::RequestError;
+use super::json::{ANSWER_VALUES_MAX, RequestError};
 use crate::NodeId;
 use crate::address::Address;
 
@@ -109,7 +109,7 @@ impl Answer {
     /// # Errors
     /// The message exceeds a bound, or is no answer of a known type.
     pub fn decode(message: &[u8]) -> Result<Self, AnswerError> {
-        super::json::check_bounds(message).map_err(AnswerError::Unbounded)?;
+        super::json::check_bounds(message, ANSWER_VALUES_MAX).map_err(AnswerError::Unbounded)?;
         serde_json::from_slice(message).map_err(|error| AnswerError::Malformed(error.to_string()))
     }
 }

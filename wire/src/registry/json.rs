@@ -8,8 +8,11 @@ use crate::NodeId;
 /// How deep objects and arrays may nest. Requests need two levels.
 pub const DEPTH_MAX: usize = 16;
 
-/// Values and keys in one message. Requests need some dozens.
+/// Values and keys in one request. They need some dozens.
 pub const VALUES_MAX: usize = 4096;
+
+/// Values and keys in one answer: lists of members as long as a message has room for.
+pub const ANSWER_VALUES_MAX: usize = 131_072;
 
 /// Why a message is not a request. The sender is at fault; the text is meant for them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,9 +23,9 @@ pub enum RequestError {
     /// Nesting exceeds [`DEPTH_MAX`].
     #[error("invalid request: nested deeper than {DEPTH_MAX} levels")]
     TooDeep,
-    /// The number of values exceeds [`VALUES_MAX`].
-    #[error("invalid request: too many values, at most {VALUES_MAX}")]
-    TooManyValues,
+    /// The number of values exceeds this, which is [`VALUES_MAX`] or [`ANSWER_VALUES_MAX`].
+    #[error("invalid request: too many values, at most {0}")]
+    TooManyValues(usize),
     /// Not a JSON object.
     #[error("invalid request: expected one JSON object")]
     NotAnObject,
@@ -60,7 +63,7 @@ impl Fields {
     /// # Errors
     /// A bound is exceeded, or this is no JSON object.
     pub fn parse(message: &[u8]) -> Result<Self, RequestError> {
-        check_bounds(message)?;
+        check_bounds(message, VALUES_MAX)?;
         serde_json::from_slice(message).map(Self).map_err(|_| RequestError::NotAnObject)
     }
 
@@ -148,7 +151,7 @@ fn whole(float: f64) -> Option<u64> {
 
 /// One pass over the bytes that allocates nothing. It need not tell valid JSON from invalid, only make sure that
 /// whatever the parser builds from it is small.
-pub(super) fn check_bounds(message: &[u8]) -> Result<(), RequestError> {
+pub(super) fn check_bounds(message: &[u8], values_max: usize) -> Result<(), RequestError> {
     if message.len() > MESSAGE_BYTES_MAX {
         return Err(RequestError::TooLong);
     }
@@ -170,8 +173,8 @@ pub(super) fn check_bounds(message: &[u8]) -> Result<(), RequestError> {
         if depth > DEPTH_MAX {
             return Err(RequestError::TooDeep);
         }
-        if values > VALUES_MAX {
-            return Err(RequestError::TooManyValues);
+        if values > values_max {
+            return Err(RequestError::TooManyValues(values_max));
         }
     }
     Ok(())

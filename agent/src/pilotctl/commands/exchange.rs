@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::json;
 use wire::services::exchange::Tag;
 
 use super::mailbox;
@@ -16,6 +16,7 @@ use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
 use crate::pilotctl::session::{Daemon, Peer, Session, close};
 use crate::pilotctl::{clock, duration, text};
+use crate::services::exchange::inbox;
 use crate::services::exchange::sender::{self, Message};
 use crate::services::exchange::transfer::{self, Transport};
 use crate::services::files::Threads;
@@ -55,6 +56,7 @@ pub(super) async fn send_message(session: &Session, screen: &mut Screen, what: S
     let peer = daemon.peer(screen, &what.peer).await?;
     let mut open: Option<Stream> = None;
     let mut last_id = String::new();
+    let since = clock::unix_seconds();
     for seq in 0..what.count {
         let id = message_id()?;
         let reused = open.is_some();
@@ -83,7 +85,7 @@ pub(super) async fn send_message(session: &Session, screen: &mut Screen, what: S
                 sent["message_id"] = json!(id);
             }
             if let Some(wait) = what.wait.filter(|_| seq + 1 == what.count) {
-                sent["reply"] = await_reply(session, &id, wait).await?;
+                sent["reply"] = json!(await_reply(session, &id, wait, since).await?);
             }
             screen.data(sent)?;
         } else {
@@ -97,8 +99,8 @@ pub(super) async fn send_message(session: &Session, screen: &mut Screen, what: S
         close(stream).await;
     }
     if let Some(wait) = what.wait.filter(|_| !screen.is_json()) {
-        let reply = await_reply(session, &last_id, wait).await?;
-        screen.line(&text::harmless_lines(reply["data"].as_str().unwrap_or_default()))?;
+        let reply = await_reply(session, &last_id, wait, since).await?;
+        screen.line(&text::harmless_bytes(&reply.body()))?;
     }
     Ok(())
 }
@@ -129,10 +131,15 @@ fn message_id() -> Result<String, Failure> {
 }
 
 /// The inbox is a folder that the daemon fills; it is looked at until the answer is there.
-async fn await_reply(session: &Session, message_id: &str, wait: Duration) -> Result<Value, Failure> {
+async fn await_reply(
+    session: &Session,
+    message_id: &str,
+    wait: Duration,
+    since: u64,
+) -> Result<inbox::Message, Failure> {
     let deadline = clock::now() + wait;
     loop {
-        if let Some(reply) = mailbox::reply(session, message_id) {
+        if let Some(reply) = mailbox::reply(session, message_id, since) {
             return Ok(reply);
         }
         if clock::now() >= deadline {
@@ -204,7 +211,11 @@ pub(super) async fn send_file(session: &Session, screen: &mut Screen, what: &Sen
         peer.address
     ))?;
     if sent.bytes_resumed > 0 {
-        screen.line(&format!("  {} were there already", text::size(sent.bytes_resumed)))?;
+        let there = text::size(sent.bytes_resumed);
+        screen.line(&match sent.connections {
+            1 => format!("  {there} were there already"),
+            connections => format!("  the connection broke; the last of {connections} went on after {there}"),
+        })?;
     }
     screen.line(&format!("  sha256 {sha256}{}", if sent.is_verified { ", checked by the receiver" } else { "" }))?;
     Ok(())

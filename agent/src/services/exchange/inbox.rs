@@ -1,28 +1,32 @@
-//! Messages as files: one JSON object each, whole or not there at all. Names begin with the time, so that they sort.
+//! Messages as files: one JSON object each, whole or not there at all. Names and fields are those of existing daemons, so that
+//! either's tools read the other's inbox.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 
+use super::folder::{self, Entry, stamp};
 use super::partial::Partial;
-use super::received::visible;
 use crate::rfc3339;
 use crate::services::files::Files;
 
 /// Bytes of a message that are escaped at once; a multiple of three, for base64.
 const PIECE: usize = 192 << 10;
-/// Numbers tried for messages of one second.
-const NUMBERS_MAX: usize = 100_000;
+/// Numbers tried for messages of one millisecond.
+const NUMBERS_MAX: usize = 1000;
 /// A message's file cannot be longer: each of its bytes may take six.
 const FILE_BYTES_MAX: u64 = 6 * (64 << 20) + (64 << 10);
+const SUFFIX: &str = ".json";
+const BASE64_NAME: &str = "base64";
 
-/// A message as its file says it, and as clients show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A message as its file says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// `text`, `binary` or `json`.
+    /// `TEXT`, `BINARY` or `JSON`.
     #[serde(rename = "type")]
     pub kind: String,
     /// The sender's address.
@@ -37,62 +41,96 @@ pub struct Message {
     /// The id of the message it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
-    /// `base64`, where `data` is that of bytes that are no text.
+    /// `utf8` or `base64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<String>,
-    /// What it says; base64 where `encoding` says so.
-    pub data: String,
+    pub data_encoding: Option<String>,
+    /// What it says, if that is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// In base64 what is no text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_b64: Option<String>,
 }
 
-/// Messages of an inbox.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listing {
-    /// The newest, the newest first, each with its file.
-    pub messages: Vec<(PathBuf, Message)>,
-    /// All there are.
-    pub total: usize,
+impl Message {
+    /// What it says, as it was sent.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let encoded = self.data_b64.as_deref().or_else(|| {
+            // Where there is one field for both.
+            self.data.as_deref().filter(|_| self.data_encoding.as_deref() == Some(BASE64_NAME))
+        });
+        let decoded = encoded.and_then(|encoded| BASE64.decode(encoded).ok());
+        decoded.unwrap_or_else(|| self.data.clone().unwrap_or_default().into_bytes())
+    }
 }
 
-/// Reads the newest messages of the inbox at `folder`, `limit` at most. One that does not exist yet is empty.
-///
-/// # Errors
-/// What the system says about the folder; files that are no messages are passed over.
-pub fn list(folder: &Path, limit: usize) -> io::Result<Listing> {
-    let mut paths = message_paths(folder)?;
-    paths.sort();
-    let total = paths.len();
-    let messages = paths.into_iter().rev().filter_map(|path| read(&path).map(|message| (path, message)));
-    Ok(Listing { messages: messages.take(limit).collect(), total })
+/// A message and its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The file's name without `.json`.
+    pub id: String,
+    /// When the file was written, in unix seconds.
+    pub modified: u64,
+    /// The message.
+    pub message: Message,
 }
 
-/// Removes all messages; says how many.
-///
-/// # Errors
-/// What the system says.
-pub fn clear(folder: &Path) -> io::Result<usize> {
-    let paths = message_paths(folder)?;
-    paths.iter().try_for_each(std::fs::remove_file)?;
-    Ok(paths.len())
+/// Messages of an inbox, read one by one.
+#[derive(Clone, Debug, Default)]
+pub struct Inbox {
+    entries: Vec<Entry>,
 }
 
-fn message_paths(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = visible(folder)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
-    Ok(paths)
+impl Inbox {
+    /// The inbox at `folder`. One that does not exist yet is empty.
+    ///
+    /// # Errors
+    /// What the system says about the folder.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        let mut entries = folder::entries(folder)?;
+        entries.retain(|entry| entry.name.ends_with(SUFFIX));
+        entries.sort_by(|a, b| (when(&b.name), &b.name).cmp(&(when(&a.name), &a.name)));
+        Ok(Self { entries })
+    }
+
+    /// Their files, the newest first.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The messages, the newest first. Files that are no messages are passed over.
+    pub fn messages(&self) -> impl Iterator<Item = Stored> {
+        self.entries.iter().filter_map(read)
+    }
 }
 
-fn read(path: &Path) -> Option<Message> {
-    let is_small = path.metadata().is_ok_and(|metadata| metadata.len() <= FILE_BYTES_MAX);
-    let text = is_small.then(|| std::fs::read_to_string(path).ok())??;
-    serde_json::from_str(&text).ok()
+/// Reads a message.
+#[must_use]
+pub fn read(entry: &Entry) -> Option<Stored> {
+    let text = if entry.bytes <= FILE_BYTES_MAX { std::fs::read(&entry.path).ok()? } else { return None };
+    let message: Message = serde_json::from_slice(&text).ok()?;
+    let has_body = message.data.is_some() || message.data_b64.is_some();
+    let id = entry.name.strip_suffix(SUFFIX)?.to_owned();
+    has_body.then_some(Stored { id, modified: entry.modified, message })
 }
+
+/// Names begin with the kind, then comes the time.
+fn when(name: &str) -> &str {
+    name.split_once('-').map_or(name, |(_, time)| time)
+}
+
+/// The kind whose data is never text.
+pub(super) const BINARY: &str = "BINARY";
 
 /// A message to be stored.
 pub(super) struct Letter<'a> {
     pub kind: &'static str,
     pub from: String,
-    pub unix: u64,
-    /// Where to begin with numbers within one second.
+    /// Since 1970.
+    pub unix: Duration,
+    /// Where to begin with numbers within one millisecond.
     pub number: usize,
     pub message_id: Option<&'a str>,
     pub reply_to: Option<&'a str>,
@@ -120,17 +158,22 @@ pub(super) async fn store<F: Files>(
 }
 
 async fn write<F: Files>(files: &F, file: &mut Partial<F>, letter: &Letter<'_>) -> io::Result<()> {
-    let text = str::from_utf8(letter.data).ok();
-    let message = Message {
+    let text = if letter.kind == BINARY { None } else { str::from_utf8(letter.data).ok() };
+    let mut message = Message {
         kind: letter.kind.to_owned(),
         from: letter.from.clone(),
         bytes: letter.data.len() as u64,
-        received_at: rfc3339::format(letter.unix),
+        received_at: rfc3339::format_precise(letter.unix),
         message_id: letter.message_id.map(str::to_owned),
         reply_to: letter.reply_to.map(str::to_owned),
-        encoding: text.is_none().then(|| "base64".to_owned()),
-        data: String::new(),
+        ..Message::default()
     };
+    let (encoding, body) = match text {
+        Some(_) => ("utf8", &mut message.data),
+        None => (BASE64_NAME, &mut message.data_b64),
+    };
+    *body = Some(String::new());
+    message.data_encoding = Some(encoding.to_owned());
     // The data comes last and in pieces: escaped, all of it would take a multiple of its bytes.
     let mut buffer = serde_json::to_vec(&message)?;
     buffer.truncate(buffer.len() - "\"}".len());
@@ -164,14 +207,12 @@ async fn flushed<F: Files>(files: &F, file: &mut Partial<F>, buffer: Vec<u8>) ->
 }
 
 async fn publish<F: Files>(files: &F, draft: &Path, folder: &Path, letter: &Letter<'_>) -> io::Result<PathBuf> {
-    let time = rfc3339::format(letter.unix).replace([':', '-'], "");
-    for tried in 0..NUMBERS_MAX {
-        let number = (letter.number + tried) % NUMBERS_MAX;
-        let target = folder.join(format!("{time}-{number:05}-{}.json", letter.kind));
+    for number in letter.number..letter.number + NUMBERS_MAX {
+        let target = folder.join(format!("{}-{}{SUFFIX}", letter.kind, stamp(letter.unix, number)));
         match files.publish(draft, &target).await {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             outcome => return outcome.map(|()| target),
         }
     }
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many messages in one second"))
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many messages in one millisecond"))
 }

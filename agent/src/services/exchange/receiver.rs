@@ -69,7 +69,7 @@ pub enum Received {
     Message {
         /// From whom.
         from: Address,
-        /// `text`, `binary` or `json`.
+        /// `TEXT`, `BINARY` or `JSON`.
         kind: &'static str,
         /// Bytes of it.
         bytes: usize,
@@ -204,6 +204,11 @@ impl<F: Files> Receiver<F> {
         self.unconfirmed.borrow_mut().retain(|known| known.path != path);
     }
 
+    /// Gives a whole file its name.
+    async fn publish(&self, path: &Path, name: &str) -> io::Result<PathBuf> {
+        received::publish(&self.files, path, &self.config.received, name, (self.clock)(), self.next_number()).await
+    }
+
     async fn draft(&self, folder: &Path) -> io::Result<PathBuf> {
         let drafts = folder.join(PARTIAL_FOLDER);
         self.files.create_folder(&drafts).await?;
@@ -286,7 +291,7 @@ impl<F: Files> Receiver<F> {
             buffer.clear();
         }
         file.finish(&self.files).await?;
-        received::publish(&self.files, file.path(), &self.config.received, name).await
+        self.publish(file.path(), name).await
     }
 }
 
@@ -331,9 +336,9 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
         let Some(Frame { tag, content }) = self.frames.frame() else { return Ok(()) };
         let (receiver, from) = (self.receiver, self.from);
         let (stored, len) = match content {
-            Content::Text(data) => (receiver.store_message(from, "text", tag, data).await, data.len()),
-            Content::Binary(data) => (receiver.store_message(from, "binary", tag, data).await, data.len()),
-            Content::Json(data) => (receiver.store_message(from, "json", tag, data).await, data.len()),
+            Content::Text(data) => (receiver.store_message(from, "TEXT", tag, data).await, data.len()),
+            Content::Binary(data) => (receiver.store_message(from, inbox::BINARY, tag, data).await, data.len()),
+            Content::Json(data) => (receiver.store_message(from, "JSON", tag, data).await, data.len()),
             Content::File { name, data } => (receiver.store_file(from, name, data).await, 2 + name.len() + data.len()),
             Content::FileStream { id, step } => {
                 let id = *id;
@@ -474,7 +479,7 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
 
     async fn finish(&self, transfer: &mut Transfer<'a, F>) -> Result<Unconfirmed, String> {
         const MISMATCH: &str = "hash mismatch: what arrived is not what was announced; send it again";
-        let Receiver { files, config, notify, .. } = self.receiver;
+        let Receiver { files, notify, .. } = self.receiver;
         let failed = |error: io::Error| format!("the file cannot be stored: {error}");
         let (partial, size_bytes) = (transfer.partial.path().to_owned(), transfer.partial.size_bytes());
         if let Some(known) = transfer.known.take() {
@@ -493,7 +498,7 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
             files.remove(&partial).await.map_err(failed)?;
             return Err(MISMATCH.to_owned());
         }
-        let path = received::publish(files, &partial, &config.received, &transfer.name).await.map_err(failed)?;
+        let path = self.receiver.publish(&partial, &transfer.name).await.map_err(failed)?;
         notify(Received::File { from: self.from, bytes: size_bytes, path: path.clone() });
         Ok(Unconfirmed { partial, name: transfer.name.clone(), sha256: transfer.sha256, path, size_bytes })
     }

@@ -55,7 +55,7 @@ pub struct Progress {
     pub acknowledged_bytes: u64,
     /// Bytes of the file.
     pub total_bytes: u64,
-    /// Where the receiver told us to start.
+    /// Where the receiver told this connection to start.
     pub resumed_bytes: u64,
 }
 
@@ -64,10 +64,12 @@ pub struct Progress {
 pub struct Sent {
     /// Bytes of the file.
     pub bytes: u64,
-    /// Bytes that were there before.
+    /// Bytes that were there when the last connection began, and did not have to be sent again.
     pub bytes_resumed: u64,
-    /// Bytes that were sent, those of broken connections included.
+    /// Bytes that arrived, those of broken connections included. What was still on its way when one broke is not counted.
     pub bytes_sent: u64,
+    /// Connections it took.
+    pub connections: usize,
     /// Of the file.
     pub sha256: [u8; 32],
     /// How it travelled.
@@ -98,7 +100,8 @@ pub async fn send_file<F: Files, S: AsyncRead + AsyncWrite + Unpin>(
         size_bytes,
         progress,
         resumed: None,
-        sent_bytes: 0,
+        brought: 0,
+        connections: 0,
         acknowledged: 0,
     };
     let mut failures = 0;
@@ -106,7 +109,10 @@ pub async fn send_file<F: Files, S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let before = sending.acknowledged;
         let outcome = match dial().await {
-            Ok(stream) => sending.attempt(stream).await,
+            Ok(stream) => {
+                sending.connections += 1;
+                sending.attempt(stream).await
+            }
             Err(error) => Err(Error::Stream(error)),
         };
         match outcome {
@@ -114,7 +120,7 @@ pub async fn send_file<F: Files, S: AsyncRead + AsyncWrite + Unpin>(
             // What an earlier connection brought was damaged, and is gone now.
             Err(Error::Refused(_)) if sending.has_resumed() && !has_begun_anew => {
                 has_begun_anew = true;
-                sending.resumed = None;
+                sending.begin_at(None);
             }
             Err(error @ (Error::Stream(_) | Error::Closed | Error::Silent(_))) => {
                 failures = if sending.acknowledged > before { 0 } else { failures + 1 };
@@ -153,9 +159,11 @@ struct Sending<'a, F: Files, P> {
     sha256: [u8; 32],
     size_bytes: u64,
     progress: P,
-    /// Where the first connection began.
+    /// Where the last connection began.
     resumed: Option<u64>,
-    sent_bytes: u64,
+    /// Bytes that those before it brought.
+    brought: u64,
+    connections: usize,
     acknowledged: u64,
 }
 
@@ -179,11 +187,20 @@ impl<F: Files, P: FnMut(Progress)> Sending<'_, F, P> {
         Sent {
             bytes: self.size_bytes,
             bytes_resumed: self.resumed.unwrap_or(0),
-            bytes_sent: self.sent_bytes,
+            bytes_sent: self.brought + self.size_bytes - self.resumed.unwrap_or(0),
+            connections: self.connections,
             sha256: self.sha256,
             transport,
             is_verified: transport == Transport::FileStream,
         }
+    }
+
+    /// A new connection begins; what the last one brought is known now, the acknowledgements that got lost included.
+    fn begin_at(&mut self, offset: Option<u64>) {
+        if let Some(began) = self.resumed {
+            self.brought += self.acknowledged.max(offset.unwrap_or(0)).saturating_sub(began);
+        }
+        self.resumed = offset;
     }
 
     fn report(&mut self, acknowledged_bytes: u64) {
@@ -204,11 +221,14 @@ impl<F: Files, P: FnMut(Progress)> Sending<'_, F, P> {
         match timeout(INIT_ACK_MAX, self.opening(&mut frames)).await {
             Ok(opening) => match opening? {
                 Opening::At(offset) => {
-                    self.resumed.get_or_insert(offset);
+                    self.begin_at(Some(offset));
                     self.report(offset);
                     self.send_chunks(frames, write, offset).await.map(|()| Transport::FileStream)
                 }
-                Opening::Unknown => self.send_whole(frames, write, PAYLOAD_MAX_OLD).await.map(|()| Transport::Whole),
+                Opening::Unknown => {
+                    self.begin_at(None);
+                    self.send_whole(frames, write, PAYLOAD_MAX_OLD).await.map(|()| Transport::Whole)
+                }
             },
             // A receiver that has once answered knows transfers: it is the path that is slow. Perhaps it is here as well,
             // where one frame would not do.
@@ -250,7 +270,6 @@ impl<F: Files, P: FnMut(Progress)> Sending<'_, F, P> {
     ) -> Result<(), Error> {
         let (id, size_bytes, files, file) = (self.id(), self.size_bytes, self.files, self.file);
         let acknowledged = Cell::new(offset);
-        let sent_bytes = Cell::new(0);
         let room = Notify::new();
         let writing = async {
             let mut position = offset;
@@ -269,7 +288,6 @@ impl<F: Files, P: FnMut(Progress)> Sending<'_, F, P> {
                 }
                 say(&mut write, &id, Step::Chunk { offset: position, data: &buffer }).await?;
                 position += wanted as u64;
-                sent_bytes.set(sent_bytes.get() + wanted as u64);
             }
             say(&mut write, &id, Step::Done).await
         };
@@ -293,18 +311,14 @@ impl<F: Files, P: FnMut(Progress)> Sending<'_, F, P> {
                 frames.consume(len);
             }
         };
-        let outcome = {
-            let mut reading = pin!(reading);
-            tokio::select! {
-                outcome = &mut reading => outcome,
-                Err(error) = writing => match error {
-                    Error::Stream(_) => timeout(LAST_WORD_MAX, reading).await.unwrap_or(Err(error)),
-                    error => Err(error),
-                },
-            }
-        };
-        self.sent_bytes += sent_bytes.get();
-        outcome
+        let mut reading = pin!(reading);
+        tokio::select! {
+            outcome = &mut reading => outcome,
+            Err(error) = writing => match error {
+                Error::Stream(_) => timeout(LAST_WORD_MAX, reading).await.unwrap_or(Err(error)),
+                error => Err(error),
+            },
+        }
     }
 
     async fn send_whole<S: AsyncRead + AsyncWrite + Unpin>(
@@ -333,7 +347,6 @@ impl<F: Files, P: FnMut(Progress)> Sending<'_, F, P> {
             }
             frames::write(&mut write, &bytes).await.map_err(Error::of_frames)?;
             position += wanted as u64;
-            self.sent_bytes += wanted as u64;
         }
         loop {
             let len = frames.next(STEP_MAX).await.map_err(Error::of_frames)?.ok_or(Error::Closed)?;

@@ -6,7 +6,7 @@ use wire::NodeId;
 use wire::beacon::Message;
 
 use super::{Admission, Handoff, Send, Server};
-use crate::contests::{Claim, Contest, Kind};
+use crate::contests::{Arrival, Claim, Contest, Kind};
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::locals::{Local, Service};
 use crate::metrics::Counter;
@@ -141,9 +141,10 @@ impl Server {
                 (Kind::Contest, Some((slot, _))) => {
                     let heard = self.sessions.activity(slot).seen;
                     // Only a neighbour behind the same NAT can have been given the port, and only there does the node
-                    // come back on another. It is asked, so that a forged source gains the id for nobody.
+                    // come back on another. It is asked, so that forged sources alone gain nothing: the thief would have
+                    // to listen at the holder's address, and to get by before the holder's next word.
                     if claim.path.remote.ip == endpoint.ip
-                        && self.has_passed_on(endpoint, claim.node, heard)
+                        && self.neighbour(endpoint, claim.node).is_some_and(|neighbour| neighbour.at > heard)
                         && self.contests.take_over(now, claim, grade)
                     {
                         self.probe(claim.path);
@@ -155,7 +156,7 @@ impl Server {
                     self.counters.count(Counter::ContestsWon);
                     self.displace(now, claim, grade);
                 }
-                (Kind::Recall, None) if !self.has_passed_on(endpoint, claim.node, Time::default()) => {
+                (Kind::Recall, None) if !self.is_a_neighbours(endpoint, claim.node) => {
                     self.counters.count(Counter::SessionsRecalled);
                     self.begin_session(now, claim, grade);
                 }
@@ -164,11 +165,16 @@ impl Server {
         }
     }
 
-    /// Whether another node, one that does not share its socket, has come to `endpoint` since `node` was heard there: a
-    /// sign of life without an id is then not the node's.
-    fn has_passed_on(&self, endpoint: &Endpoint, node: NodeId, heard: Time) -> bool {
-        let arrival = self.contests.last_arrival(endpoint);
-        arrival.is_some_and(|arrival| arrival.node != node && !arrival.extended && arrival.at > heard)
+    /// The last to come to `endpoint`, where that is another node than `node` and one that does not share its socket. A
+    /// sign of life without an id may then be the neighbour's.
+    fn neighbour(&self, endpoint: &Endpoint, node: NodeId) -> Option<Arrival> {
+        self.contests.last_arrival(endpoint).filter(|arrival| arrival.node != node && !arrival.extended)
+    }
+
+    /// Whether such a neighbour holds `endpoint`.
+    fn is_a_neighbours(&self, endpoint: &Endpoint, node: NodeId) -> bool {
+        let session = self.neighbour(endpoint, node).and_then(|neighbour| self.sessions.find(neighbour.node));
+        session.is_some_and(|session| session.path.remote == *endpoint)
     }
 
     /// A contest for the session in `slot` is over, and nothing has changed.

@@ -298,7 +298,7 @@ fn two_neighbours_whose_ports_were_exchanged_find_their_new_places() {
 }
 
 #[test]
-fn a_forged_word_from_the_holders_endpoint_gains_the_id_for_nobody() {
+fn a_forged_word_from_the_holders_endpoint_alone_gains_nobody_the_id() {
     for story in 0..4 {
         let mut world = mixed_up(2);
         let thief = if story == 0 { SQUATTER } else { COME_BACK };

@@ -5,10 +5,15 @@
 //! contest in its favour; silence over all tries gives the id to the candidate. This settles NAT rebinding, roaming,
 //! neighbours behind one address and the short-lived sockets with which daemons measure round trips.
 //!
+//! `PILP` carries no node id: behind a NAT that has forgotten its ports, the one that answers may be a neighbour who was
+//! given the holder's. Which node came last to an endpoint is therefore kept, and an [`Arrival`] after the holder's last
+//! word turns the question round: the candidate, at the same address, is asked in a takeover. Its answer gives it the
+//! id; silence, or the holder's own word, keeps it where it is.
+//!
 //! The same question finds a node of which no session is left, after a restart of ours, where it was before: a recall. Its answer begins the session; silence changes nothing.
 //!
-//! `PILP` carries no node id, so it may arrive on any shard. Which endpoints are being asked is therefore posted on a
-//! [`Board`] all shards read; the shard that receives the answer passes it on to the one that asked.
+//! An answer may arrive on any shard, and so may a neighbour. Which endpoints are being asked, and who came to them, is
+//! therefore posted on a [`Board`] all shards read; the shard that receives an answer passes it on to the one that asked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,6 +22,7 @@ use std::time::Duration;
 use wire::NodeId;
 
 use crate::endpoint::{Endpoint, Path};
+use crate::seqlock::SeqCell;
 use crate::sessions::Grade;
 use crate::time::Time;
 
@@ -59,7 +65,7 @@ pub struct Contest {
     pub claim: Claim,
     /// How well the candidate is proven.
     pub grade: Grade,
-    /// Who is asked: the holder, or where the node was.
+    /// Who is asked: the holder, the candidate, or where the node was.
     pub asked: Path,
     /// What is decided.
     pub kind: Kind,
@@ -73,6 +79,8 @@ pub struct Contest {
 pub enum Kind {
     /// An answer keeps the holder, silence gives the id to the candidate.
     Contest,
+    /// An answer gives the id to the candidate, silence keeps the holder.
+    Takeover,
     /// An answer begins the session, silence ends the matter.
     Recall,
 }
@@ -122,6 +130,12 @@ impl Contests {
         self.ask(now, claim, grade, holder, Kind::Contest, patience)
     }
 
+    /// Begins a takeover after a contest the holder's endpoint has answered; the caller asks the candidate for the first
+    /// time. `false` where there is no room, which leaves the holder in place.
+    pub fn take_over(&mut self, now: Time, claim: Claim, grade: Grade) -> bool {
+        self.ask(now, claim, grade, claim.path, Kind::Takeover, EQUALS)
+    }
+
     /// Begins a recall; the caller asks for the first time. `false` where there is no room, or one is under way.
     pub fn recall(&mut self, now: Time, claim: Claim, grade: Grade) -> bool {
         self.active.len() < RECALLS_MAX && self.ask(now, claim, grade, claim.path, Kind::Recall, RECALL)
@@ -168,6 +182,17 @@ impl Contests {
         self.board.awaited_by(endpoint)
     }
 
+    /// A node has spoken as itself from where it holds nothing yet.
+    pub fn note_arrival(&self, now: Time, claim: &Claim) {
+        self.board.note_arrival(self.shard, now, claim);
+    }
+
+    /// Who came last to `endpoint`, as far as it is remembered.
+    #[must_use]
+    pub fn last_arrival(&self, endpoint: &Endpoint) -> Option<Arrival> {
+        self.board.last_arrival(endpoint)
+    }
+
     /// The next thing due at `now`; call until it says `None`.
     pub fn poll_due(&mut self, now: Time) -> Option<Due> {
         if self.next_due? > now {
@@ -199,13 +224,27 @@ impl Contests {
     }
 }
 
-/// Notices a shard can post, by digest of the endpoint.
+/// A node's coming to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Who came.
+    pub node: NodeId,
+    /// When it first spoke there, or last before it was believed.
+    pub at: Time,
+    /// It said that it shares its socket (type 08).
+    pub extended: bool,
+}
+
+/// Notices and arrivals a shard can post, by digest of the endpoint.
 const NOTICES: usize = 4096;
 
-/// Which endpoints are being asked for a sign of life, by shard. A shard writes its own column only.
+/// Which endpoints are being asked for a sign of life and who came to which, by shard. A shard writes its own columns
+/// only. Where endpoints share a place, the second is not asked and the later arrival is remembered.
 #[derive(Debug)]
 pub struct Board {
     columns: Box<[Box<[AtomicU32]>]>,
+    /// Tagged with the node: the endpoint's address (2 words), port and flag, and the time.
+    arrivals: Box<[Box<[SeqCell<4>]>]>,
 }
 
 impl Board {
@@ -213,7 +252,11 @@ impl Board {
     #[must_use]
     pub fn new(shards: usize) -> Arc<Self> {
         let column = || (0..NOTICES).map(|_| AtomicU32::new(0)).collect();
-        Arc::new(Self { columns: (0..shards).map(|_| column()).collect() })
+        let arrivals = || (0..NOTICES).map(|_| SeqCell::default()).collect();
+        Arc::new(Self {
+            columns: (0..shards).map(|_| column()).collect(),
+            arrivals: (0..shards).map(|_| arrivals()).collect(),
+        })
     }
 
     fn place(endpoint: &Endpoint) -> (usize, u32) {
@@ -240,4 +283,26 @@ impl Board {
         let (place, mark) = Self::place(endpoint);
         self.columns.iter().position(|column| column[place].load(Ordering::Acquire) == mark)
     }
+
+    fn note_arrival(&self, shard: usize, now: Time, Claim { node, path, extended }: &Claim) {
+        let [high, low] = address_words(&path.remote);
+        let tail = u64::from(path.remote.port) | u64::from(*extended) << 16;
+        self.arrivals[shard][Self::place(&path.remote).0].write(node.0, [high, low, tail, now.0]);
+    }
+
+    fn last_arrival(&self, endpoint: &Endpoint) -> Option<Arrival> {
+        let place = Self::place(endpoint).0;
+        let read = |cell: &SeqCell<4>| {
+            let node = NodeId(cell.tag());
+            let [high, low, tail, at] = cell.read(node.0).filter(|_| node.is_node())?;
+            let here = [high, low] == address_words(endpoint) && tail as u16 == endpoint.port;
+            here.then_some(Arrival { node, at: Time(at), extended: tail >> 16 & 1 == 1 })
+        };
+        self.arrivals.iter().filter_map(|column| read(&column[place])).max_by_key(|arrival| arrival.at)
+    }
+}
+
+fn address_words(endpoint: &Endpoint) -> [u64; 2] {
+    let ip = u128::from(endpoint.ip);
+    [(ip >> 64) as u64, ip as u64]
 }

@@ -113,7 +113,7 @@ labels! {
         ContestsStarted = "contests_started",
         /// Contests the holder won by answering.
         ContestsHeld = "contests_held",
-        /// Contests the candidate won by the holder's silence.
+        /// Contests the candidate won by the holder's silence, or by its own answer where another had the holder's port.
         ContestsWon = "contests_won",
         /// Messages to another shard that found its mailbox full.
         MailDropped = "mail_dropped",

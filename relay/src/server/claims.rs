@@ -6,7 +6,7 @@ use wire::NodeId;
 use wire::beacon::Message;
 
 use super::{Admission, Handoff, Send, Server};
-use crate::contests::{Claim, Contest, Kind};
+use crate::contests::{Arrival, Claim, Contest, Kind};
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::locals::{Local, Service};
 use crate::metrics::Counter;
@@ -15,8 +15,8 @@ use crate::time::Time;
 
 /// Activity is noted at this grain, so that a busy session does not keep its cache line dirty.
 const SEEN_GRAIN: Duration = Duration::from_secs(1);
-/// A sign of life names no id, so whoever took over a holder's endpoint could give it. It counts for a holder that has
-/// spoken as the node itself within this time; daemons do once a minute.
+/// A sign of life names no id, so whoever took over a holder's endpoint could give it, and need not have said who it is.
+/// It counts for a holder that has spoken as the node itself within this time; daemons do once a minute.
 const HOLDER_SILENT_MAX: Duration = Duration::from_secs(150);
 /// A session without proof may be evicted after this silence when the table is full.
 const UNPROVEN_GRACE: Duration = Duration::from_secs(90);
@@ -36,6 +36,7 @@ impl Server {
         let Claim { node, path, .. } = claim;
         let grade = self.grade(node, &path.remote);
         let Some((slot, held)) = self.sessions.find_own(node) else {
+            self.contests.note_arrival(now, &claim);
             return self.begin_session(now, claim, grade);
         };
         if held.path.remote == path.remote {
@@ -47,6 +48,7 @@ impl Server {
             self.sessions.activity(slot).grade = grade;
             return Outcome::Holds;
         }
+        self.contests.note_arrival(now, &claim);
         let held_grade = self.grade(node, &held.path.remote);
         let silent = now.since(self.sessions.activity(slot).seen) > HOLDER_SILENT_MAX;
         if self.rules.admission == Admission::Open || grade > held_grade || (grade == held_grade && silent) {
@@ -134,19 +136,51 @@ impl Server {
     /// A sign of life from an endpoint that was asked for one.
     pub(super) fn answered(&mut self, now: Time, endpoint: &Endpoint) {
         while let Some(contest) = self.contests.answered(endpoint) {
-            let found = self.sessions.find_own(contest.claim.node);
-            match (contest.kind, found) {
+            let Contest { claim, grade, kind, .. } = contest;
+            match (kind, self.sessions.find_own(claim.node)) {
                 (Kind::Contest, Some((slot, _))) => {
-                    self.counters.count(Counter::ContestsHeld);
-                    self.sessions.activity(slot).contested = false;
+                    let heard = self.sessions.activity(slot).seen;
+                    // Only a neighbour behind the same NAT can have been given the port, and only there does the node
+                    // come back on another. It is asked, so that forged sources alone gain nothing: the thief would have
+                    // to listen at the holder's address, and to get by before the holder's next word.
+                    if claim.path.remote.ip == endpoint.ip
+                        && self.neighbour(endpoint, claim.node).is_some_and(|neighbour| neighbour.at > heard)
+                        && self.contests.take_over(now, claim, grade)
+                    {
+                        self.probe(claim.path);
+                    } else {
+                        self.hold(slot);
+                    }
                 }
-                (Kind::Recall, None) => {
+                (Kind::Takeover, Some(_)) => {
+                    self.counters.count(Counter::ContestsWon);
+                    self.displace(now, claim, grade);
+                }
+                (Kind::Recall, None) if !self.is_a_neighbours(endpoint, claim.node) => {
                     self.counters.count(Counter::SessionsRecalled);
-                    self.begin_session(now, contest.claim, contest.grade);
+                    self.begin_session(now, claim, grade);
                 }
                 _ => {}
             }
         }
+    }
+
+    /// The last to come to `endpoint`, where that is another node than `node` and one that does not share its socket. A
+    /// sign of life without an id may then be the neighbour's.
+    fn neighbour(&self, endpoint: &Endpoint, node: NodeId) -> Option<Arrival> {
+        self.contests.last_arrival(endpoint).filter(|arrival| arrival.node != node && !arrival.extended)
+    }
+
+    /// Whether such a neighbour holds `endpoint`.
+    fn is_a_neighbours(&self, endpoint: &Endpoint, node: NodeId) -> bool {
+        let session = self.neighbour(endpoint, node).and_then(|neighbour| self.sessions.find(neighbour.node));
+        session.is_some_and(|session| session.path.remote == *endpoint)
+    }
+
+    /// A contest for the session in `slot` is over, and nothing has changed.
+    fn hold(&mut self, slot: Slot) {
+        self.counters.count(Counter::ContestsHeld);
+        self.sessions.activity(slot).contested = false;
     }
 
     /// Somebody wants to reach a node that has no session. It costs what a discover costs.
@@ -189,10 +223,13 @@ impl Server {
 
     /// The one asked did not answer; a session that has moved meanwhile is not what was asked about.
     pub(super) fn handle_silence(&mut self, now: Time, Contest { claim, grade, asked, kind, .. }: Contest) {
-        let held = self.sessions.find_own(claim.node).map(|(_, session)| session.path.remote);
-        if kind == Kind::Contest && held.is_none_or(|held| held == asked.remote) {
-            self.counters.count(Counter::ContestsWon);
-            self.displace(now, claim, grade);
+        match (kind, self.sessions.find_own(claim.node)) {
+            (Kind::Contest, found) if found.is_none_or(|(_, held)| held.path.remote == asked.remote) => {
+                self.counters.count(Counter::ContestsWon);
+                self.displace(now, claim, grade);
+            }
+            (Kind::Takeover, Some((slot, _))) => self.hold(slot),
+            _ => {}
         }
     }
 }

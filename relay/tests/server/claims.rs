@@ -240,6 +240,106 @@ fn whoever_took_over_a_silent_holders_endpoint_cannot_hold_the_id_for_it() {
     assert_eq!(world.place(1).as_deref(), Some("198.18.1.1:4999"));
 }
 
+/// A NAT has forgotten its ports: node 2 got the one that was node 1's, which came back on another.
+const NEIGHBOUR: &str = "198.18.1.1:4002";
+const COME_BACK: &str = "198.18.1.1:4999";
+
+fn mixed_up(shards: usize) -> World {
+    let mut world = World::with_directory(shards);
+    world.discover(OWNER, 1);
+    world.discover(NEIGHBOUR, 2);
+    world.pass(Duration::from_secs(1));
+    world.discover(OWNER, 2);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.place(2).as_deref(), Some(OWNER));
+    world.take_sent();
+    world
+}
+
+#[test]
+fn a_neighbour_that_was_given_the_holders_port_does_not_answer_for_it() {
+    for shards in [1, 2, 3] {
+        let mut world = mixed_up(shards);
+        world.discover(COME_BACK, 1);
+        assert!(probed(&mut world, OWNER), "whoever is there is asked");
+        answer_probe(&mut world, OWNER);
+        assert!(probed(&mut world, COME_BACK), "as a neighbour is there, the candidate is asked");
+        answer_probe(&mut world, OWNER);
+        assert_eq!(world.place(1).as_deref(), Some(OWNER));
+        answer_probe(&mut world, COME_BACK);
+        assert_eq!(world.place(1).as_deref(), Some(COME_BACK));
+        assert_eq!(world.place(2).as_deref(), Some(OWNER));
+        assert!(matches!(world.relay(COME_BACK, 1, 2, b"x"), Action::Forward { .. }));
+        world.pass(Duration::from_secs(3));
+        assert_eq!(world.place(1).as_deref(), Some(COME_BACK), "{shards} shards");
+        assert_eq!(world.counters().get(Counter::ContestsWon), 2);
+    }
+}
+
+#[test]
+fn two_neighbours_whose_ports_were_exchanged_find_their_new_places() {
+    for shards in [1, 2] {
+        let mut world = World::with_directory(shards);
+        world.discover(OWNER, 1);
+        world.discover(NEIGHBOUR, 2);
+        for _ in 0..3 {
+            world.pass(Duration::from_secs(2));
+            for (node, place) in [(2, OWNER), (1, NEIGHBOUR)] {
+                world.discover(place, node);
+                for _ in 0..3 {
+                    answer_probe(&mut world, OWNER);
+                    answer_probe(&mut world, NEIGHBOUR);
+                }
+            }
+        }
+        assert_eq!(world.place(1).as_deref(), Some(NEIGHBOUR), "{shards} shards");
+        assert_eq!(world.place(2).as_deref(), Some(OWNER), "{shards} shards");
+    }
+}
+
+#[test]
+fn a_forged_word_from_the_holders_endpoint_alone_gains_nobody_the_id() {
+    for story in 0..4 {
+        let mut world = mixed_up(2);
+        let thief = if story == 0 { SQUATTER } else { COME_BACK };
+        if story == 1 {
+            world.discover(OWNER, 1);
+        }
+        world.discover(thief, 1);
+        answer_probe(&mut world, OWNER);
+        match story {
+            0 => assert!(!probed(&mut world, thief), "the thief is at another address"),
+            1 => assert!(!probed(&mut world, thief), "the holder has spoken since"),
+            2 => {
+                world.relay(OWNER, 1, 2, b"the holder is heard");
+                assert_eq!(answer_probe(&mut world, thief), Action::Drop(DropReason::UnsolicitedProbe));
+            }
+            _ => assert!(probed(&mut world, thief), "the thief has forged this source too and does not hear"),
+        }
+        world.pass(Duration::from_secs(3));
+        assert_eq!(world.place(1).as_deref(), Some(OWNER), "story {story}");
+        assert_eq!(world.counters().get(Counter::ContestsHeld), 1, "story {story}");
+        world.discover(thief, 1);
+        assert!(probed(&mut world, OWNER), "story {story}: the matter is closed and may be opened again");
+    }
+}
+
+#[test]
+fn nodes_that_share_a_socket_answer_for_each_other() {
+    let mut world = World::with_directory(2);
+    let share = |world: &mut World, node| {
+        world.message(OWNER, Message::Discover { node: NodeId(node), extended: true });
+        world.pass(Duration::from_secs(2));
+    };
+    share(&mut world, 1);
+    share(&mut world, 2);
+    world.discover(COME_BACK, 1);
+    answer_probe(&mut world, OWNER);
+    answer_probe(&mut world, COME_BACK);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.place(1).as_deref(), Some(OWNER));
+}
+
 #[test]
 fn an_open_relay_believes_the_last_claim() {
     let mut world = World::new(Admission::Open, 2);

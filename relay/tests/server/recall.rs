@@ -110,6 +110,24 @@ fn a_punch_request_from_a_proven_address_is_a_sign_of_life_too() {
 }
 
 #[test]
+fn a_neighbour_that_was_given_the_port_does_not_answer_for_a_node_that_is_wanted() {
+    for extended in [false, true] {
+        let mut world = restarted(2);
+        world.message(BOB, Message::Discover { node: NodeId(3), extended });
+        world.relay(ALICE, 1, 2, b"x");
+        assert_eq!(world.receive(BOB, b"PILP"), Action::Defer);
+        assert_eq!(world.session(2).is_some(), extended, "but one that shares the socket does");
+    }
+    let mut world = restarted(2);
+    world.discover(BOB, 3);
+    world.discover("198.18.1.2:4003", 3);
+    world.pass(Duration::from_secs(2));
+    world.relay(ALICE, 1, 2, b"x");
+    world.receive(BOB, b"PILP");
+    assert_eq!(world.place(2).as_deref(), Some(BOB), "nor does one that has left keep it away");
+}
+
+#[test]
 fn a_recall_under_way_does_not_decide_a_later_contest() {
     let mut world = restarted(1);
     world.relay(ALICE, 1, 2, b"x");

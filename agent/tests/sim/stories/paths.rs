@@ -147,7 +147,6 @@ fn both_sides_roam_at_once() {
 }
 
 #[test]
-#[ignore = "open: the relay takes a sign of life of whoever has the endpoint now"]
 fn hosts_whose_nat_mixes_up_their_ports_are_reached_again() {
     let mut world = World::new(seed(27), 1);
     let nat = Behaviour { preserves_port: true, ..Behaviour::SYMMETRIC };

@@ -172,25 +172,19 @@ fn plan(chance: &mut Chance, world: &World, hosts: &[HostId], sites: &[SiteId]) 
         let relay = chance.below(world.relays.len() as u64) as usize;
         match chance.below(10) {
             0 => plan.push((at, Fault::Roam(host, site))),
-            1 if !mixes_up_ports(world, site) => plan.push((at, Fault::Reboot(site))),
-            2 if !mixes_up_ports(world, site) => plan.push((at, Fault::Renumber(site))),
+            1 => plan.push((at, Fault::Reboot(site))),
+            2 => plan.push((at, Fault::Renumber(site))),
             3 => plan.extend([(at, Fault::Cut(site, true)), (mended, Fault::Cut(site, false))]),
             4 => plan.extend([(at, Fault::Block(site, other, true)), (mended, Fault::Block(site, other, false))]),
             5 => plan.push((at, Fault::RestartRelay(relay))),
             6 => plan.extend([(at, Fault::RelayUp(relay, false)), (mended, Fault::RelayUp(relay, true))]),
             7 => plan.extend([(at, Fault::DirectoryUp(false)), (mended, Fault::DirectoryUp(true))]),
-            1 | 2 | 8 => plan.push((at, Fault::Wall(host, chance.below(1 << 30).cast_signed() - (1 << 29)))),
+            8 => plan.push((at, Fault::Wall(host, chance.below(1 << 30).cast_signed() - (1 << 29)))),
             _ => plan.push((at, Fault::Restart(host))),
         }
     }
     plan.sort_by_key(|(at, _)| *at);
     plan
-}
-
-/// Whether one host may get the outer port that was another's, which the relay notices only after minutes (see `paths`).
-fn mixes_up_ports(world: &World, site: SiteId) -> bool {
-    let preserves = world.sites[site.0].nat.as_ref().is_some_and(|nat| nat.behaviour.preserves_port);
-    preserves && world.hosts.iter().filter(|host| host.site == site).count() > 1
 }
 
 fn inflict(world: &mut World, fault: Fault) {

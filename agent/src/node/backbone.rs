@@ -109,7 +109,7 @@ impl Node {
 
     fn take_endpoints(&mut self, now: Time, node: NodeId, resolved: &Resolved) {
         // An address may have been the peer's before it was ours.
-        let is_own = |endpoint: &SocketAddr| self.local_endpoints.contains(endpoint);
+        let is_own = |endpoint: &SocketAddr| self.local_endpoints().contains(endpoint);
         let public: Option<SocketAddr> = resolved.real_addr.parse().ok();
         let own_public = self.relays.mapped().map(|mapped| mapped.ip());
         let is_neighbour = public.is_some_and(|public| Some(public.ip()) == own_public);

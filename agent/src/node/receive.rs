@@ -238,13 +238,14 @@ impl Node {
         }
     }
 
-    /// A ping to port 0 is answered on the path it came by; an answer tells the path of the ping.
+    /// A ping to port 0 is answered on the path it came by; an answer tells the path of the ping. One that has come through
+    /// the relay has not come by the path it was sent on: whoever is there passes it on, for traffic to follow.
     fn receive_control(&mut self, now: Time, peer: NodeId, via: Via, packet: &Packet<'_>) {
         if packet.flags.contains(Flags::ACK) {
             let Ok(payload) = packet.payload.try_into() else { return };
             let token = Token { sequence: packet.sequence, payload };
             self.with_path(now, peer, |path| path.handle_answer(now, token));
-        } else if packet.destination.port == 0 {
+        } else if packet.destination.port == 0 && matches!(via, Via::Direct(_)) {
             let answer = Packet {
                 flags: Flags::ACK,
                 source: packet.destination,

@@ -31,7 +31,8 @@ fn an_attacker_gets_nothing_in_and_stops_nobody() {
             let lair = world.hosts[host.0].socket();
             assert!(
                 world.direct(a, b) != Some(lair) && world.direct(b, a) != Some(lair),
-                "traffic goes to the attacker"
+                "traffic goes to the attacker at {lair}:\n{}",
+                world.describe(flows[0])
             );
         }
         for flow in flows {

@@ -12,6 +12,8 @@ use crate::world::World;
 /// What a cold dial may take beside its round trips.
 const COLD_DIAL_BASE: Duration = Duration::from_millis(300);
 const COLD_DIAL_ROUND_TRIPS: u32 = 6;
+/// From a cold dial to the direct path, where every host is 20 ms from the internet.
+const DIRECT_MAX: Duration = Duration::from_millis(250);
 /// Datagrams of two hosts and their relay in 20 s without traffic: two campaigns, keepalives.
 const SILENCE_MAX: u64 = 300;
 
@@ -36,8 +38,9 @@ fn every_pair_of_nats_connects_and_goes_direct_where_it_can() {
             let change = world.hosts[a.0].path_changes.iter().find(|change| change.direct.is_some());
             line += &match change {
                 Some(change) => {
-                    let after = change.at.since(world.flows[0].dialled_at).as_millis();
-                    format!("\n  {one_name} to {other_name}: direct after {after} ms")
+                    let after = change.at.since(world.flows[0].dialled_at);
+                    assert!(after < DIRECT_MAX, "{one_name} to {other_name}: {after:?}\n{}", world.describe(flow));
+                    format!("\n  {one_name} to {other_name}: direct after {} ms", after.as_millis())
                 }
                 None => format!("\n  {one_name} to {other_name}: relayed"),
             };

@@ -23,6 +23,9 @@ pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// For the daemon's word that a stream is closed; the rest it does alone.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What our daemon says when it cannot ask the directory.
+const DIRECTORY_AWAY: &str = "the directory cannot be reached";
+
 /// Where a command runs, and what it was told.
 pub(super) struct Session {
     pub places: Places,
@@ -92,6 +95,11 @@ impl Daemon {
             return Ok(Peer { node: address.node, address });
         }
         let answer = self.resolve(named).await.map_err(|failure| match failure.code {
+            Code::ConnectionFailed if failure.message.contains(DIRECTORY_AWAY) => {
+                let asked = text::harmless(named);
+                Failure::new(Code::ConnectionFailed, format!("cannot resolve \"{asked}\": {}", failure.message))
+                    .hint("the daemon keeps trying; a peer's address works without the directory")
+            }
             Code::ConnectionFailed if !failure.message.contains("connection") => {
                 let asked = text::harmless(named);
                 Failure::new(Code::NotFound, format!("cannot resolve \"{asked}\": {}", failure.message))

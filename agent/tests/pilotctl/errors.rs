@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use serde_json::json;
+use wire::ipc::Request;
 
 use crate::world::World;
 
@@ -110,4 +111,51 @@ fn a_daemon_that_does_not_start_is_quoted() {
     assert_eq!(ran.status(), 1);
     assert!(ran.err().contains("Address already in use") && ran.err().contains("--listen"), "{}", ran.err());
     assert!(!world.home().join(".pilot/pilot.pid").exists());
+}
+
+#[test]
+fn a_path_is_explained_on_one_screen() {
+    let explained = json!({
+        "node_id": 1, "address": "0:0000.0000.0001", "path": "direct", "why": "a sealed probe sent there was answered",
+        "endpoint": "198.51.100.7:4000", "since_secs": 71.5, "rtt_ms": 20.04, "relay": "192.0.2.1:9001",
+        "own_nat": {"summary": "no NAT, endpoint-independent filtering", "mapped": "203.0.113.9:4000"},
+        "peer_nat": {"summary": "address-dependent mapping, unknown filtering"},
+        "candidates": [
+            {"endpoint": "198.51.100.7:4000", "kind": "punched", "state": "works", "rtt_ms": 20.04, "tries": 2},
+            {"endpoint": "10.0.0.2:4000", "kind": "lan", "state": "no answer yet", "tries": 5},
+        ],
+        "events": [{"at_secs_ago": 72.25, "what": "first contact, through the relay"},
+            {"at_secs_ago": 0.43, "what": "direct to 198.51.100.7:4000, 20.0 ms"}],
+        "session": {"established_secs_ago": 72.0, "established": true, "forward_secrecy": true,
+            "rekeyed_secs_ago": 3.2, "rekeyings": 2},
+        "sent_direct": 1, "sent_relayed": 4,
+    })
+    .to_string();
+    let resolved =
+        json!({"address": "0:0000.0000.0001", "hostname": "bravo", "node_id": 1, "public": true}).to_string();
+    let world = World::with_daemon(&[
+        (Request::ResolveHostname("bravo"), &resolved),
+        (Request::Extension("{\"node_id\":1,\"op\":\"explain\"}"), &explained),
+    ]);
+    let shown = world.run(&["explain", "bravo"]).out();
+    let expected = "\
+bravo · 0:0000.0000.0001  direct · round trip 20ms · for 1m11s
+  endpoint   198.51.100.7:4000
+  relay      192.0.2.1:9001
+  why        a sealed probe sent there was answered
+  our NAT    no NAT, endpoint-independent filtering · seen as 203.0.113.9:4000
+  their NAT  address-dependent mapping, unknown filtering
+  keys       agreed 1m12s ago · renewed 2 times, last 3.2s ago · forward secrecy
+  sent       1 datagram direct, 4 through the relay
+
+What was tried:
+  ENDPOINT           KIND     STATE          TRIES  ROUND TRIP
+  198.51.100.7:4000  punched  works          2      20ms
+  10.0.0.2:4000      lan      no answer yet  5      –
+
+What happened:
+     1m12s ago  first contact, through the relay
+      0.4s ago  direct to 198.51.100.7:4000, 20.0 ms
+";
+    assert_eq!(shown, expected);
 }

@@ -20,9 +20,9 @@ fn answers_of_the_daemon_are_shown_escaped() {
     let info = json!({"hostname": evil, "version": evil, "peer_list": [{"node_id": 1, "endpoint": evil}]}).to_string();
     let pending = json!({"pending": [{"node_id": 9, "justification": evil, "public_key": evil}]}).to_string();
     let explained = json!({
-        "peer": {"hostname": evil}, "path": evil, "endpoint": evil, "own_nat": {"mapping": evil},
-        "candidates": [{"endpoint": evil, "kind": evil, "state": evil, "last_error": evil}],
-        "events": [{"at_secs_ago": 1.0, "what": evil}], "session": {"cipher": evil}, "rtt_ms": -1.0, "relay": evil,
+        "path": evil, "why": evil, "endpoint": evil, "own_nat": {"summary": evil}, "peer_nat": {"mapped": evil},
+        "candidates": [{"endpoint": evil, "kind": evil, "state": evil}], "since_secs": 1e300,
+        "events": [{"at_secs_ago": 1.0, "what": evil}], "session": {"established": true}, "rtt_ms": -1.0, "relay": evil,
     })
     .to_string();
     let world = World::with_daemon(&[

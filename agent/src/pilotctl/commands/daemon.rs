@@ -3,6 +3,7 @@
 mod process;
 
 use std::path::Path;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ async fn find(socket: &Path) -> Result<Found, Failure> {
 async fn start(session: &Session, screen: &mut Screen, how: &Start) -> Result<(), Failure> {
     let places = how.data_dir.clone().map_or_else(|| session.places.clone(), Places::new);
     match find(&session.socket).await? {
-        Found::Answers(_, info) => return report(screen, session, &places, &info, true),
+        Found::Answers(_, info) => return report(screen, session, &places, how, &info, true),
         Found::Silent => {
             return Err(Failure::new(Code::ConnectionFailed, "a daemon is running, but does not answer")
                 .hint("stop it first: pilotctl daemon stop"));
@@ -77,20 +78,12 @@ async fn start(session: &Session, screen: &mut Screen, how: &Start) -> Result<()
     loop {
         if let Some(status) = started.ended() {
             process::forget(&places);
-            let log = places.log();
-            screen.talk(&format!("the last lines of {}:", log.display()));
-            let tail = process::tail(&log, started.log_start, LOG_LINES);
-            for line in &tail {
-                screen.talk(&format!("  {}", text::harmless(line)));
-            }
-            let last = tail.last().filter(|_| screen.is_json()).map_or(String::new(), |line| format!(": {line}"));
-            return Err(Failure::new(Code::ConnectionFailed, format!("the daemon did not start ({status}){last}"))
-                .hint(process::advice(&tail, &log)));
+            return Err(not_started(screen, status, &places.log(), started.log_start));
         }
         if let Found::Answers(_, info) = find(&session.socket).await.unwrap_or(Found::Nobody)
             && number_of(&info, "node_id") != 0
         {
-            return report(screen, session, &places, &info, false);
+            return report(screen, session, &places, how, &info, false);
         }
         if deadline.is_some_and(|deadline| clock::now() >= deadline) {
             let waited = limit.unwrap_or_default();
@@ -104,7 +97,32 @@ async fn start(session: &Session, screen: &mut Screen, how: &Start) -> Result<()
     }
 }
 
-fn report(screen: &mut Screen, session: &Session, places: &Places, info: &Value, already: bool) -> Result<(), Failure> {
+/// Why a daemon ended at once: in its own words, where it has put them into one line for the user.
+fn not_started(screen: &mut Screen, status: ExitStatus, log: &Path, log_start: u64) -> Failure {
+    let tail = process::tail(log, log_start, LOG_LINES);
+    let last = tail.last().map(String::as_str).unwrap_or_default();
+    let advice = process::advice(&tail, log);
+    if let Some(reason) = last.strip_prefix(process::COMPLAINT) {
+        let failure =
+            Failure::new(Code::ConnectionFailed, format!("the daemon did not start: {}", text::harmless(reason)));
+        return if status.code() == Some(process::WRONG_OPTIONS) { failure } else { failure.hint(advice) };
+    }
+    screen.talk(&format!("the last lines of {}:", log.display()));
+    for line in &tail {
+        screen.talk(&format!("  {}", text::harmless(line)));
+    }
+    let last = if screen.is_json() && !last.is_empty() { format!(": {}", text::harmless(last)) } else { String::new() };
+    Failure::new(Code::ConnectionFailed, format!("the daemon did not start ({status}){last}")).hint(advice)
+}
+
+fn report(
+    screen: &mut Screen,
+    session: &Session,
+    places: &Places,
+    how: &Start,
+    info: &Value,
+    already: bool,
+) -> Result<(), Failure> {
     let pid = Process::of(places).map_or(0, |process| process.pid());
     let log = places.log();
     if screen.is_json() {
@@ -125,6 +143,13 @@ fn report(screen: &mut Screen, session: &Session, places: &Places, info: &Value,
     if pid != 0 {
         screen.line(&format!("  log       {}", log.display()))?;
         screen.line(&format!("  process   {pid}"))?;
+    }
+    if let Some(wanted) = how.hostname.as_deref().filter(|wanted| info["hostname"] != *wanted) {
+        let wanted = text::harmless(wanted);
+        screen.talk(&match already {
+            true => format!("it keeps its hostname; change it: pilotctl set-hostname {wanted}"),
+            false => format!("the directory has not given it the hostname \"{wanted}\"; another node may have it"),
+        });
     }
     Ok(())
 }
@@ -210,13 +235,7 @@ async fn status(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
         match &found {
             Found::Answers(_, info) => {
                 screen.line(&format!("{} {}", screen.good("●"), screen.bold("daemon running")))?;
-                let node = format!(
-                    "{} · {} · node {}",
-                    text_of(info, "hostname"),
-                    text_of(info, "address"),
-                    number_of(info, "node_id")
-                );
-                screen.line(&format!("  node      {}", node.trim_start_matches(" · ")))?;
+                screen.line(&format!("  node      {}", super::node::identity_of(info)))?;
                 let connections = text::count(number_of(info, "connections"), "connection");
                 screen
                     .line(&format!("  uptime    {} · {connections}", duration::span(number_of(info, "uptime_secs"))))?;

@@ -22,7 +22,7 @@ pub(super) async fn explain(session: &Session, screen: &mut Screen, named: &str)
     let question = json!({"op": "explain", "node_id": peer.node.0}).to_string();
     match daemon.ask(Request::Extension(&question)).await {
         Ok(explanation) if screen.is_json() => Ok(screen.data(explanation)?),
-        Ok(explanation) => show(screen, &peer, &explanation),
+        Ok(explanation) => show(screen, named, &peer, &explanation),
         Err(failure) if failure.code == Code::ConnectionFailed && is_foreign(&failure.message) => {
             fall_back(&daemon, screen, &peer).await
         }
@@ -35,10 +35,10 @@ fn is_foreign(message: &str) -> bool {
     is_unknown_command(message) || message.to_ascii_lowercase().contains("unknown")
 }
 
-fn show(screen: &mut Screen, peer: &Peer, explanation: &Value) -> Result<(), Failure> {
-    let who = &explanation["peer"];
-    let hostname = text_of(who, "hostname");
-    let name = if hostname.is_empty() { peer.address.to_string() } else { format!("{hostname} · {}", peer.address) };
+fn show(screen: &mut Screen, named: &str, peer: &Peer, explanation: &Value) -> Result<(), Failure> {
+    let address = peer.address.to_string();
+    let is_name = named.contains(|character: char| !matches!(character, '0'..='9' | 'a'..='f' | 'A'..='F' | ':' | '.'));
+    let name = if is_name { format!("{} · {address}", text::harmless(named)) } else { address };
     let path = explanation["path"].as_str().unwrap_or("none");
     let how = match path {
         "direct" => screen.good("direct"),
@@ -47,25 +47,23 @@ fn show(screen: &mut Screen, peer: &Peer, explanation: &Value) -> Result<(), Fai
         other => text::harmless(other).into_owned(),
     };
     let round_trip = milliseconds(&explanation["rtt_ms"]).map_or(String::new(), |rtt| format!(" · round trip {rtt}"));
-    let since = explanation["since_secs"].as_u64().map(duration::span);
+    let since = seconds(&explanation["since_secs"]);
     let since = since.map_or(String::new(), |since| format!(" · for {since}"));
     screen.line(&format!("{}  {how}{round_trip}{since}", screen.bold(&name)))?;
     let rows = [
         ("endpoint", known(explanation, "endpoint")),
         ("relay", known(explanation, "relay")),
-        ("why", reason(explanation)),
+        ("why", known(explanation, "why")),
+        ("our NAT", describe_nat(&explanation["own_nat"])),
+        ("their NAT", describe_nat(&explanation["peer_nat"])),
+        ("keys", describe_session(&explanation["session"])),
+        ("sent", describe_sent(explanation)),
     ];
     for (title, value) in rows {
         if let Some(value) = value {
             screen.line(&format!("  {title:<10} {value}"))?;
         }
     }
-    for (title, nat) in [("our NAT", &explanation["own_nat"]), ("their NAT", &explanation["peer_nat"])] {
-        if let Some(nat) = describe_nat(nat) {
-            screen.line(&format!("  {title:<10} {nat}"))?;
-        }
-    }
-    show_session(screen, &explanation["session"])?;
     show_candidates(screen, &explanation["candidates"])?;
     show_events(screen, &explanation["events"])?;
     if path != "direct" && path != "relay" {
@@ -78,65 +76,40 @@ fn known(value: &Value, field: &str) -> Option<String> {
     Some(text_of(value, field)).filter(|text| !text.is_empty()).map(std::borrow::Cow::into_owned)
 }
 
-/// The daemon's word, else what its figures say.
-fn reason(explanation: &Value) -> Option<String> {
-    if let Some(reason) = known(explanation, "reason").or_else(|| known(explanation, "why")) {
-        return Some(reason);
-    }
-    let is_symmetric = |nat: &Value| {
-        nat["mapping"].as_str().is_some_and(|mapping| {
-            mapping.contains("symmetric") || mapping.contains("dependent") && !mapping.contains("independent")
-        })
-    };
-    let candidates = explanation["candidates"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let has_state = |states: &[&str]| {
-        candidates.iter().any(|candidate| candidate["state"].as_str().is_some_and(|state| states.contains(&state)))
-    };
-    let reason = match explanation["path"].as_str()? {
-        "direct" => "a sealed packet arrived on this path, so it is used",
-        "relay" if is_symmetric(&explanation["own_nat"]) && is_symmetric(&explanation["peer_nat"]) => {
-            "both NATs map each destination to another port, so neither side can be found directly"
-        }
-        "relay" if candidates.is_empty() => "there is no other address of the peer to try",
-        "relay" if has_state(&["probing", "waiting", "trying"]) => "direct paths are still being tried",
-        "relay" => "no direct path answered; it is tried again from time to time",
-        _ => return None,
-    };
-    Some(reason.to_owned())
-}
-
 fn describe_nat(nat: &Value) -> Option<String> {
-    let mapping = known(nat, "mapping").map(|mapping| format!("mapping {mapping}"));
-    let filtering = known(nat, "filtering").map(|filtering| format!("filtering {filtering}"));
     let mapped = known(nat, "mapped").map(|mapped| format!("seen as {mapped}"));
-    let parts: Vec<String> = [mapping, filtering, mapped].into_iter().flatten().collect();
-    let plain = nat.as_str().map(|nat| text::harmless(nat).into_owned());
-    if parts.is_empty() { plain } else { Some(parts.join(" · ")) }
+    let parts: Vec<String> = [known(nat, "summary"), mapped].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" · "))
 }
 
-fn show_session(screen: &mut Screen, session: &Value) -> Result<(), Failure> {
-    let Some(fields) = session.as_object() else { return Ok(()) };
-    let mut parts = Vec::new();
-    if let Some(age) = session["established_secs_ago"].as_u64() {
-        parts.push(format!("keys agreed {} ago", duration::span(age)));
+fn describe_session(session: &Value) -> Option<String> {
+    if session["established"] != true {
+        return session.is_object().then(|| "none yet".to_owned());
     }
-    if let Some(secret) = session["forward_secrecy"].as_bool() {
-        parts.push(if secret { "forward secrecy" } else { "no forward secrecy (an older daemon)" }.to_owned());
-    }
-    for (field, value) in
-        fields.iter().filter(|(field, _)| !["established_secs_ago", "forward_secrecy"].contains(&field.as_str()))
-    {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        parts.push(format!("{} {}", text::harmless(field).replace('_', " "), text::harmless(&value)));
-    }
-    if parts.is_empty() { Ok(()) } else { Ok(screen.line(&format!("  {:<10} {}", "session", parts.join(" · ")))?) }
+    let established = seconds(&session["established_secs_ago"]).map(|age| format!("agreed {age} ago"));
+    let rekeyed = match number_of(session, "rekeyings") {
+        0 => None,
+        count => seconds(&session["rekeyed_secs_ago"])
+            .map(|age| format!("renewed {}, last {age} ago", text::count(count, "time"))),
+    };
+    let secrecy = session["forward_secrecy"].as_bool().map(|has| match has {
+        true => "forward secrecy".to_owned(),
+        false => "no forward secrecy".to_owned(),
+    });
+    let parts: Vec<String> = [established, rekeyed, secrecy].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(" · "))
+}
+
+fn describe_sent(explanation: &Value) -> Option<String> {
+    let (direct, relayed) = (explanation["sent_direct"].as_u64()?, explanation["sent_relayed"].as_u64()?);
+    Some(format!("{} direct, {relayed} through the relay", text::count(direct, "datagram")))
 }
 
 fn show_candidates(screen: &mut Screen, candidates: &Value) -> Result<(), Failure> {
     let Some(candidates) = candidates.as_array().filter(|candidates| !candidates.is_empty()) else { return Ok(()) };
     screen.line("")?;
     screen.line("What was tried:")?;
-    let mut table = Table::new(&["  ENDPOINT", "KIND", "STATE", "TRIES", "ROUND TRIP", "LAST ERROR"]);
+    let mut table = Table::new(&["  ENDPOINT", "KIND", "STATE", "TRIES", "ROUND TRIP"]);
     for candidate in candidates {
         let shown = |field: &str| candidate[field].as_str().unwrap_or("–").to_owned();
         table.row([
@@ -145,7 +118,6 @@ fn show_candidates(screen: &mut Screen, candidates: &Value) -> Result<(), Failur
             shown("state"),
             number_of(candidate, "tries").to_string(),
             milliseconds(&candidate["rtt_ms"]).unwrap_or("–".to_owned()),
-            candidate["last_error"].as_str().unwrap_or_default().to_owned(),
         ]);
     }
     Ok(table.show(screen)?)
@@ -156,12 +128,17 @@ fn show_events(screen: &mut Screen, events: &Value) -> Result<(), Failure> {
     screen.line("")?;
     screen.line("What happened:")?;
     for event in events {
-        let age = event["at_secs_ago"]
-            .as_f64()
-            .map_or("?".to_owned(), |age| if age < 10.0 { format!("{age:.1}s") } else { duration::span(age as u64) });
+        let age = seconds(&event["at_secs_ago"]).unwrap_or("?".to_owned());
         screen.line(&format!("  {:>8} ago  {}", age, text_of(event, "what")))?;
     }
     Ok(())
+}
+
+/// A span of time; tenths of a second where it is short.
+fn seconds(value: &Value) -> Option<String> {
+    let seconds = value.as_f64().filter(|seconds| (0.0..1e12).contains(seconds))?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "just checked")]
+    Some(if seconds < 10.0 { format!("{seconds:.1}s") } else { duration::span(seconds as u64) })
 }
 
 fn milliseconds(value: &Value) -> Option<String> {

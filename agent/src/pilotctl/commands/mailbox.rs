@@ -74,7 +74,7 @@ pub(super) fn inbox(session: &Session, screen: &mut Screen, what: Inbox) -> Resu
         match std::str::from_utf8(&body) {
             Ok(body) if what.latest => screen.line(&text::harmless_lines(body))?,
             Ok(body) => screen.line(&text::harmless_lines(&text::shortened(body, PREVIEW_CHARACTERS)))?,
-            Err(_) => screen.line(&screen.dim("(no text; keep it: pilotctl inbox read ID > FILE)"))?,
+            Err(_) => screen.line(&screen.dim("(no text; its bytes: pilotctl --json inbox read ID)"))?,
         }
     }
     screen.talk("\nwhole: pilotctl inbox read ID, inbox --latest · choose: --from, --since, --limit · delete: --clear");

@@ -26,12 +26,7 @@ pub(super) async fn info(session: &Session, screen: &mut Screen) -> Result<(), F
         text_of(&info, "version")
     ))?;
     screen.line("")?;
-    let name = Some(text_of(&info, "hostname")).filter(|name| !name.is_empty()).unwrap_or("no hostname".into());
-    screen.line(&format!(
-        "  identity   {name} · {} · node {}",
-        text_of(&info, "address"),
-        number_of(&info, "node_id")
-    ))?;
+    screen.line(&format!("  identity   {}", identity_of(&info)))?;
     let key = text_of(&info, "public_key").into_owned();
     let mut identity = format!("Ed25519 {}", text::shortened(&key, KEY_CHARACTERS));
     if info["identity"] == true {
@@ -55,6 +50,15 @@ pub(super) async fn info(session: &Session, screen: &mut Screen) -> Result<(), F
         number_of(&info, "pkts_recv"),
     ))?;
     Ok(())
+}
+
+/// Who the node is, on one line.
+pub(super) fn identity_of(info: &Value) -> String {
+    let name = Some(text_of(info, "hostname")).filter(|name| !name.is_empty()).unwrap_or("no hostname".into());
+    match number_of(info, "node_id") {
+        0 => format!("{name} · not registered yet: the directory has not answered"),
+        node => format!("{name} · {} · node {node}", text_of(info, "address")),
+    }
 }
 
 pub(super) async fn health(session: &Session, screen: &mut Screen) -> Result<(), Failure> {

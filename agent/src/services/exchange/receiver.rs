@@ -152,7 +152,7 @@ impl<F: Files> Receiver<F> {
             notify,
             long_frames: Semaphore::new(LONG_FRAMES_MAX),
             long_frames_of: RefCell::default(),
-            number: Cell::new(0),
+            number: Cell::new(1),
             inbox_usage: Cell::new(None),
             claims: Claims::default(),
             unconfirmed: RefCell::default(),

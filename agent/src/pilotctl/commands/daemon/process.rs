@@ -18,6 +18,10 @@ use crate::pilotctl::places::Places;
 use crate::pilotctl::session::Session;
 
 const PROGRAM: &str = "pilot-agent";
+/// How the daemon begins the line in which it says why it does not start.
+pub(super) const COMPLAINT: &str = "pilot-agent: ";
+/// Its status when it does not like its options.
+pub(super) const WRONG_OPTIONS: i32 = 2;
 /// Where the program is, when it lies elsewhere.
 const PROGRAM_VARIABLE: &str = "PILOT_AGENT_BIN";
 /// Bytes of a log whose last lines are shown.

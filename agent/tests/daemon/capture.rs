@@ -76,6 +76,7 @@ async fn await_trust(daemon: &Daemon) {
 async fn replay(daemon: &Daemon, command_line: &str, frames: &[Captured]) {
     let mut client = daemon.client().await;
     let mut connections = BTreeMap::new();
+    let mut surplus = None;
     for Captured { from_client, frame, is_whole } in frames {
         if *from_client {
             let mut frame = frame.clone();
@@ -89,7 +90,7 @@ async fn replay(daemon: &Daemon, command_line: &str, frames: &[Captured]) {
             continue;
         }
         let heard = if frame[0] == command::RECV {
-            Frame(received(&mut client, frame.len()).await)
+            Frame(received(&mut client, frame.len(), &mut surplus).await)
         } else {
             client.next().await.expect("an answer")
         };
@@ -101,13 +102,20 @@ async fn replay(daemon: &Daemon, command_line: &str, frames: &[Captured]) {
     }
 }
 
-/// The bytes of one frame, which may come in several.
-async fn received(client: &mut Client, length: usize) -> Vec<u8> {
-    let mut whole = client.next().await.expect("bytes of a stream").0;
+/// The bytes of one frame, which may come in several, or together with those of the next: these are the surplus.
+async fn received(client: &mut Client, length: usize, surplus: &mut Option<Vec<u8>>) -> Vec<u8> {
+    let mut whole = match surplus.take() {
+        Some(surplus) => surplus,
+        None => client.next().await.expect("bytes of a stream").0,
+    };
     while whole.len() < length {
         let next = client.next().await.expect("more bytes of a stream").0;
         assert_eq!(next[..CONNECTION.end], whole[..CONNECTION.end]);
         whole.extend_from_slice(&next[CONNECTION.end..]);
+    }
+    if whole.len() > length {
+        *surplus = Some([&whole[..CONNECTION.end], &whole[length..]].concat());
+        whole.truncate(length);
     }
     whole
 }

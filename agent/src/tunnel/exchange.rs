@@ -4,10 +4,18 @@ use std::time::Duration;
 
 use crate::Time;
 
-/// An exchange without answer is asked again so often,
-const RETRANSMITS_MAX: u8 = 5;
-/// in this interval.
-const RETRANSMIT_INTERVAL: Duration = Duration::from_secs(4);
+/// Waits for an answer: after each but the last our key is sent again. Real daemons wait 4 s each time; but a relay that has
+/// not seen a restarted node move yet drops the first, and nobody should wait for that.
+const WAITS: [Duration; 8] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(4),
+    Duration::from_secs(4),
+    Duration::from_secs(4),
+    Duration::from_secs(4),
+];
 /// The retransmission from which on a key request goes along. A peer that has installed our key and whose only answer
 /// was lost does not answer the same key again; a key request it does.
 const KEY_REQUEST_FROM: u8 = 2;
@@ -59,7 +67,7 @@ impl Exchange {
     pub fn begin(&mut self, now: Time) -> bool {
         let begins = *self == Self::Occasion;
         if begins {
-            *self = Self::Answer { retransmits: 0, next: now + RETRANSMIT_INTERVAL };
+            *self = Self::Answer { retransmits: 0, next: now + WAITS[0] };
         }
         begins
     }
@@ -86,15 +94,17 @@ impl Exchange {
             return None;
         }
         Some(match *self {
-            Self::Answer { retransmits, .. } if retransmits < RETRANSMITS_MAX => {
-                let retransmits = retransmits + 1;
-                *self = Self::Answer { retransmits, next: now + RETRANSMIT_INTERVAL };
-                Step::Ask { key_request: retransmits >= KEY_REQUEST_FROM }
-            }
-            Self::Answer { .. } => {
-                *self = Self::Rest { until: now + COOL_DOWN };
-                Step::GiveUp
-            }
+            Self::Answer { retransmits, .. } => match WAITS.get(usize::from(retransmits) + 1) {
+                Some(wait) => {
+                    let retransmits = retransmits + 1;
+                    *self = Self::Answer { retransmits, next: now + *wait };
+                    Step::Ask { key_request: retransmits >= KEY_REQUEST_FROM }
+                }
+                None => {
+                    *self = Self::Rest { until: now + COOL_DOWN };
+                    Step::GiveUp
+                }
+            },
             Self::Rest { .. } | Self::Occasion => {
                 *self = Self::Occasion;
                 Step::Rested

@@ -57,17 +57,17 @@ fn both_may_begin_at_once() {
 }
 
 #[test]
-fn a_silent_peer_is_asked_six_times_then_there_is_a_rest() {
+fn a_silent_peer_is_asked_eight_times_then_there_is_a_rest() {
     let mut world = World::new(1);
     let start = world.now;
     world.send(1, 2, b"x");
     world.send(1, 2, b"y");
-    world.pass(Duration::from_millis(23_999));
-    let times = |world: &World, magic| -> Vec<u64> {
-        world.sent_by(1, magic).iter().map(|sent| sent.at.since(start).as_secs()).collect()
+    world.pass(Duration::from_millis(23_499));
+    let times = |world: &World, magic| -> Vec<u128> {
+        world.sent_by(1, magic).iter().map(|sent| sent.at.since(start).as_millis()).collect()
     };
-    assert_eq!(times(&world, b"PILA"), [0, 4, 8, 12, 16, 20]);
-    assert_eq!(times(&world, b"PILK"), [8, 12, 16, 20]);
+    assert_eq!(times(&world, b"PILA"), [0, 500, 1500, 3500, 7500, 11500, 15500, 19500]);
+    assert_eq!(times(&world, b"PILK"), [1500, 3500, 7500, 11500, 15500, 19500]);
     assert!(world.tap.iter().all(|sent| sent.route == Route::Every));
     let gave_up = Output::Unreachable { peer: NodeId(2), dropped: 2 };
     assert!(!world.node(1).events.contains(&gave_up));
@@ -75,9 +75,9 @@ fn a_silent_peer_is_asked_six_times_then_there_is_a_rest() {
     assert!(world.node(1).events.contains(&gave_up));
 
     assert_eq!(world.send(1, 2, b"z"), Sealed::Waiting);
-    assert_eq!(world.sent_by(1, b"PILA").len(), 6, "not during the rest");
+    assert_eq!(world.sent_by(1, b"PILA").len(), 8, "not during the rest");
     world.pass(seconds(4));
-    assert_eq!(times(&world, b"PILA").last(), Some(&29));
+    assert_eq!(times(&world, b"PILA").last(), Some(&29_000));
     world.pass(seconds(40));
     assert_eq!(world.node(1).tunnels.poll_timeout(), None, "nothing is left of a peer nobody wants");
 }
@@ -89,7 +89,7 @@ fn a_key_request_cures_the_lost_answer() {
     let answer = world.signed_key(2);
     world.nodes.remove(&2);
     world.send(1, 2, b"x");
-    world.pass(Duration::from_millis(7_999));
+    world.pass(Duration::from_millis(1_499));
     assert_eq!(world.sent_by(1, b"PILK").len(), 0);
     world.pass(Duration::from_millis(1));
     let request = world.sent_by(1, b"PILK")[0].frame.clone();

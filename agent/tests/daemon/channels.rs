@@ -1,6 +1,9 @@
 //! Secure channels between programs of two nodes: each daemon signs for its own and knows the other's key.
 
 use std::cell::RefCell;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use agent::client::{Client, Listener, SecureError, Stream};
@@ -11,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::spawn_blocking;
 use wire::NodeId;
 use wire::address::SocketAddress;
 use wire::ipc::Request;
@@ -156,5 +160,71 @@ fn a_daemon_signs_proofs_of_its_own_node_for_now_and_nothing_else() {
             assert!(refused.contains(complaint), "{question}: {refused}");
         }
         assert!(matches!(client.identity(Some(NodeId(4_000_000))).await, Err(SecureError::Request(_))));
+    });
+}
+
+fn pilotctl(socket: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pilotctl"));
+    command.args(arguments).env("PILOT_SOCKET", socket).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn the_command_line_says_nothing_to_whoever_proves_nothing() {
+    run(|| async {
+        let world = World::new();
+        let (a, b) = (world.daemon("alpha").await, world.daemon("bravo").await);
+        let bravo = Client::connect(&b.socket).await.unwrap();
+        let target = bravo.identity(None).await.unwrap().0.to_string();
+        let sender = a.socket.clone();
+
+        // The first to come speaks no secure channel, and does not count; the second does.
+        let mut receiving = pilotctl(&b.socket, &["recv", "--secure", "--timeout", "60s"]).spawn().unwrap();
+        let mut talk = BufReader::new(receiving.stderr.take().unwrap());
+        let (waiting, talk) = spawn_blocking(move || {
+            let mut line = String::new();
+            talk.read_line(&mut line).unwrap();
+            (line, talk)
+        })
+        .await
+        .unwrap();
+        assert!(waiting.contains("port 443"), "{waiting}");
+        let (plain, secure, received, said) = spawn_blocking({
+            let (sender, target, mut talk) = (sender.clone(), target.clone(), talk);
+            move || {
+                let garbage = "x".repeat(100);
+                let plain = pilotctl(&sender, &["send", &target, "443", "--data", &garbage]).output().unwrap();
+                let secure = pilotctl(&sender, &["connect", &target, "--secure", "-m", "hello"]).output().unwrap();
+                let received = receiving.wait_with_output().unwrap();
+                let mut said = String::new();
+                talk.read_to_string(&mut said).unwrap();
+                (plain, secure, received, said)
+            }
+        })
+        .await
+        .unwrap();
+        assert!(!String::from_utf8_lossy(&plain.stdout).contains("hello"));
+        assert!(secure.status.success(), "{secure:?}");
+        assert!(received.status.success() && received.stdout == b"hello\n", "{received:?}");
+        assert!(said.contains("refused 0:0000.") && said.contains("has proved who it is"), "{said}");
+
+        // A peer that opens the channel, and proves nothing: what was to be said stays here.
+        let mut listener = bravo.listen(PORT).await.unwrap();
+        let connecting = spawn_blocking(move || {
+            pilotctl(&sender, &["--json", "connect", &target, "--secure", "-m", "hello"]).output().unwrap()
+        });
+        let far = listener.accept().await.unwrap();
+        let mut channel = secure::open(far, Role::Server, fresh(), None).await.unwrap();
+        channel.write(b"GET /").await.unwrap();
+        let heard = channel.read().await;
+        assert!(!matches!(heard, Ok(Some(_))), "{heard:?}");
+        let refused = connecting.await.unwrap();
+        let complaint = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{complaint}");
+        assert!(
+            complaint.contains("does not prove that it is node") && complaint.contains("recv --secure"),
+            "{complaint}"
+        );
     });
 }

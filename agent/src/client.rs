@@ -3,12 +3,16 @@
 //! [`Client`] asks, [`Stream`] is a stream as `AsyncRead + AsyncWrite`, [`Listener`] gives those that peers open. All
 //! share one socket; one task reads and writes it. What belongs to what is decided in `mux`.
 //!
+//! [`Client::secure`] opens the secure channel over a stream.
+//!
 //! There is no half-close: `shutdown` ends a stream in both directions, once what was written is delivered.
 
 mod mux;
+mod secure;
 mod socket;
 mod stream;
 
+pub use secure::SecureError;
 pub use stream::Stream;
 
 use std::io;

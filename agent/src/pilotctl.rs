@@ -11,7 +11,7 @@
 //! | `session` | the connection to the daemon, and who a peer is |
 //! | `directory` | the few questions that work without a daemon |
 //! | `documents` | manual pages and completions |
-//! | `clock` | the time |
+//! | `clock` | the time, and chance |
 
 pub mod arguments;
 mod clock;

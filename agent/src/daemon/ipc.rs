@@ -7,7 +7,7 @@
 //! | `client` | one client: its requests, and all that it owns |
 //! | `outgoing` | what waits to be written to a client: bounded, so that a slow one holds up only itself |
 //! | `requests` | requests that take their time, and their answers |
-//! | `trust`, `networks`, `envelope` | the groups among them |
+//! | `trust`, `networks`, `envelope`, `proofs` | the groups among them |
 //! | `info` | what the daemon tells of itself |
 
 mod client;
@@ -16,6 +16,7 @@ mod info;
 mod networks;
 mod outgoing;
 mod place;
+mod proofs;
 mod requests;
 mod trust;
 

@@ -9,8 +9,8 @@ pub use node::{
     Completions, Disconnect, Find, Handshake, Man, Network, Peers, Register, Reject, SetHostname, SetTags, Trust,
 };
 pub use peers::{
-    Bench, Broadcast, Choice, Connect, Dgram, Inbox, InboxRead, MessageType, Peer, Ping, Publish, Receive, Received,
-    Send, SendFile, SendMessage, Subscribe,
+    Bench, Broadcast, Choice, Connect, Dgram, Inbox, InboxRead, Listen, MessageType, Peer, Ping, Publish, Receive,
+    Received, Send, SendFile, SendMessage, Subscribe,
 };
 
 use std::ffi::OsString;
@@ -113,7 +113,9 @@ pub enum Command {
     Ping(Ping),
     /// Open a stream: standard input goes to the peer, what comes back to standard output
     #[command(
-        after_help = "Examples:\n  pilotctl connect bravo 7 --message hello\n  tar c results | pilotctl connect bravo 5000"
+        after_help = "Examples:\n  pilotctl connect bravo 7 --message hello\n  tar c results | pilotctl connect bravo 5000\n  \
+        pilotctl connect bravo --secure --message hello\n\n\
+        With --secure nothing is said to a peer that does not prove who it is; both ends need pilot-agent."
     )]
     Connect(Connect),
     /// Send data on a stream and print the response
@@ -122,11 +124,14 @@ pub enum Command {
     )]
     Send(Send),
     /// Wait for streams on a port and print what comes
-    #[command(after_help = "Example: pilotctl recv 5000 --count 2 --timeout 30s")]
+    #[command(
+        after_help = "Examples:\n  pilotctl recv 5000 --count 2 --timeout 30s\n  pilotctl recv --secure --count 0\n\n\
+        With --secure peers that do not prove who they are within 10 s are refused and not counted."
+    )]
     Recv(Receive),
     /// Print datagrams that come to a port
     #[command(after_help = "Example: pilotctl listen 2000 --json")]
-    Listen(Receive),
+    Listen(Listen),
     /// Send one datagram and hear that it left
     Dgram(Dgram),
     /// Send a datagram to all of a network
@@ -259,5 +264,27 @@ mod tests {
         assert_eq!(normalised("pilotctl --socket s --json extras set-tags x"), "pilotctl --socket s --json set-tags x");
         assert_eq!(normalised("pilotctl find extras"), "pilotctl find extras");
         assert_eq!(normalised("pilotctl extras"), "pilotctl extras");
+    }
+
+    #[test]
+    fn the_secure_channel_has_a_port_of_its_own() {
+        let parse = |line: &str| Arguments::try_parse_from(line.split(' ')).map(|arguments| arguments.command);
+        for (line, is_secure, expected) in [
+            ("pilotctl connect bravo", false, 1000),
+            ("pilotctl connect bravo --secure", true, 443),
+            ("pilotctl connect bravo 5000 --secure -m hello", true, 5000),
+            ("pilotctl recv 5000", false, 5000),
+            ("pilotctl recv --secure --count 2", true, 443),
+            ("pilotctl recv 5000 --secure", true, 5000),
+        ] {
+            let found = match parse(line) {
+                Ok(Command::Connect(what)) => (what.secure, what.port()),
+                Ok(Command::Recv(what)) => (what.secure, what.port()),
+                other => panic!("{line}: {other:?}"),
+            };
+            assert_eq!(found, (is_secure, expected), "{line}");
+        }
+        assert!(parse("pilotctl recv").is_err(), "a plain port has to be named");
+        assert!(parse("pilotctl listen 5000 --secure").is_err(), "datagrams have no secure channel");
     }
 }

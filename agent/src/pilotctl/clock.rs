@@ -1,6 +1,8 @@
-//! The only place that reads the clock.
+//! The only place that reads the clock, and draws chance.
 
 use std::time::{Duration, Instant, SystemTime};
+
+use super::exit::{Code, Failure};
 
 /// A time that only goes forward.
 #[expect(clippy::disallowed_methods, reason = "the command line is a driver; this is its clock")]
@@ -17,4 +19,12 @@ pub fn unix_seconds() -> u64 {
 /// How long ago `start` was.
 pub fn since(start: Instant) -> Duration {
     now().saturating_duration_since(start)
+}
+
+/// Bytes that nobody can foresee.
+#[expect(clippy::disallowed_methods, reason = "the command line is a driver; this is its chance")]
+pub fn chance<const N: usize>() -> Result<[u8; N], Failure> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Code::Internal, format!("no random numbers: {error}")))?;
+    Ok(bytes)
 }

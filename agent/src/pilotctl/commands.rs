@@ -1,5 +1,6 @@
 //! What each command does. One file per subject; each asks the daemon, then shows the answer.
 
+mod channel;
 mod daemon;
 mod datagrams;
 mod events;

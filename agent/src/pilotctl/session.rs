@@ -151,7 +151,7 @@ impl Daemon {
 }
 
 /// Closes a stream and waits for the daemon's word, so that what was written is not lost with the connection.
-pub(super) async fn close(mut stream: Stream) {
+pub(super) async fn close(mut stream: impl tokio::io::AsyncWrite + Unpin) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, tokio::io::AsyncWriteExt::shutdown(&mut stream)).await;
 }
 

@@ -15,7 +15,9 @@ mod proofs;
 mod records;
 
 use std::cell::RefCell;
+use std::future::{Future, ready};
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use hkdf::Hkdf;
@@ -49,12 +51,28 @@ pub struct Chance {
     pub nonce: [u8; 16],
 }
 
+/// Holds a node's key, and signs its proofs: whoever has its [`Identity`], or asks the daemon that does.
+pub trait Signer {
+    /// The signature of this node over [`signed`], for its X25519 public key of this channel.
+    fn sign(&self, public_key: [u8; PUBLIC_KEY_LEN], unix_seconds: u64, nonce: [u8; 16]) -> Signing<'_>;
+}
+
+/// A signature, or why there is none.
+pub type Signing<'a> = Pin<Box<dyn Future<Output = Result<[u8; 64], String>> + 'a>>;
+
+/// An identity signs in the name of the node it belongs to.
+impl Signer for (NodeId, Identity) {
+    fn sign(&self, public_key: [u8; PUBLIC_KEY_LEN], unix_seconds: u64, nonce: [u8; 16]) -> Signing<'_> {
+        Box::pin(ready(Ok(self.1.sign(&signed(self.0, &public_key, unix_seconds, &nonce)))))
+    }
+}
+
 /// Who we are, and who the other end has to be.
 pub struct Parties<'a> {
     /// Our node.
     pub own: NodeId,
-    /// Our key.
-    pub identity: &'a Identity,
+    /// Who signs our proof.
+    pub signer: &'a dyn Signer,
     /// The node at the other end of the stream.
     pub peer: NodeId,
     /// The key the directory has for it.
@@ -86,6 +104,9 @@ pub enum Error {
     /// The peer has not proved who it is.
     #[error("the peer does not prove that it is node {0}: {1}")]
     NotProven(NodeId, &'static str),
+    /// Ours: there is no proof of our own.
+    #[error("our own proof is not signed: {0}")]
+    NotSigned(String),
     /// Ours: longer than a record.
     #[error("{0} bytes are too long for a record")]
     TooLong(usize),
@@ -194,7 +215,8 @@ async fn prove<S: AsyncRead + AsyncWrite + Unpin>(
     nonce: &[u8; 16],
 ) -> Result<(), Error> {
     let unix_seconds = (parties.clock)().as_secs();
-    let signature = parties.identity.sign(&signed(parties.own, own_public, unix_seconds, nonce));
+    let signing = parties.signer.sign(*own_public, unix_seconds, *nonce);
+    let signature = signing.await.map_err(Error::NotSigned)?;
     channel.write(&Proof { node: parties.own, unix_seconds, nonce, signature: &signature }.encode()).await
 }
 

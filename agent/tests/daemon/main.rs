@@ -2,6 +2,7 @@
 //! for an event and has a deadline, so a failure is an error and not a hang.
 
 mod capture;
+mod channels;
 mod clients;
 mod directory;
 mod pairs;

@@ -133,7 +133,7 @@ fn names_visibility_and_tags_go_to_the_directory() {
             (Request::SetWebhook("http://h/"), "posts no events"),
             (Request::RotateKey, "cannot change its key"),
             (Request::SubmitBadge("{}"), "hosted service"),
-            (Request::Extension(r#"{"op":"dance"}"#), "explain and stop"),
+            (Request::Extension(r#"{"op":"dance"}"#), "it knows explain, stop, identity and sign_secure"),
         ] {
             let text = client.refused(request).await;
             assert!(text.contains(hint), "{request:?}: {text}");

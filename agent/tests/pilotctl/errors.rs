@@ -64,6 +64,8 @@ fn failures_say_what_and_what_to_do_next() {
         (&["send-file", "bravo", "missing"], "not_found", "path"),
         (&["broadcast", "3", "hello"], "auth_required", "PILOT_ADMIN_TOKEN"),
         (&["lookup", "1"], "connection_failed", "--registry"),
+        (&["connect", "bravo", "--secure", "--message", "x"], "connection_failed", "pilot-agent"),
+        (&["recv", "--secure"], "connection_failed", "pilot-agent"),
         (&["network", "join", "7"], "connection_failed", "network list"),
     ] {
         let complaint = world.run(&[&["--json"], arguments].concat()).complaint();

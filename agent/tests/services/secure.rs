@@ -42,9 +42,8 @@ fn identity(node: NodeId) -> Identity {
 
 /// One side that demands proofs.
 struct Side {
-    own: NodeId,
     peer: NodeId,
-    identity: Identity,
+    signer: (NodeId, Identity),
     seen: RefCell<Proofs>,
     clock: Rc<Cell<u64>>,
 }
@@ -52,14 +51,14 @@ struct Side {
 impl Side {
     fn new(own: NodeId, peer: NodeId) -> Self {
         let clock = Rc::new(Cell::new(UNIX));
-        Self { own, peer, identity: identity(own), seen: RefCell::default(), clock }
+        Self { peer, signer: (own, identity(own)), seen: RefCell::default(), clock }
     }
 
     fn parties(&self) -> Parties<'_> {
         let clock = Rc::clone(&self.clock);
         Parties {
-            own: self.own,
-            identity: &self.identity,
+            own: self.signer.0,
+            signer: &self.signer,
             peer: self.peer,
             peer_key: identity(self.peer).public_key(),
             clock: Rc::new(move || Duration::from_secs(clock.get())),
@@ -189,7 +188,7 @@ fn whoever_cannot_prove_itself_gets_no_channel() {
         assert_eq!(not_proven(&both(Some(&eve), Some(&bob), [1, 2]).await.1), "it says it is another");
         // The right node, with a wrong key.
         let mut eve = Side::new(CLIENT, SERVER);
-        eve.identity = identity(NodeId(3));
+        eve.signer.1 = identity(NodeId(3));
         assert_eq!(not_proven(&both(Some(&eve), Some(&bob), [3, 4]).await.1), "the signature is wrong");
         // A clock too far off, and one just near enough.
         for (off, is_fresh) in [(6, false), (5, true)] {

@@ -11,7 +11,7 @@ use wire::registry::answer::Visibility;
 use wire::registry::{Answer, Operation, names};
 
 use super::client::{Client, Outcome};
-use super::{Context, envelope, info, networks, trust};
+use super::{Context, envelope, info, networks, proofs, trust};
 
 /// Work that is done beside other requests.
 pub(super) type Work = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -49,7 +49,7 @@ pub(super) fn follow(client: Rc<Client>, request: Request<'_>) -> Work {
         }
         Request::SignEnvelope(text) => envelope::sign(context, text),
         Request::VerifyEnvelope(text) => envelope::verify(context, text),
-        Request::Extension(text) => extension(&context, text),
+        Request::Extension(text) => extension(context, text),
         // The client follows these itself.
         Request::Bind { .. }
         | Request::Unbind { .. }
@@ -171,26 +171,32 @@ fn broadcast(client: Rc<Client>, network: u16, port: u16, token: &str, data: &[u
 }
 
 /// What no other daemon knows.
-fn extension(context: &Context, text: &str) -> Work {
+fn extension(context: Rc<Context>, text: &str) -> Work {
     let Ok(request) = serde_json::from_str::<Value>(text) else {
         return failed("the extension takes a JSON object with \"op\"");
     };
     match request["op"].as_str() {
-        Some("explain") => {
-            let node = request["node_id"].as_u64().and_then(|node| u32::try_from(node).ok()).map(NodeId);
-            match node {
-                Some(node) => match info::explain(context, node) {
-                    Some(explanation) => done(explanation),
-                    None => failed(&format!("explain: nothing has been sent to node {node} yet; try: pilotctl ping")),
-                },
-                None => failed("explain: \"node_id\" must be a node's number"),
-            }
-        }
+        Some("explain") => match node_id(&request) {
+            Some(node) => match info::explain(&context, node) {
+                Some(explanation) => done(explanation),
+                None => failed(&format!("explain: nothing has been sent to node {node} yet; try: pilotctl ping")),
+            },
+            None => failed("explain: \"node_id\" must be a node's number"),
+        },
         Some("stop") => {
             context.stop.notify_one();
             done(json!({ "stopping": true }))
         }
-        Some(other) => failed(&format!("this daemon does not know the operation {other:?}; it knows explain and stop")),
+        Some("identity") => proofs::identity(context, &request),
+        Some("sign_secure") => proofs::sign(context, text),
+        Some(other) => failed(&format!(
+            "this daemon does not know the operation {other:?}; it knows explain, stop, identity and sign_secure"
+        )),
         None => failed("the extension takes a JSON object with \"op\""),
     }
+}
+
+/// The node that a request of the extension is about.
+pub(super) fn node_id(request: &Value) -> Option<NodeId> {
+    request["node_id"].as_u64().and_then(|node| u32::try_from(node).ok()).map(NodeId)
 }

@@ -7,6 +7,9 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::pilotctl::duration;
 
+/// Where the secure channel is.
+const SECURE_PORT: u16 = 443;
+
 /// Someone else.
 #[derive(Debug, Args)]
 pub struct Peer {
@@ -33,9 +36,11 @@ pub struct Ping {
 pub struct Connect {
     /// Hostname, node id or address
     pub peer: String,
-    /// The peer's port
-    #[arg(default_value_t = 1000)]
-    pub port: u16,
+    /// The peer's port [default: 1000, or 443 with --secure]
+    pub port: Option<u16>,
+    /// Seal what is said once more, and let both ends prove who they are
+    #[arg(long)]
+    pub secure: bool,
     /// Send this, print one response, and end
     #[arg(long, short = 'm', value_name = "TEXT")]
     pub message: Option<String>,
@@ -56,12 +61,42 @@ pub struct Send {
     pub stdin: bool,
 }
 
-/// `recv` and `listen`.
+impl Connect {
+    /// The port that is meant.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(if self.secure { SECURE_PORT } else { 1000 })
+    }
+}
+
+/// `recv`.
 #[derive(Debug, Args)]
 pub struct Receive {
+    /// Our port [default with --secure: 443]
+    #[arg(required_unless_present = "secure")]
+    pub port: Option<u16>,
+    /// Take only peers that prove who they are, on a channel sealed once more (connect --secure)
+    #[arg(long)]
+    pub secure: bool,
+    /// End after so many; 0 for no end [default: 1]
+    #[arg(long, short = 'c', value_name = "N")]
+    pub count: Option<u64>,
+}
+
+impl Receive {
+    /// The port that is meant.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(SECURE_PORT)
+    }
+}
+
+/// `listen`.
+#[derive(Debug, Args)]
+pub struct Listen {
     /// Our port
     pub port: u16,
-    /// End after so many; 0 for no end [default: 1 for recv, 0 for listen]
+    /// End after so many; 0 for no end [default: 0]
     #[arg(long, short = 'c', value_name = "N")]
     pub count: Option<u64>,
 }

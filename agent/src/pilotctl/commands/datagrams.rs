@@ -7,7 +7,7 @@ use wire::address::SocketAddress;
 use wire::ipc::Request;
 
 use super::streams::{Enough, until_enough};
-use crate::pilotctl::arguments::{Broadcast, Dgram, Receive};
+use crate::pilotctl::arguments::{Broadcast, Dgram, Listen};
 use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
 use crate::pilotctl::session::{Session, timed_out};
@@ -32,7 +32,7 @@ pub(super) async fn send(session: &Session, screen: &mut Screen, what: &Dgram) -
     Ok(())
 }
 
-pub(super) async fn listen(session: &Session, screen: &mut Screen, what: &Receive) -> Result<(), Failure> {
+pub(super) async fn listen(session: &Session, screen: &mut Screen, what: &Listen) -> Result<(), Failure> {
     let daemon = session.connect().await?;
     let mut datagrams = daemon.client.datagrams(what.port);
     // An answer proves that the daemon shows its datagrams to this connection.

@@ -123,10 +123,8 @@ fn content(what: &SendMessage) -> Result<Vec<u8>, Failure> {
 }
 
 /// A name for a message that nobody else chooses.
-#[expect(clippy::disallowed_methods, reason = "the command line is a driver; this is its chance")]
 fn message_id() -> Result<String, Failure> {
-    let mut bytes = [0; ID_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Code::Internal, format!("no random numbers: {error}")))?;
+    let bytes = clock::chance::<ID_BYTES>()?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

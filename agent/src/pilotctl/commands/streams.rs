@@ -6,14 +6,15 @@ use std::io::{IsTerminal, Read};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
-use crate::client::Stream;
+use super::channel::{Channel, Opening, Reader};
 use crate::pilotctl::arguments::{Connect, Receive, Send};
+use crate::pilotctl::clock;
 use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
-use crate::pilotctl::session::{DIAL_TIMEOUT, Peer, Session, close, timed_out};
-use crate::pilotctl::{clock, text};
+use crate::pilotctl::session::{DIAL_TIMEOUT, Peer, Session, timed_out};
+use crate::services::secure::Role;
 
 /// For a response to what was sent.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,7 +28,8 @@ const STDIN_BYTES_MAX: u64 = 64 << 20;
 
 pub(super) async fn connect(session: &Session, screen: &mut Screen, what: &Connect) -> Result<(), Failure> {
     if let Some(message) = &what.message {
-        return exchange(session, screen, &what.peer, what.port, message.as_bytes()).await;
+        let to = Target { peer: &what.peer, port: what.port(), is_secure: what.secure };
+        return exchange(session, screen, &to, message.as_bytes()).await;
     }
     if screen.is_json() {
         return Err(Failure::usage("--json needs --message: a pipe has no JSON")
@@ -35,18 +37,20 @@ pub(super) async fn connect(session: &Session, screen: &mut Screen, what: &Conne
     }
     let daemon = session.connect().await?;
     let peer = daemon.peer(screen, &what.peer).await?;
-    let dialling = daemon.dial(&peer, what.port);
-    let stream = session.within(DIAL_TIMEOUT, "connect", dialling).await?;
+    let opening = Opening::new(&daemon, what.secure).await?;
+    let dialling = opening.dial(&daemon, &peer, what.port());
+    let channel = session.within(DIAL_TIMEOUT, "connect", dialling).await?;
     if std::io::stdin().is_terminal() {
-        screen.talk(&format!("connected to {} port {}; end with Ctrl-D", peer.address, what.port));
+        let proved = if what.secure { ", which has proved who it is" } else { "" };
+        screen.talk(&format!("connected to {} port {}{proved}; end with Ctrl-D", peer.address, what.port()));
     }
-    pipe(screen, stream).await
+    pipe(screen, channel).await
 }
 
 /// Standard input to the peer, what comes back to standard output. A stream has no half-close: after the end of the
 /// input, what the peer still says within a pause is read, then the stream ends.
-async fn pipe(screen: &mut Screen, stream: Stream) -> Result<(), Failure> {
-    let (mut reader, mut writer) = tokio::io::split(stream);
+async fn pipe(screen: &mut Screen, channel: Channel) -> Result<(), Failure> {
+    let Channel { mut reader, mut writer } = channel;
     let last_heard = Cell::new(clock::now());
     // Both at once: a peer that answers while it is written to would otherwise fill every queue on the way.
     let to_peer = async {
@@ -56,7 +60,7 @@ async fn pipe(screen: &mut Screen, stream: Stream) -> Result<(), Failure> {
             let unreadable = |error| Failure::new(Code::Internal, format!("cannot read standard input: {error}"));
             match input.read(&mut bytes).await.map_err(unreadable)? {
                 0 => break,
-                len => writer.write_all(&bytes[..len]).await.map_err(|error| broken(&error))?,
+                len => writer.write(&bytes[..len]).await?,
             }
         }
         last_heard.set(clock::now());
@@ -68,20 +72,17 @@ async fn pipe(screen: &mut Screen, stream: Stream) -> Result<(), Failure> {
         }
     };
     let from_peer = async {
-        let mut bytes = vec![0; PIPE_BYTES];
-        loop {
-            match reader.read(&mut bytes).await.map_err(|error| broken(&error))? {
-                0 => return Ok(()),
-                len => screen.peer_bytes(&bytes[..len])?,
-            }
+        while let Some(bytes) = reader.read().await? {
+            screen.peer_bytes(&bytes)?;
             last_heard.set(clock::now());
         }
+        Ok(())
     };
     let outcome = tokio::select! {
         outcome = from_peer => outcome,
         outcome = to_peer => outcome,
     };
-    close(reader.unsplit(writer)).await;
+    writer.close().await;
     outcome
 }
 
@@ -93,7 +94,15 @@ pub(super) async fn send(session: &Session, screen: &mut Screen, what: Send) -> 
         Some(data) => data.into_bytes(),
         None => read_stdin()?,
     };
-    exchange(session, screen, &what.peer, what.port, &data).await
+    let to = Target { peer: &what.peer, port: what.port, is_secure: false };
+    exchange(session, screen, &to, &data).await
+}
+
+/// Where something is sent, as the user named it.
+struct Target<'a> {
+    peer: &'a str,
+    port: u16,
+    is_secure: bool,
 }
 
 /// What standard input holds.
@@ -107,19 +116,20 @@ pub(super) fn read_stdin() -> Result<Vec<u8>, Failure> {
     Ok(data)
 }
 
-async fn exchange(session: &Session, screen: &mut Screen, named: &str, port: u16, data: &[u8]) -> Result<(), Failure> {
+async fn exchange(session: &Session, screen: &mut Screen, to: &Target<'_>, data: &[u8]) -> Result<(), Failure> {
     let daemon = session.connect().await?;
-    let peer = daemon.peer(screen, named).await?;
+    let peer = daemon.peer(screen, to.peer).await?;
+    let opening = Opening::new(&daemon, to.is_secure).await?;
     let asking = async {
-        let mut stream = daemon.dial(&peer, port).await?;
-        stream.write_all(data).await.map_err(|error| broken(&error))?;
-        let response = response(&mut stream).await?;
-        close(stream).await;
+        let Channel { mut reader, mut writer } = opening.dial(&daemon, &peer, to.port).await?;
+        writer.write(data).await?;
+        let response = response(&mut reader).await?;
+        writer.close().await;
         Ok(response)
     };
     let response = session.within(RESPONSE_TIMEOUT, "response", asking).await?;
     if screen.is_json() {
-        return Ok(screen.data(exchanged(&peer, port, data, &response))?);
+        return Ok(screen.data(exchanged(&peer, to.port, data, &response))?);
     }
     show_text(screen, &response)
 }
@@ -136,15 +146,16 @@ fn exchanged(peer: &Peer, port: u16, sent: &[u8], response: &[u8]) -> Value {
 }
 
 /// What comes first, and what follows at once.
-async fn response(stream: &mut Stream) -> Result<Vec<u8>, Failure> {
+async fn response(reader: &mut Reader) -> Result<Vec<u8>, Failure> {
     let mut response = Vec::new();
-    let mut buffer = vec![0; PIPE_BYTES];
-    let mut len = stream.read(&mut buffer).await.map_err(|error| broken(&error))?;
-    while len > 0 && response.len() < RESPONSE_BYTES_MAX {
-        response.extend_from_slice(&buffer[..len]);
-        len = match tokio::time::timeout(RESPONSE_PAUSE, stream.read(&mut buffer)).await {
-            Ok(Ok(len)) => len,
-            Ok(Err(_)) | Err(_) => 0,
+    let mut next = reader.read().await?;
+    while let Some(bytes) = next.take().filter(|_| response.len() < RESPONSE_BYTES_MAX) {
+        response.extend(bytes);
+        next = match tokio::time::timeout(RESPONSE_PAUSE, reader.read()).await {
+            Ok(Ok(more)) => more,
+            // A changed record is no end of a response, as a broken stream is.
+            Ok(Err(failure)) if matches!(reader, Reader::Secure(_)) => return Err(failure),
+            Ok(Err(_)) | Err(_) => None,
         };
     }
     Ok(response)
@@ -152,7 +163,8 @@ async fn response(stream: &mut Stream) -> Result<Vec<u8>, Failure> {
 
 pub(super) async fn receive(session: &Session, screen: &mut Screen, what: &Receive) -> Result<(), Failure> {
     let daemon = session.connect().await?;
-    let listening = daemon.client.listen(what.port).await;
+    let opening = Opening::new(&daemon, what.secure).await?;
+    let listening = daemon.client.listen(what.port()).await;
     let mut listener = listening.map_err(|error| {
         let failure = Failure::from(error);
         if failure.hint.is_some() {
@@ -168,12 +180,36 @@ pub(super) async fn receive(session: &Session, screen: &mut Screen, what: &Recei
     let mut seq = 0_u64;
     let receiving = async {
         while count == 0 || seq < count {
-            let mut stream = listener.accept().await?;
-            let data = response(&mut stream).await?;
-            close(stream).await;
+            let stream = listener.accept().await?;
+            let from = stream.remote().address;
+            let opened = opening.open(&daemon, stream, Role::Server).await;
+            let Channel { mut reader, writer } = match opened {
+                Ok(channel) => channel,
+                // Whoever it was, the next may be better.
+                Err(failure) => {
+                    screen.talk(&format!("refused {from}: {}", failure.message));
+                    continue;
+                }
+            };
+            let data = match response(&mut reader).await {
+                Ok(data) => data,
+                Err(failure) if what.secure => {
+                    screen.talk(&format!("lost {from}: {}", failure.message));
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
+            writer.close().await;
+            if what.secure {
+                screen.talk(&format!("from {from}, which has proved who it is:"));
+            }
             if screen.is_json() {
                 let data_text = String::from_utf8_lossy(&data);
-                messages.push(json!({"seq": seq, "port": port, "bytes": data.len(), "data": data_text}));
+                let mut message = json!({"seq": seq, "port": port, "bytes": data.len(), "data": data_text});
+                if what.secure {
+                    message["from"] = from.to_string().into();
+                }
+                messages.push(message);
             } else {
                 show_text(screen, &data)?;
             }
@@ -228,13 +264,4 @@ pub(super) fn report(screen: &mut Screen, field: &str, items: Vec<Value>, outcom
         Enough::OutOfTime(limit) => Err(timed_out(field, limit).hint("wait longer with --timeout")),
         Enough::Complete | Enough::Interrupted => Ok(()),
     }
-}
-
-fn broken(error: &std::io::Error) -> Failure {
-    let reason = match error.kind() {
-        std::io::ErrorKind::BrokenPipe => "the peer closed the stream".to_owned(),
-        _ => text::harmless(&error.to_string()).into_owned(),
-    };
-    Failure::new(Code::ConnectionFailed, reason)
-        .hint("does something listen on that port, and does it trust this node?")
 }

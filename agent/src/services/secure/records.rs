@@ -85,6 +85,11 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         Ok(())
     }
 
+    /// The stream, to be closed.
+    pub fn into_inner(self) -> W {
+        self.stream
+    }
+
     /// Ends the stream.
     ///
     /// # Errors

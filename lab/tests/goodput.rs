@@ -106,7 +106,7 @@ impl Promise {
 
     /// Figures are judged in the long run, on a machine that has nothing else to do. In between a busy one may be slow,
     /// but ours never falls behind.
-    fn as_far_as_can_be_told(self) -> Self {
+    fn on_this_machine(self) -> Self {
         if full_run() { self } else { Self::default() }
     }
 
@@ -130,7 +130,7 @@ struct Goodput {
 }
 
 fn compare(line: &Line, promise: Promise) {
-    let promise = promise.as_far_as_can_be_told();
+    let promise = promise.on_this_machine();
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(world) = World::open() else { return };
     let appliance = world.appliance();

@@ -12,8 +12,9 @@ use super::{Event, Node, Trouble, Unanswered};
 use crate::Time;
 use crate::path::Kind;
 
-/// Lookups of nodes that only strangers speak of. Directories bear a hundred requests a second of one host (section 6.2).
-const STRANGERS_LOOKED_UP: Rate = Rate { per_second: 20, burst: 40 };
+/// Lookups of nodes that only strangers speak of. Directories bear a hundred requests a second of one host (section 6.2);
+/// whoever is not looked up now sends its key again.
+const STRANGERS_LOOKED_UP: Rate = Rate { per_second: 80, burst: 160 };
 
 impl Node {
     pub(super) fn ask_identity(&mut self, now: Time, node: NodeId) {

@@ -121,6 +121,8 @@ pub struct Node {
     endpoint_deadline: Option<Time>,
     relays_due: Option<Time>,
     relay_heard_at: Time,
+    /// When the relays that are not in use are to hear of us again.
+    standing_due: Option<Time>,
     sweep_due: Time,
     /// Segments sent in a row of the stream whose turn it is.
     burst: u32,
@@ -165,6 +167,7 @@ impl Node {
             endpoint_deadline: Some(now + ENDPOINT_WAIT),
             relays_due: None,
             relay_heard_at: now,
+            standing_due: None,
             sweep_due: now + SWEEP_INTERVAL,
             burst: 0,
             datagrams: VecDeque::new(),
@@ -246,6 +249,9 @@ impl Node {
             self.relays_due = Some(now + RELAYS_INTERVAL);
             self.questions.ask(&self.identity, Purpose::Relays, wire::registry::Operation::BeaconList);
         }
+        if self.standing_due.is_some_and(|due| due <= now) {
+            self.stand_by(now);
+        }
         if self.sweep_due <= now {
             self.sweep_due = now + SWEEP_INTERVAL;
             self.sweep();
@@ -276,6 +282,7 @@ impl Node {
             self.endpoint_deadline,
             self.relays_due,
             Some(self.sweep_due),
+            self.standing_due,
             self.registration.poll_timeout(),
             self.relays.poll_timeout(),
             self.nat.poll_timeout(),

@@ -246,6 +246,12 @@ impl Relays {
         self.events.pop_front()
     }
 
+    /// Relays of the list besides the one in use: others may have found no way to that one.
+    pub fn others(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let in_use = self.current().or_else(|| self.candidate());
+        self.list.iter().copied().filter(move |relay| in_use.is_none_or(|in_use| !is_same(in_use, *relay)))
+    }
+
     /// Whether datagrams of this address come from a relay.
     #[must_use]
     pub fn is_relay(&self, address: SocketAddr) -> bool {

@@ -23,6 +23,8 @@ use crate::tunnel::{Output, Via};
 const ROUNDS_MAX: usize = 8;
 /// The relay is asked to broker so often; public ones take no more than one a second and host, and drop the others.
 const PUNCHES: Rate = Rate { per_second: 4, burst: 16 };
+/// Relays besides the one in use at which a node can be reached.
+pub(super) const STANDING_MAX: usize = 3;
 /// Bytes of room that are worth telling a writer of.
 const WRITABLE_BYTES: usize = 256 << 10;
 
@@ -87,13 +89,28 @@ impl Node {
                 self.tell(Event::RelayChanged(Some(relay)));
                 self.discover_nat(now);
             }
-            relays::Event::Lost(_) => self.tell(Event::RelayChanged(None)),
+            relays::Event::Lost(lost) => {
+                self.peers.iter_mut().filter(|peer| peer.relay == Some(lost)).for_each(|peer| peer.relay = None);
+                self.tell(Event::RelayChanged(None));
+            }
             relays::Event::Mapped(_) => {
                 let keepalive = self.relays.keepalive();
                 self.peers.iter_mut().for_each(|peer| peer.path.set_keepalive(keepalive));
                 self.announce_endpoint(now);
                 self.discover_nat(now);
             }
+        }
+    }
+
+    /// Keeps a session at the relays that are not in use: a peer may have found no way to ours.
+    pub(super) fn stand_by(&mut self, now: Time) {
+        let Some(node) = self.id() else { return };
+        self.standing_due = Some(now + self.relays.keepalive());
+        let others: Vec<_> = self.relays.others().take(STANDING_MAX).collect();
+        for relay in others {
+            let mut bytes = [0; 5];
+            Message::Discover { node, extended: false }.encode(&mut Writer::new(&mut bytes));
+            self.send_small(relay, bytes.into());
         }
     }
 
@@ -126,6 +143,7 @@ impl Node {
                     self.become_node(now, node);
                 }
                 self.relays.set_node(now, node);
+                self.standing_due = Some(now);
                 if self.relays_due.is_none() && !self.config.relays_fixed {
                     self.relays_due = Some(now);
                 }
@@ -242,7 +260,8 @@ impl Node {
     }
 
     fn ask_to_punch(&mut self, now: Time, target: NodeId) {
-        let (Some(requester), Some(relay)) = (self.id(), self.relays.current()) else { return };
+        let relay = self.peers.get(target).and_then(|peer| peer.relay).or_else(|| self.relays.current());
+        let (Some(requester), Some(relay)) = (self.id(), relay) else { return };
         if !self.punches.may_ask(now, target) || !self.punch_requests.take(now, PUNCHES) {
             return;
         }

@@ -1,6 +1,7 @@
 //! Nodes this one talks to, or has been talked to by: the path to each, and what stands in between.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use wire::NodeId;
@@ -21,6 +22,8 @@ pub struct Peer {
     pub trouble: Option<Trouble>,
     /// When keys were last exchanged.
     pub established_at: Option<Time>,
+    /// The relay through which the peer was last heard; it may be another than ours.
+    pub relay: Option<SocketAddr>,
     /// Datagrams sent directly and through the relay.
     pub sent: (u64, u64),
     endpoints_at: Option<Time>,
@@ -52,6 +55,7 @@ impl Peers {
             path: path(),
             trouble: None,
             established_at: None,
+            relay: None,
             sent: (0, 0),
             endpoints_at: None,
             armed: None,

@@ -125,7 +125,7 @@ impl Node {
             Some(kind) if *kind <= beacon::kind::LAST => self.receive_from_relay(now, source, datagram),
             // Who hides does not answer those who knock at every door.
             Some(_) if self.config.relay_only => false,
-            Some(_) => self.receive_frame(now, Via::Direct(source), datagram),
+            Some(_) => self.receive_frame(now, Via::Direct(source), source, datagram),
             None => false,
         }
     }
@@ -136,7 +136,10 @@ impl Node {
             return false;
         }
         let (sender, header_len) = match Message::decode(datagram) {
-            Ok(Message::DiscoverReply(mapped)) => return self.relays.handle_discover_reply(now, source, mapped),
+            // One that is not in use says so, too, that it knows us.
+            Ok(Message::DiscoverReply(mapped)) => {
+                return self.relays.handle_discover_reply(now, source, mapped) || self.relays.current() != Some(source);
+            }
             Ok(Message::PunchCommand(endpoint)) => {
                 self.hear_relay(now, source);
                 return self.punch(now, source, endpoint);
@@ -152,7 +155,7 @@ impl Node {
             _ => return false,
         };
         self.hear_relay(now, source);
-        self.receive_frame(now, Via::Relay(sender), &mut datagram[header_len..])
+        self.receive_frame(now, Via::Relay(sender), source, &mut datagram[header_len..])
     }
 
     fn hear_relay(&mut self, now: Time, relay: SocketAddr) {
@@ -188,25 +191,23 @@ impl Node {
         }
     }
 
-    fn receive_frame(&mut self, now: Time, via: Via, frame: &mut [u8]) -> bool {
+    /// `source` is where the datagram has come from: the peer, or a relay.
+    fn receive_frame(&mut self, now: Time, via: Via, source: SocketAddr, frame: &mut [u8]) -> bool {
         let Some(tunnels) = &mut self.tunnels else { return false };
         let from = match via {
-            Via::Direct(source) => Some(source),
+            Via::Direct(endpoint) => Some(endpoint),
             Via::Relay(_) => None,
         };
         match tunnels.handle_datagram(now, via, frame) {
             Received::Packet { peer, packet } => {
                 self.counters.opened += 1;
-                let heard = self.admit_peer(now, peer);
-                heard.path.handle_opened(now, from);
-                self.attend_path(now, peer);
+                self.hear_peer(now, peer, from, source);
                 self.receive_packet(now, peer, via, &packet);
                 true
             }
             Received::Keepalive { peer } => {
                 self.counters.opened += 1;
-                self.admit_peer(now, peer).path.handle_opened(now, from);
-                self.attend_path(now, peer);
+                self.hear_peer(now, peer, from, source);
                 true
             }
             Received::Probe => {
@@ -222,6 +223,16 @@ impl Node {
                 false
             }
         }
+    }
+
+    /// A frame of the peer's has opened, which came straight from an endpoint, or from the relay at `source`.
+    fn hear_peer(&mut self, now: Time, peer: NodeId, from: Option<SocketAddr>, source: SocketAddr) {
+        let heard = self.admit_peer(now, peer);
+        heard.path.handle_opened(now, from);
+        if from.is_none() {
+            heard.relay = Some(source);
+        }
+        self.attend_path(now, peer);
     }
 
     /// Takes a packet that `peer` has sealed, or that this node has sent to itself.

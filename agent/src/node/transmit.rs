@@ -10,6 +10,7 @@ use wire::codec::Writer;
 use wire::packet::{self, Flags, Packet, Protocol};
 use wire::tunnel::{SEALED_OVERHEAD, TAG_LEN};
 
+use super::attendance::STANDING_MAX;
 use super::connections::Owner;
 use super::peers::Peers;
 use super::{Node, SmallDatagram, StreamId, Transmit};
@@ -164,14 +165,27 @@ impl Node {
                 for endpoint in endpoints {
                     self.send_small(endpoint, frame.clone());
                 }
-                if let Some(relay) = self.relays.current().or_else(|| self.relays.candidate()) {
-                    self.send_wrapped(peer, relay, true, frame);
+                for relay in self.relays_towards(peer) {
+                    self.send_wrapped(peer, relay, true, frame.clone());
                 }
             }
             Route::Back(Via::Direct(endpoint)) => self.send_small(endpoint, frame),
             Route::Back(Via::Relay(_)) => {
-                let Some(relay) = self.relays.current() else { return };
-                self.send_wrapped(peer, relay, true, frame);
+                for relay in self.relays_towards(peer) {
+                    self.send_wrapped(peer, relay, true, frame.clone());
+                }
+            }
+        }
+    }
+
+    /// The relay through which a peer is heard; as long as that is not known, all of them.
+    fn relays_towards(&self, peer: NodeId) -> Vec<SocketAddr> {
+        let known = self.peers.get(peer).and_then(|peer| peer.relay).filter(|relay| self.relays.is_relay(*relay));
+        match known {
+            Some(relay) => vec![relay],
+            None => {
+                let in_use = self.relays.current().or_else(|| self.relays.candidate());
+                in_use.into_iter().chain(self.relays.others().take(STANDING_MAX)).collect()
             }
         }
     }
@@ -247,7 +261,8 @@ fn next_hop(peers: &Peers, relays: &Relays, peer: NodeId) -> Option<(SocketAddr,
     if let Some(endpoint) = path.and_then(Path::direct) {
         return Some((endpoint, 0));
     }
-    if let Some(relay) = relays.current() {
+    let heard_through = peers.get(peer).and_then(|peer| peer.relay).filter(|relay| relays.is_relay(*relay));
+    if let Some(relay) = heard_through.or_else(|| relays.current()) {
         return Some((relay, RELAY_HEADER_LEN));
     }
     let last = path.and_then(Path::last_resort).map(|endpoint| (endpoint, 0));

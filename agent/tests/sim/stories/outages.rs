@@ -158,7 +158,6 @@ fn a_host_that_slept_is_reached_again() {
 }
 
 #[test]
-#[ignore = "open: a node at one relay cannot be reached through another"]
 fn nodes_that_find_different_relays_reach_each_other() {
     let mut world = World::new(seed(38), 2);
     let sites = [world.site(SYMMETRIC, slow(DELAY)), world.site(SYMMETRIC, slow(DELAY))];

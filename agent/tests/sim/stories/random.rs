@@ -18,8 +18,7 @@ const FIRST_SEED: u64 = 1000;
 /// Faults happen within this time, and none lasts longer than [`OUTAGE_MAX_SECONDS`].
 const TROUBLE: Duration = Duration::from_secs(60);
 const OUTAGE_MAX_SECONDS: u64 = 10;
-/// Nodes at different relays reach each other only directly, so there is one (see `outages`).
-const RELAYS_MAX: u64 = 1;
+const RELAYS_MAX: u64 = 2;
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {

@@ -80,7 +80,7 @@ Exit status:
        (with --json, recv, listen and subscribe say \"timeout\":true and end with 0)
   2    the command line makes no sense
   3    no daemon answers; `daemon status` says so, too
-  130  stopped from the keyboard
+  130  stopped from the keyboard before anything had come
 
 Errors go to standard error: what happened, and a hint what to do next. With --json they are
 {\"status\":\"error\",\"code\":…,\"message\":…,\"hint\":…}, where code is one of invalid_argument, not_found,

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use quinn_udp::{Transmit, UdpSockRef};
@@ -20,6 +21,9 @@ use crate::node::{self, DATAGRAM_MAX};
 const TRAIN_BYTES_MAX: usize = 65_000;
 /// Longer datagrams go alone: a segment must fit the MTU, and this one fits all.
 const SEGMENT_BYTES_MAX: usize = 1232;
+
+/// Rest before another attempt where the runtime cannot say when a full socket has room.
+const FULL_SOCKET_REST: Duration = Duration::from_millis(1);
 
 /// Datagrams on their way out, at most one train.
 #[derive(Debug)]
@@ -96,8 +100,10 @@ impl Outbox {
     /// Returns when the socket that is full takes more.
     pub async fn writable(&self, sockets: &Sockets) {
         let socket = self.train.and_then(|train| sockets.towards(train.to.ip()));
-        if let Some(socket) = socket {
-            let _ = socket.io.writable().await;
+        let Some(socket) = socket else { return };
+        // Once an error was reported (ICMP), the runtime takes the socket for closed to writers, and always ready.
+        if socket.io.ready(Interest::WRITABLE).await.is_ok_and(|ready| ready.is_write_closed()) {
+            tokio::time::sleep(FULL_SOCKET_REST).await;
         }
     }
 

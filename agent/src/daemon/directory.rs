@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use wire::registry::{Answer, Request};
 
 use crate::config::values::{Fingerprint, HostPort};
@@ -24,7 +24,6 @@ use connection::{Ending, Question};
 const QUESTIONS_MAX: usize = 1024;
 /// An answer that takes longer is not awaited.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed attempt doubles from the first to the last of these.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -121,10 +120,10 @@ impl Client {
             }
             self.moved.mark_unchanged();
             let attempt = tokio::select! {
-                attempt = timeout(CONNECT_TIMEOUT, connection::open(&self.place)) => attempt,
+                attempt = connection::open(&self.place) => attempt,
                 () = next(&mut self.moved) => continue,
             };
-            let reason = match attempt.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
+            let reason = match attempt {
                 Ok(connection) => {
                     backoff = BACKOFF_MIN;
                     *self.status.borrow_mut() = Status::Connected;

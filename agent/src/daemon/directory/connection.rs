@@ -8,7 +8,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadHalf, WriteHalf, split};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use wire::framing::FrameDecoder;
 use wire::registry::answer::AnswerError;
 use wire::registry::{Answer, MESSAGE_BYTES_MAX, Operation, Request, push_message};
@@ -18,6 +18,10 @@ use crate::node::Unanswered;
 
 /// Addresses of the directory's name that are tried.
 const ADDRESSES_MAX: usize = 8;
+/// What one of several addresses may take to answer, so that a dead one does not hide the next; the last may take longer.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
+const LAST_ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Questions that are sent before the first is answered.
 const PIPELINED_MAX: usize = 128;
 const READ_BYTES: usize = 8192;
@@ -78,13 +82,22 @@ pub(super) struct Connection {
     stream: Box<dyn Bytes>,
 }
 
-/// Connects to the first address of the directory that takes it.
+/// Connects to the first address of the directory that takes it, within a time that is bounded.
 pub(super) async fn open(place: &Place) -> Result<Connection, String> {
+    let addresses = timeout(LOOKUP_TIMEOUT, addresses(place)).await;
+    open_first(place, &addresses.map_err(|_| "its name cannot be resolved in time".to_owned())??).await
+}
+
+async fn open_first(place: &Place, addresses: &[SocketAddr]) -> Result<Connection, String> {
     let mut reason = "its name has no address".to_owned();
-    for address in addresses(place).await?.into_iter().take(ADDRESSES_MAX) {
-        match connect(place, address).await {
-            Ok(connection) => return Ok(connection),
-            Err(refusal) => reason = refusal,
+    let addresses = &addresses[..addresses.len().min(ADDRESSES_MAX)];
+    for (index, address) in addresses.iter().enumerate() {
+        let is_last = index + 1 == addresses.len();
+        let patience = if is_last { LAST_ADDRESS_TIMEOUT } else { ADDRESS_TIMEOUT };
+        match timeout(patience, connect(place, *address)).await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(refusal)) => reason = refusal,
+            Err(_) => reason = "it does not answer".to_owned(),
         }
     }
     Err(reason)
@@ -226,5 +239,29 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::values::HostPort;
+
+    #[tokio::test]
+    async fn an_address_that_is_a_black_hole_does_not_hide_the_next() {
+        // Nobody takes the connections of this one: once its backlog is full the kernel drops what comes.
+        let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        hole.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        hole.listen(0).unwrap();
+        let hole = (hole.local_addr().unwrap().as_socket().unwrap(), hole);
+        let mut backlog = Vec::new();
+        while let Ok(stream) = timeout(Duration::from_millis(500), TcpStream::connect(hole.0)).await {
+            backlog.push(stream.unwrap());
+        }
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let place = Place { registry: HostPort::parse(&address.to_string()).unwrap(), fingerprint: None };
+        open_first(&place, &[hole.0, address]).await.map(|_| ()).unwrap();
+        assert!(open_first(&place, &[hole.0]).await.is_err_and(|reason| reason.contains("does not answer")));
     }
 }

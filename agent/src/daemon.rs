@@ -117,12 +117,20 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
 
     let (lists, listed) = mpsc::channel(LISTS_MAX);
     let trust = Rc::new(TrustFile::default());
-    let concern = concern(Rc::clone(&context), lists, Rc::clone(&trust));
+    let relay_lost = Rc::new(Notify::new());
+    let concern = concern(Rc::clone(&context), lists, Rc::clone(&relay_lost), Rc::clone(&trust));
     let first = first_relays(&config, &state);
     let _tasks = [
         Task::spawn(drive::drive(Rc::clone(&core), Rc::clone(&sockets), concern)),
         Task::spawn(addresses::follow(Rc::clone(&core), Rc::clone(&sockets))),
-        Task::spawn(relays::follow(Rc::clone(&core), Rc::clone(&sockets), Rc::clone(&state), first, listed)),
+        Task::spawn(relays::follow(
+            Rc::clone(&core),
+            Rc::clone(&sockets),
+            Rc::clone(&state),
+            first,
+            listed,
+            relay_lost,
+        )),
         Task::spawn(Rc::clone(&trust).keep(Rc::clone(&core), Rc::clone(&state))),
     ];
     tracing::info!(socket = %config.socket.display(), %local, registry = %config.registry, "the daemon is up");
@@ -193,6 +201,7 @@ fn lock(identity: &Path) -> anyhow::Result<File> {
 fn concern(
     context: Rc<ipc::Context>,
     lists: mpsc::Sender<Vec<String>>,
+    relay_lost: Rc<Notify>,
     trust: Rc<TrustFile>,
 ) -> impl Fn(Event) + 'static {
     move |event| match event {
@@ -205,7 +214,10 @@ fn concern(
         Event::DirectoryLost(reason) => tracing::warn!(%reason, "the directory is away"),
         Event::DirectoryBack => tracing::info!("the directory is back"),
         Event::RelayChanged(Some(relay)) => tracing::info!(%relay, "relay"),
-        Event::RelayChanged(None) => tracing::warn!("no relay answers"),
+        Event::RelayChanged(None) => {
+            tracing::warn!("no relay answers");
+            relay_lost.notify_one();
+        }
         Event::RelaysListed(list) => {
             // The next list is as good when this one finds no place.
             let _ = lists.try_send(list);

@@ -38,8 +38,6 @@ pub mod sockets;
 pub mod state;
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,13 +71,17 @@ const FAREWELL_LOOK: Duration = Duration::from_millis(10);
 /// farewell short. To be called in a `LocalSet`.
 ///
 /// # Errors
-/// The daemon cannot start; the text says what to do. [`ipc::PlaceError`] is among the causes.
+/// The daemon cannot start; the text says what to do. [`ipc::PlaceError`] and [`state::InUse`] are among the causes.
 pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> anyhow::Result<()> {
     let clock = Clock::start();
-    let place = Place::bind(&config.socket).await?;
+    // Whoever has the socket is asked for it first, with a word on how to stop it. Of two that start at once the locks let
+    // one pass, before anything is made that the other would find or remove.
+    Place::check(&config.socket).await?;
     let state = Rc::new(State::open(&config.data_dir)?);
+    let _folder_lock = state.lock()?;
     let identity = Arc::new(state::load_identity(&config.identity, clock::chance::<32>)?);
-    let _lock = lock(&config.identity)?;
+    let _identity_lock = state::lock_identity(&config.identity)?;
+    let place = Place::bind(&config.socket).await?;
     let sockets = Sockets::bind(config.listen)
         .context("cannot bind the tunnel socket; choose another address or port with --listen")?;
     let sockets = Rc::new(sockets);
@@ -178,23 +180,6 @@ fn first_relays(config: &Config, state: &State) -> Vec<crate::config::values::Ho
         }
     }
     first
-}
-
-/// Two daemons with one identity would take the directory's and the relay's word from each other.
-fn lock(identity: &Path) -> anyhow::Result<File> {
-    let file = File::open(identity).with_context(|| format!("cannot open {}", identity.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
-            "another daemon runs with the identity {}; stop it, or name another with --identity",
-            identity.display()
-        ),
-        // A file system without locks: then nobody has one.
-        Err(std::fs::TryLockError::Error(error)) => {
-            tracing::debug!(%error, "the identity file cannot be locked");
-            Ok(file)
-        }
-    }
 }
 
 /// What is done about events that are for nobody in particular.

@@ -3,7 +3,7 @@
 //! A disk that is full costs what would have been kept, never the daemon.
 
 use std::cell::Cell;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,10 +17,22 @@ const FILE_MODE: u32 = 0o600;
 const TRUST_NAME: &str = "trust.json";
 const RELAYS_NAME: &str = "relays.json";
 const PID_NAME: &str = "pilot.pid";
+const LOCK_NAME: &str = "lock";
 /// Larger files are not ours.
 const FILE_LEN_MAX: u64 = 16 << 20;
 /// A failing disk is mentioned this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Another daemon has what this one wants.
+#[derive(Debug, thiserror::Error)]
+pub enum InUse {
+    /// Its files.
+    #[error("another daemon keeps its files in {0}; stop it, or name another folder with --data-dir")]
+    Folder(PathBuf),
+    /// Its identity: the two would take the directory's and the relay's word from each other.
+    #[error("another daemon runs with the identity {0}; stop it, or name another with --identity")]
+    Identity(PathBuf),
+}
 
 /// The data folder.
 #[derive(Debug)]
@@ -42,6 +54,20 @@ impl State {
             })?;
         }
         Ok(state)
+    }
+
+    /// Takes the folder for this daemon alone, for as long as the file is open. It stays: whoever removed it would let two
+    /// daemons lock two files of one name.
+    ///
+    /// # Errors
+    /// [`InUse::Folder`], and what the system says.
+    pub fn lock(&self) -> anyhow::Result<File> {
+        let path = self.folder.join(LOCK_NAME);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
+        let file = file.map_err(|error| {
+            anyhow::anyhow!("cannot make {}: {error}; name another folder with --data-dir", path.display())
+        })?;
+        lock(file, || InUse::Folder(self.folder.clone()))
     }
 
     /// Where messages of the data exchange go.
@@ -134,6 +160,27 @@ pub fn load_identity(path: &Path, seed: impl FnOnce() -> io::Result<[u8; 32]>) -
             Ok(identity)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the identity for this daemon alone, for as long as the file is open.
+///
+/// # Errors
+/// [`InUse::Identity`], and what the system says.
+pub fn lock_identity(path: &Path) -> anyhow::Result<File> {
+    let file = File::open(path).map_err(|error| anyhow::anyhow!("cannot open {}: {error}", path.display()))?;
+    lock(file, || InUse::Identity(path.to_owned()))
+}
+
+fn lock(file: File, in_use: impl FnOnce() -> InUse) -> anyhow::Result<File> {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(in_use().into()),
+        // A file system without locks: then nobody has one.
+        Err(TryLockError::Error(error)) => {
+            tracing::debug!(%error, "locks do not work here");
+            Ok(file)
+        }
     }
 }
 

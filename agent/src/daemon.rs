@@ -21,6 +21,7 @@
 //! | [`ipc`] | the unix socket and its clients |
 //! | [`services`] | what the daemon itself offers on the node's ports |
 //! | [`state`] | files that outlive the daemon |
+//! | [`trust_file`] | whom the node trusts, kept after each change |
 //! | [`logging`] | the log |
 
 pub mod addresses;
@@ -36,6 +37,7 @@ pub mod runtime;
 pub mod services;
 pub mod sockets;
 pub mod state;
+pub mod trust_file;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -59,6 +61,7 @@ use ipc::Place;
 use runtime::Ring;
 use sockets::Sockets;
 use state::State;
+use trust_file::TrustFile;
 
 /// Lists of relays that wait to be resolved.
 const LISTS_MAX: usize = 4;
@@ -102,6 +105,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         })?;
     }
     let core = Core::new(node, clock, directory);
+    let trust = Rc::new(TrustFile::new(Rc::clone(&core), Rc::clone(&state)));
     let context = Rc::new(ipc::Context {
         core: Rc::clone(&core),
         identity,
@@ -113,12 +117,12 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         networks: RefCell::default(),
         stop: Notify::new(),
         clients: Cell::new(0),
+        trust: Rc::clone(&trust),
     });
     let _process = state.note_process(clock.now()).await;
     services::start(&core, &state, config.services, ring)?;
 
     let (lists, listed) = mpsc::channel(LISTS_MAX);
-    let trust = Rc::new(TrustFile::default());
     let relay_lost = Rc::new(Notify::new());
     let concern = concern(Rc::clone(&context), lists, Rc::clone(&relay_lost), Rc::clone(&trust));
     let first = first_relays(&config, &state);
@@ -133,7 +137,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
             listed,
             relay_lost,
         )),
-        Task::spawn(Rc::clone(&trust).keep(Rc::clone(&core), Rc::clone(&state))),
+        Task::spawn(Rc::clone(&trust).keep()),
     ];
     tracing::info!(socket = %config.socket.display(), %local, registry = %config.registry, "the daemon is up");
     tokio::select! {
@@ -147,7 +151,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         _ = timeout(FAREWELL_MAX, farewell(&core)) => {}
         Some(()) = stop.recv() => {}
     }
-    trust.keep_now(&core, &state).await;
+    trust.keep_now().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -244,33 +248,5 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// The trust file, written after each change; changes that come while it is written are written together.
-#[derive(Default)]
-struct TrustFile {
-    changed: Notify,
-    is_dirty: Cell<bool>,
-}
-
-impl TrustFile {
-    fn handle_changed(&self) {
-        self.is_dirty.set(true);
-        self.changed.notify_one();
-    }
-
-    async fn keep(self: Rc<Self>, core: Rc<Core>, state: Rc<State>) {
-        loop {
-            self.changed.notified().await;
-            self.keep_now(&core, &state).await;
-        }
-    }
-
-    async fn keep_now(&self, core: &Core, state: &State) {
-        if self.is_dirty.replace(false) {
-            let text = core.look(|node| node.trust().to_json());
-            state.keep_trust(core.clock().now(), text).await;
-        }
     }
 }

@@ -92,9 +92,9 @@ impl State {
             .map_err(|error| anyhow::anyhow!("cannot read {}: {error}; restore it or move it away", path.display()))
     }
 
-    /// Keeps whom this node trusts.
-    pub async fn keep_trust(&self, now: Time, text: String) {
-        self.keep(now, TRUST_NAME, text).await;
+    /// Keeps whom this node trusts; false when that fails.
+    pub async fn keep_trust(&self, now: Time, text: String) -> bool {
+        self.keep(now, TRUST_NAME, text).await
     }
 
     /// The last good list of relays; none where it is missing or unreadable.
@@ -119,16 +119,17 @@ impl State {
 
     /// Writes a file, on another thread: a slow disk must not hold datagrams up. A failure is a warning, and a repeated one
     /// is silence for a while.
-    async fn keep(&self, now: Time, name: &str, text: String) {
+    async fn keep(&self, now: Time, name: &str, text: String) -> bool {
         let path = self.folder.join(name);
         let file = path.clone();
         let written = tokio::task::spawn_blocking(move || replace(&file, text.as_bytes())).await;
-        let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) else { return };
+        let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) else { return true };
         let silent = self.complained_at.get().is_some_and(|then| now.since(then) < COMPLAINT_INTERVAL);
         if !silent {
             self.complained_at.set(Some(now));
             tracing::warn!(file = %path.display(), %error, "cannot be kept; it will be tried again with the next change");
         }
+        false
     }
 }
 

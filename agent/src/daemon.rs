@@ -21,6 +21,7 @@
 //! | [`ipc`] | the unix socket and its clients |
 //! | [`services`] | what the daemon itself offers on the node's ports |
 //! | [`state`] | files that outlive the daemon |
+//! | [`trust_file`] | whom the node trusts, kept after each change |
 //! | [`logging`] | the log |
 
 pub mod addresses;
@@ -36,10 +37,9 @@ pub mod runtime;
 pub mod services;
 pub mod sockets;
 pub mod state;
+pub mod trust_file;
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +61,7 @@ use ipc::Place;
 use runtime::Ring;
 use sockets::Sockets;
 use state::State;
+use trust_file::TrustFile;
 
 /// Lists of relays that wait to be resolved.
 const LISTS_MAX: usize = 4;
@@ -73,13 +74,17 @@ const FAREWELL_LOOK: Duration = Duration::from_millis(10);
 /// farewell short. To be called in a `LocalSet`.
 ///
 /// # Errors
-/// The daemon cannot start; the text says what to do. [`ipc::PlaceError`] is among the causes.
+/// The daemon cannot start; the text says what to do. [`ipc::PlaceError`] and [`state::InUse`] are among the causes.
 pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> anyhow::Result<()> {
     let clock = Clock::start();
-    let place = Place::bind(&config.socket).await?;
+    // Whoever has the socket is asked for it first, with a word on how to stop it. Of two that start at once the locks let
+    // one pass, before anything is made that the other would find or remove.
+    Place::check(&config.socket).await?;
     let state = Rc::new(State::open(&config.data_dir)?);
+    let _folder_lock = state.lock()?;
     let identity = Arc::new(state::load_identity(&config.identity, clock::chance::<32>)?);
-    let _lock = lock(&config.identity)?;
+    let _identity_lock = state::lock_identity(&config.identity)?;
+    let place = Place::bind(&config.socket).await?;
     let sockets = Sockets::bind(config.listen)
         .context("cannot bind the tunnel socket; choose another address or port with --listen")?;
     let sockets = Rc::new(sockets);
@@ -100,6 +105,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         })?;
     }
     let core = Core::new(node, clock, directory);
+    let trust = Rc::new(TrustFile::new(Rc::clone(&core), Rc::clone(&state)));
     let context = Rc::new(ipc::Context {
         core: Rc::clone(&core),
         identity,
@@ -111,19 +117,27 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         networks: RefCell::default(),
         stop: Notify::new(),
         clients: Cell::new(0),
+        trust: Rc::clone(&trust),
     });
     let _process = state.note_process(clock.now()).await;
     services::start(&core, &state, config.services, ring)?;
 
     let (lists, listed) = mpsc::channel(LISTS_MAX);
-    let trust = Rc::new(TrustFile::default());
-    let concern = concern(Rc::clone(&context), lists, Rc::clone(&trust));
+    let relay_lost = Rc::new(Notify::new());
+    let concern = concern(Rc::clone(&context), lists, Rc::clone(&relay_lost), Rc::clone(&trust));
     let first = first_relays(&config, &state);
     let _tasks = [
         Task::spawn(drive::drive(Rc::clone(&core), Rc::clone(&sockets), concern)),
         Task::spawn(addresses::follow(Rc::clone(&core), Rc::clone(&sockets))),
-        Task::spawn(relays::follow(Rc::clone(&core), Rc::clone(&sockets), Rc::clone(&state), first, listed)),
-        Task::spawn(Rc::clone(&trust).keep(Rc::clone(&core), Rc::clone(&state))),
+        Task::spawn(relays::follow(
+            Rc::clone(&core),
+            Rc::clone(&sockets),
+            Rc::clone(&state),
+            first,
+            listed,
+            relay_lost,
+        )),
+        Task::spawn(Rc::clone(&trust).keep()),
     ];
     tracing::info!(socket = %config.socket.display(), %local, registry = %config.registry, "the daemon is up");
     tokio::select! {
@@ -137,7 +151,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         _ = timeout(FAREWELL_MAX, farewell(&core)) => {}
         Some(()) = stop.recv() => {}
     }
-    trust.keep_now(&core, &state).await;
+    trust.keep_now().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -172,27 +186,11 @@ fn first_relays(config: &Config, state: &State) -> Vec<crate::config::values::Ho
     first
 }
 
-/// Two daemons with one identity would take the directory's and the relay's word from each other.
-fn lock(identity: &Path) -> anyhow::Result<File> {
-    let file = File::open(identity).with_context(|| format!("cannot open {}", identity.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => anyhow::bail!(
-            "another daemon runs with the identity {}; stop it, or name another with --identity",
-            identity.display()
-        ),
-        // A file system without locks: then nobody has one.
-        Err(std::fs::TryLockError::Error(error)) => {
-            tracing::debug!(%error, "the identity file cannot be locked");
-            Ok(file)
-        }
-    }
-}
-
 /// What is done about events that are for nobody in particular.
 fn concern(
     context: Rc<ipc::Context>,
     lists: mpsc::Sender<Vec<String>>,
+    relay_lost: Rc<Notify>,
     trust: Rc<TrustFile>,
 ) -> impl Fn(Event) + 'static {
     move |event| match event {
@@ -205,7 +203,10 @@ fn concern(
         Event::DirectoryLost(reason) => tracing::warn!(%reason, "the directory is away"),
         Event::DirectoryBack => tracing::info!("the directory is back"),
         Event::RelayChanged(Some(relay)) => tracing::info!(%relay, "relay"),
-        Event::RelayChanged(None) => tracing::warn!("no relay answers"),
+        Event::RelayChanged(None) => {
+            tracing::warn!("no relay answers");
+            relay_lost.notify_one();
+        }
         Event::RelaysListed(list) => {
             // The next list is as good when this one finds no place.
             let _ = lists.try_send(list);
@@ -247,33 +248,5 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// The trust file, written after each change; changes that come while it is written are written together.
-#[derive(Default)]
-struct TrustFile {
-    changed: Notify,
-    is_dirty: Cell<bool>,
-}
-
-impl TrustFile {
-    fn handle_changed(&self) {
-        self.is_dirty.set(true);
-        self.changed.notify_one();
-    }
-
-    async fn keep(self: Rc<Self>, core: Rc<Core>, state: Rc<State>) {
-        loop {
-            self.changed.notified().await;
-            self.keep_now(&core, &state).await;
-        }
-    }
-
-    async fn keep_now(&self, core: &Core, state: &State) {
-        if self.is_dirty.replace(false) {
-            let text = core.look(|node| node.trust().to_json());
-            state.keep_trust(core.clock().now(), text).await;
-        }
     }
 }

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use agent::config::{Config, ConfigError};
-use agent::daemon::{self, ipc::PlaceError, logging, runtime};
+use agent::daemon::{self, ipc::PlaceError, logging, runtime, state::InUse};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(Ok(())) => Exit::Success.into(),
         Ok(Err(error)) => {
-            let is_running = matches!(error.downcast_ref(), Some(PlaceError::Taken(_)));
+            let is_running = matches!(error.downcast_ref(), Some(PlaceError::Taken(_))) || error.is::<InUse>();
             end(if is_running { Exit::Running } else { Exit::Failure }, &format!("{error:#}"))
         }
         Err(error) => end(Exit::Failure, &format!("the kernel gives no event queue: {error}")),

@@ -39,6 +39,10 @@ pub async fn follow(core: Rc<Core>, sockets: Rc<Sockets>) {
         let endpoints = endpoints(&host_addresses(), &sockets);
         if known.as_ref() != Some(&endpoints) {
             tracing::debug!(?endpoints, "local endpoints");
+            if known.is_some() {
+                // Before the node registers anew, which has to leave from the new address.
+                core.directory().reconnect();
+            }
             core.act(|node, now| node.set_local_endpoints(now, &endpoints));
             known = Some(endpoints);
         }

@@ -8,22 +8,22 @@ mod connection;
 mod tls;
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep;
 use wire::registry::{Answer, Request};
 
 use crate::config::values::{Fingerprint, HostPort};
 use crate::node::Unanswered;
-use connection::Question;
+use connection::{Ending, Question};
 
 /// Questions that wait for an answer.
 const QUESTIONS_MAX: usize = 1024;
 /// An answer that takes longer is not awaited.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed attempt doubles from the first to the last of these.
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -41,13 +41,14 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct Directory {
     questions: mpsc::Sender<Question>,
+    moves: Rc<watch::Sender<()>>,
     status: Rc<RefCell<Status>>,
 }
 
 /// How the connection stands, for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Status {
-    /// Nothing has been asked yet.
+    /// Nothing has been asked yet, or not since this host has moved.
     #[default]
     Idle,
     /// Connected.
@@ -63,9 +64,10 @@ impl Directory {
     pub fn new(place: Place, chance: u64) -> Self {
         let (questions, incoming) = mpsc::channel(QUESTIONS_MAX);
         let status = Rc::new(RefCell::new(Status::default()));
-        let client = Client { place, incoming, status: Rc::clone(&status), chance };
+        let (moves, moved) = watch::channel(());
+        let client = Client { place, incoming, moved, status: Rc::clone(&status), chance };
         tokio::task::spawn_local(client.run());
-        Self { questions, status }
+        Self { questions, moves: Rc::new(moves), status }
     }
 
     /// Asks one question.
@@ -74,10 +76,17 @@ impl Directory {
     /// [`Unanswered`], never later than the connection and its answer may take.
     pub async fn ask(&self, request: Request) -> Result<Answer, Unanswered> {
         let (answer, answered) = oneshot::channel();
-        if self.questions.try_send(Question { request, answer }).is_err() {
+        if self.questions.try_send(Question { request, answer, deadline: None }).is_err() {
             return Err(unreachable("too many questions wait for it"));
         }
         answered.await.unwrap_or_else(|_| Err(unreachable("the daemon is stopping")))
+    }
+
+    /// This host has moved to another network: the connection, whose address is gone, is made anew at once. What is asked
+    /// from now on leaves from the new address; open questions are put again where asking twice does no harm, and fail at
+    /// once where it may.
+    pub fn reconnect(&self) {
+        self.moves.send_replace(());
     }
 
     /// How the connection stands.
@@ -94,6 +103,7 @@ fn unreachable(reason: impl Into<String>) -> Unanswered {
 struct Client {
     place: Place,
     incoming: mpsc::Receiver<Question>,
+    moved: watch::Receiver<()>,
     status: Rc<RefCell<Status>>,
     chance: u64,
 }
@@ -101,26 +111,44 @@ struct Client {
 impl Client {
     async fn run(mut self) {
         let mut backoff = BACKOFF_MIN;
-        // The question that wants a connection waits for it; those behind it wait in the channel.
-        while let Some(first) = self.incoming.recv().await {
-            let attempt = timeout(CONNECT_TIMEOUT, connection::open(&self.place)).await;
-            let reason = match attempt.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
+        // Questions that want a connection wait here for it; those behind them wait in the channel.
+        let mut first = VecDeque::new();
+        loop {
+            if first.is_empty() {
+                let Some(question) = self.incoming.recv().await else { return };
+                first.push_back(question);
+            }
+            self.moved.mark_unchanged();
+            let attempt = tokio::select! {
+                attempt = connection::open(&self.place) => attempt,
+                () = next(&mut self.moved) => continue,
+            };
+            let reason = match attempt {
                 Ok(connection) => {
                     backoff = BACKOFF_MIN;
                     *self.status.borrow_mut() = Status::Connected;
                     tracing::debug!(registry = %self.place.registry, "connected to the directory");
-                    let Some(reason) = connection.converse(first, &mut self.incoming).await else { return };
-                    tracing::debug!(registry = %self.place.registry, %reason, "the connection to the directory is gone");
-                    reason
+                    match connection.converse(&mut first, &mut self.incoming, next(&mut self.moved)).await {
+                        Ending::Over => return,
+                        Ending::Moved => {
+                            tracing::debug!("this host has moved; connecting to the directory anew");
+                            *self.status.borrow_mut() = Status::Idle;
+                            continue;
+                        }
+                        Ending::Broken(reason) => {
+                            tracing::debug!(registry = %self.place.registry, %reason, "the connection to the directory is gone");
+                            reason
+                        }
+                    }
                 }
                 Err(reason) => {
                     let reason = format!("{} ({reason})", self.place.registry);
                     // The node tells the operator, once; this is for whoever looks closer.
                     tracing::debug!(%reason, "the directory cannot be reached; trying on");
-                    first.fail(&reason);
                     reason
                 }
             };
+            first.drain(..).for_each(|question| question.fail(&reason));
             *self.status.borrow_mut() = Status::Away(reason.clone());
             if !self.pause(self.jittered(backoff), &reason).await {
                 return;
@@ -130,13 +158,15 @@ impl Client {
         }
     }
 
-    /// Fails what is asked meanwhile; `false` when there is nobody left to ask.
+    /// Fails what is asked meanwhile, until this host moves at the latest; `false` when there is nobody left to ask.
     async fn pause(&mut self, pause: Duration, reason: &str) -> bool {
         let end = sleep(pause);
         tokio::pin!(end);
         loop {
             tokio::select! {
+                biased;
                 () = &mut end => return true,
+                () = next(&mut self.moved) => return true,
                 question = self.incoming.recv() => match question {
                     Some(question) => question.fail(reason),
                     None => return false,
@@ -149,5 +179,12 @@ impl Client {
     fn jittered(&self, pause: Duration) -> Duration {
         let thousandths = u32::try_from((self.chance >> 33) % 501).unwrap_or(0);
         pause / 2 + pause * thousandths / 1000
+    }
+}
+
+/// Returns when this host moves. Without anybody left to say so it never does.
+async fn next(moved: &mut watch::Receiver<()>) {
+    if moved.changed().await.is_err() {
+        std::future::pending().await
     }
 }

@@ -35,6 +35,7 @@ use tokio::time::{sleep, timeout};
 use wire::ipc::{ERROR_CODE, Reply};
 
 use super::core::Core;
+use super::trust_file::TrustFile;
 use crate::Time;
 use crate::identity::Identity;
 
@@ -67,6 +68,8 @@ pub struct Context {
     pub networks: RefCell<Vec<u16>>,
     /// A client wants the daemon to end.
     pub stop: Notify,
+    /// Where trust is kept.
+    pub trust: Rc<TrustFile>,
     /// Clients connected.
     pub clients: Cell<usize>,
 }

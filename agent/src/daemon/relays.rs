@@ -1,11 +1,12 @@
 //! Which relays the node may use: those the operator has named, or the directory's list. Names become addresses here.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::lookup_host;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::core::Core;
@@ -16,28 +17,37 @@ use crate::config::values::HostPort;
 /// Entries of a list that are looked at.
 const RELAYS_MAX: usize = 64;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
-/// A list of which no name can be resolved is tried again so soon.
+/// A list of which a name could not be resolved is tried again so soon.
 const RETRY: Duration = Duration::from_secs(15);
+/// Names may come to mean other addresses: they are looked up again so often.
+const REFRESH: Duration = Duration::from_secs(300);
 
-/// Gives the node the addresses of `first`, and of whatever list the directory sends.
+/// Gives the node the addresses of `first`, and of whatever list the directory sends, again whenever names have come to
+/// mean others. `lost` says that no relay answers, which is when names are worth another look at once.
 pub async fn follow(
     core: Rc<Core>,
     sockets: Rc<Sockets>,
     state: Rc<State>,
     first: Vec<HostPort>,
     mut listed: mpsc::Receiver<Vec<String>>,
+    lost: Rc<Notify>,
 ) {
     let mut places = first;
+    let mut names = Names::default();
+    let mut told = Vec::new();
     loop {
-        let addresses = resolve(&places, &sockets).await;
-        let is_resolved = !addresses.is_empty() || places.is_empty();
-        if !addresses.is_empty() {
+        let addresses = resolve(&places, &mut names, &sockets).await;
+        if !addresses.is_empty() && addresses != told {
             tracing::debug!(relays = ?addresses, "relays");
             core.act(|node, now| node.set_relays(now, &addresses));
+            told = addresses;
         }
+        let has_names = places.iter().any(|place| place.address().is_none());
+        let is_well = names.failing.is_empty() && core.look(|node| node.relay().is_some());
         let next = tokio::select! {
             next = listed.recv() => next,
-            () = sleep(RETRY), if !is_resolved => continue,
+            () = sleep(if is_well { REFRESH } else { RETRY }), if has_names => continue,
+            () = lost.notified(), if has_names => continue,
         };
         let Some(texts) = next else { return };
         let known: Vec<HostPort> =
@@ -48,30 +58,61 @@ pub async fn follow(
         }
         state.keep_relays(core.clock().now(), &texts).await;
         places = known;
+        names.retain(&places);
+    }
+}
+
+/// What names meant when they were last looked up.
+#[derive(Debug, Default)]
+struct Names {
+    known: BTreeMap<String, Vec<SocketAddr>>,
+    /// Those of which the last look-up failed.
+    failing: BTreeSet<String>,
+}
+
+impl Names {
+    /// A name server may give the same addresses in another order each time: that is no news.
+    fn learn(&mut self, name: String, found: Vec<SocketAddr>) -> &[SocketAddr] {
+        self.failing.remove(&name);
+        let known = self.known.entry(name).or_default();
+        let is_same = known.len() == found.len() && found.iter().all(|address| known.contains(address));
+        if !is_same {
+            *known = found;
+        }
+        known
+    }
+
+    /// A name that cannot be resolved just now means what it meant. The operator hears of it once.
+    fn fail(&mut self, name: String, reason: &str) -> &[SocketAddr] {
+        if self.failing.insert(name.clone()) {
+            tracing::warn!(relay = %name, %reason, "the relay's name cannot be resolved; trying on");
+        }
+        self.known.get(&name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn retain(&mut self, places: &[HostPort]) {
+        let names: BTreeSet<String> = places.iter().map(ToString::to_string).collect();
+        self.known.retain(|name, _| names.contains(name));
+        self.failing.retain(|name| names.contains(name));
     }
 }
 
 /// The addresses that this host has a socket for, in the order of `places`.
-async fn resolve(places: &[HostPort], sockets: &Sockets) -> Vec<SocketAddr> {
+async fn resolve(places: &[HostPort], names: &mut Names, sockets: &Sockets) -> Vec<SocketAddr> {
     let has_v4 = sockets.local_addresses().any(|local| local.is_ipv4());
     let has_v6 = sockets.local_addresses().any(|local| local.is_ipv6());
     let mut addresses = Vec::new();
     for place in places {
-        let found: Vec<SocketAddr> = match place.address() {
-            Some(address) => vec![address],
+        let address = place.address();
+        let found = match &address {
+            Some(address) => std::slice::from_ref(address),
             None => match timeout(LOOKUP_TIMEOUT, lookup_host((place.host.as_str(), place.port))).await {
-                Ok(Ok(found)) => found.collect(),
-                Ok(Err(error)) => {
-                    tracing::warn!(relay = %place, %error, "the relay's name cannot be resolved");
-                    Vec::new()
-                }
-                Err(_) => {
-                    tracing::warn!(relay = %place, "the relay's name cannot be resolved in time");
-                    Vec::new()
-                }
+                Ok(Ok(found)) => names.learn(place.to_string(), found.collect()),
+                Ok(Err(error)) => names.fail(place.to_string(), &error.to_string()),
+                Err(_) => names.fail(place.to_string(), "the name server takes too long"),
             },
         };
-        let usable = found.into_iter().filter(|address| if address.is_ipv4() { has_v4 } else { has_v6 });
+        let usable = found.iter().copied().filter(|address| if address.is_ipv4() { has_v4 } else { has_v6 });
         for address in usable {
             if !addresses.contains(&address) {
                 addresses.push(address);
@@ -79,4 +120,28 @@ async fn resolve(places: &[HostPort], sockets: &Sockets) -> Vec<SocketAddr> {
         }
     }
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_means_what_it_meant_until_it_means_something_else() {
+        let [a, b, c] = [1, 2, 3].map(|host| SocketAddr::from(([192, 0, 2, host], 9001)));
+        let mut names = Names::default();
+        let name = || "relay.example:9001".to_owned();
+        assert_eq!(names.fail(name(), "no such name"), []);
+        assert!(!names.failing.is_empty());
+        assert_eq!(names.learn(name(), vec![a, b]), [a, b]);
+        assert!(names.failing.is_empty());
+        // The same in another order, and nothing at all, are no news.
+        assert_eq!(names.learn(name(), vec![b, a]), [a, b]);
+        assert_eq!(names.fail(name(), "no such name"), [a, b]);
+        assert_eq!(names.learn(name(), vec![b, c]), [b, c]);
+        // What is not listed any more is forgotten.
+        names.fail(name(), "no such name");
+        names.retain(&[]);
+        assert!(names.failing.is_empty() && names.known.is_empty());
+    }
 }

@@ -3,7 +3,7 @@
 //! A disk that is full costs what would have been kept, never the daemon.
 
 use std::cell::Cell;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,10 +17,22 @@ const FILE_MODE: u32 = 0o600;
 const TRUST_NAME: &str = "trust.json";
 const RELAYS_NAME: &str = "relays.json";
 const PID_NAME: &str = "pilot.pid";
+const LOCK_NAME: &str = "lock";
 /// Larger files are not ours.
 const FILE_LEN_MAX: u64 = 16 << 20;
 /// A failing disk is mentioned this often.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Another daemon has what this one wants.
+#[derive(Debug, thiserror::Error)]
+pub enum InUse {
+    /// Its files.
+    #[error("another daemon keeps its files in {0}; stop it, or name another folder with --data-dir")]
+    Folder(PathBuf),
+    /// Its identity: the two would take the directory's and the relay's word from each other.
+    #[error("another daemon runs with the identity {0}; stop it, or name another with --identity")]
+    Identity(PathBuf),
+}
 
 /// The data folder.
 #[derive(Debug)]
@@ -42,6 +54,20 @@ impl State {
             })?;
         }
         Ok(state)
+    }
+
+    /// Takes the folder for this daemon alone, for as long as the file is open. It stays: whoever removed it would let two
+    /// daemons lock two files of one name.
+    ///
+    /// # Errors
+    /// [`InUse::Folder`], and what the system says.
+    pub fn lock(&self) -> anyhow::Result<File> {
+        let path = self.folder.join(LOCK_NAME);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(FILE_MODE).open(&path);
+        let file = file.map_err(|error| {
+            anyhow::anyhow!("cannot make {}: {error}; name another folder with --data-dir", path.display())
+        })?;
+        lock(file, || InUse::Folder(self.folder.clone()))
     }
 
     /// Where messages of the data exchange go.
@@ -66,9 +92,9 @@ impl State {
             .map_err(|error| anyhow::anyhow!("cannot read {}: {error}; restore it or move it away", path.display()))
     }
 
-    /// Keeps whom this node trusts.
-    pub async fn keep_trust(&self, now: Time, text: String) {
-        self.keep(now, TRUST_NAME, text).await;
+    /// Keeps whom this node trusts; false when that fails.
+    pub async fn keep_trust(&self, now: Time, text: String) -> bool {
+        self.keep(now, TRUST_NAME, text).await
     }
 
     /// The last good list of relays; none where it is missing or unreadable.
@@ -93,16 +119,17 @@ impl State {
 
     /// Writes a file, on another thread: a slow disk must not hold datagrams up. A failure is a warning, and a repeated one
     /// is silence for a while.
-    async fn keep(&self, now: Time, name: &str, text: String) {
+    async fn keep(&self, now: Time, name: &str, text: String) -> bool {
         let path = self.folder.join(name);
         let file = path.clone();
         let written = tokio::task::spawn_blocking(move || replace(&file, text.as_bytes())).await;
-        let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) else { return };
+        let Err(error) = written.unwrap_or_else(|panic| Err(io::Error::other(panic))) else { return true };
         let silent = self.complained_at.get().is_some_and(|then| now.since(then) < COMPLAINT_INTERVAL);
         if !silent {
             self.complained_at.set(Some(now));
             tracing::warn!(file = %path.display(), %error, "cannot be kept; it will be tried again with the next change");
         }
+        false
     }
 }
 
@@ -134,6 +161,27 @@ pub fn load_identity(path: &Path, seed: impl FnOnce() -> io::Result<[u8; 32]>) -
             Ok(identity)
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the identity for this daemon alone, for as long as the file is open.
+///
+/// # Errors
+/// [`InUse::Identity`], and what the system says.
+pub fn lock_identity(path: &Path) -> anyhow::Result<File> {
+    let file = File::open(path).map_err(|error| anyhow::anyhow!("cannot open {}: {error}", path.display()))?;
+    lock(file, || InUse::Identity(path.to_owned()))
+}
+
+fn lock(file: File, in_use: impl FnOnce() -> InUse) -> anyhow::Result<File> {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(in_use().into()),
+        // A file system without locks: then nobody has one.
+        Err(TryLockError::Error(error)) => {
+            tracing::debug!(%error, "locks do not work here");
+            Ok(file)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use agent::node::Unanswered;
 use directory::{NoRelay, Running, Tls};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 use wire::NodeId;
 use wire::registry::{Answer, Operation};
@@ -145,6 +145,53 @@ fn nonsense_is_named() {
         assert!(heard(Some(b"\0\0\0\x04nope")).await.contains("not an answer"));
         assert!(heard(Some(b"\0\0\0\x02{}")).await.contains("not an answer"));
         assert!(heard(Some(b"")).await.contains("closed"));
+    });
+}
+
+/// Reads questions up to the first that `is_last`.
+async fn read_questions(stream: &mut TcpStream, is_last: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut questions = Vec::new();
+    loop {
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).await.unwrap();
+        let mut question = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut question).await.unwrap();
+        questions.push(String::from_utf8(question).unwrap());
+        if is_last(&questions[questions.len() - 1]) {
+            return questions;
+        }
+    }
+}
+
+#[test]
+fn a_host_that_moves_asks_again_over_a_new_connection() {
+    run(|| async {
+        let begun = tokio::time::Instant::now();
+        let listener = TcpListener::bind(loopback()).await.unwrap();
+        let directory = Directory::new(place(listener.local_addr().unwrap()), 1);
+        let ask = |operation: Operation| {
+            let directory = directory.clone();
+            tokio::task::spawn_local(async move { directory.ask(operation.into()).await })
+        };
+        let deregister = ask(Operation::Deregister { node_id: NodeId(7) });
+        let lookup = ask(LOOKUP);
+        // The old connection takes questions, and is silent from then on.
+        let (mut old, _) = listener.accept().await.unwrap();
+        read_questions(&mut old, |question| question.contains("lookup")).await;
+        directory.reconnect();
+        let list = ask(Operation::ListNetworks);
+        let lost = timeout(PATIENCE, deregister).await.unwrap().unwrap();
+        assert!(matches!(&lost, Err(Unanswered::Unreachable(reason)) if reason.contains("moved")), "{lost:?}");
+        let (mut new, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        let questions = read_questions(&mut new, |question| question.contains("list_networks")).await;
+        assert!(questions.len() == 2 && questions[0].contains("lookup"), "{questions:?}");
+        for _ in 0..2 {
+            let body = br#"{"type":"error","error":"not found"}"#;
+            new.write_all(&u32::try_from(body.len()).unwrap().to_be_bytes()).await.unwrap();
+            new.write_all(body).await.unwrap();
+        }
+        assert!(is_not_found(&lookup.await.unwrap()) && is_not_found(&list.await.unwrap()));
+        assert!(begun.elapsed() < Duration::from_secs(25), "not before the answers were overdue");
     });
 }
 

@@ -99,17 +99,24 @@ fn trust_is_asked_for_given_and_taken_back() {
             }
             tokio::time::sleep(crate::world::LOOK).await;
         }
+        // What a client is told has been done is in the file already.
+        let kept = |name: &str| -> serde_json::Value {
+            let path = world.folder().join(name).join("trust.json");
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+        };
         b.ask(Request::Handshake(HandshakeRequest::Approve { node: node_a })).await.json();
+        assert_eq!(kept("bravo")["trusted"].as_array().unwrap().len(), 1);
         let wait = HandshakeRequest::WaitForTrust { node: node_b, timeout_ms: 60_000 };
         assert_eq!(a.ask(Request::Handshake(wait)).await.json()["trusted"], true);
         assert_eq!(a.trusted().await["trusted"][0]["node_id"], node_b.0);
         let revoke = HandshakeRequest::Revoke { node: node_b };
         assert_eq!(a.ask(Request::Handshake(revoke)).await.json()["status"], "revoked");
+        assert_eq!(kept("alpha")["trusted"].as_array().unwrap().len(), 0);
         let now = HandshakeRequest::WaitForTrust { node: node_b, timeout_ms: 0 };
         assert_eq!(a.ask(Request::Handshake(now)).await.json()["trusted"], false);
         alpha.stop().await.unwrap();
         bravo.stop().await.unwrap();
-        assert!(world.folder().join("alpha/trust.json").exists());
+        assert_eq!(kept("alpha")["trusted"].as_array().unwrap().len(), 0);
     });
 }
 

@@ -163,6 +163,35 @@ fn a_second_one_ends_with_a_code_of_its_own() {
     });
 }
 
+/// Whoever loses must not take the winner's socket away.
+#[test]
+fn of_two_that_start_at_once_one_serves() {
+    run(|| async {
+        let world = World::new();
+        for _ in 0..5 {
+            let mut started = [Process::start(&world, "alpha"), Process::start(&world, "alpha")];
+            let lost = async {
+                loop {
+                    let ended = started.iter_mut().map(|process| process.child.try_wait().unwrap());
+                    if let Some(index) = ended.into_iter().position(|status| status.is_some()) {
+                        return index;
+                    }
+                    sleep(LOOK).await;
+                }
+            };
+            let lost = timeout(PATIENCE, lost).await.expect("neither gives up");
+            let [first, second] = started;
+            let (winner, loser) = if lost == 0 { (second, first) } else { (first, second) };
+            let (code, log) = loser.ended().await;
+            assert_eq!(code, Some(3), "{log}");
+            winner.client().await.info().await;
+            winner.signal(Signal::SIGTERM);
+            let (code, log) = winner.ended().await;
+            assert_eq!(code, Some(0), "{log}");
+        }
+    });
+}
+
 #[test]
 fn one_that_was_killed_is_replaced() {
     run(|| async {

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 
 use agent::daemon::ipc::PlaceError;
+use agent::daemon::state::InUse;
 use wire::ipc::Request;
 
 use crate::world::{Daemon, World, run};
@@ -27,7 +28,7 @@ fn a_daemon_leaves_nothing_behind_but_its_state() {
         assert!(!socket.exists());
         let mut left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["identity.json", "inbox", "received"]);
+        assert_eq!(left, ["identity.json", "inbox", "lock", "received"]);
     });
 }
 
@@ -72,9 +73,33 @@ fn two_daemons_do_not_share_an_identity() {
     run(|| async {
         let world = World::new();
         let first = world.daemon("alpha").await;
-        let error = refusal(&world, |settings| settings.socket = Some(world.folder().join("other.sock"))).await;
+        let error = refusal(&world, |settings| {
+            settings.socket = Some(world.folder().join("other.sock"));
+            settings.data_dir = Some(world.folder().join("other"));
+            settings.identity = Some(world.folder().join("alpha/identity.json"));
+        })
+        .await;
         assert!(error.to_string().contains("--identity"), "{error}");
+        assert!(matches!(error.downcast_ref(), Some(InUse::Identity(_))), "{error}");
         first.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn two_daemons_do_not_share_a_folder() {
+    run(|| async {
+        let world = World::new();
+        let first = world.daemon("alpha").await;
+        let error = refusal(&world, |settings| {
+            settings.socket = Some(world.folder().join("other.sock"));
+            settings.identity = Some(world.folder().join("other.json"));
+        })
+        .await;
+        assert!(matches!(error.downcast_ref(), Some(InUse::Folder(_))), "{error}");
+        assert!(error.to_string().contains("--data-dir"), "{error}");
+        assert!(!world.folder().join("other.sock").exists());
+        first.stop().await.unwrap();
+        world.daemon("alpha").await.stop().await.unwrap();
     });
 }
 

@@ -41,17 +41,25 @@ pub struct Place {
 }
 
 impl Place {
+    /// Whether `path` can be bound, as far as can be told beforehand.
+    ///
+    /// # Errors
+    /// [`PlaceError`].
+    pub async fn check(path: &Path) -> Result<(), PlaceError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            return Err(PlaceError::NoFolder(path.to_owned()));
+        }
+        check_free(path).await
+    }
+
     /// Binds `path`.
     ///
     /// # Errors
     /// [`PlaceError`].
     pub async fn bind(path: &Path) -> Result<Self, PlaceError> {
+        Self::check(path).await?;
         let system = |source| PlaceError::System { path: path.to_owned(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if !folder.is_dir() {
-            return Err(PlaceError::NoFolder(path.to_owned()));
-        }
-        check_free(path).await?;
         // Nobody may connect before the permissions are right, so the socket gets its name last.
         let mut draft = path.as_os_str().to_owned();
         draft.push(format!(".{}", std::process::id()));

@@ -18,6 +18,7 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 pub(super) fn follow(context: Rc<Context>, request: HandshakeRequest<'_>) -> Work {
     let core = &context.core;
     let status = |node: NodeId, status: &str| Outcome::Json(json!({ "node_id": node, "status": status }));
+    let changes = !matches!(request, HandshakeRequest::Pending | HandshakeRequest::Trusted);
     let outcome = match request {
         HandshakeRequest::Send { node, justification } => {
             match core.act(|own, now| own.with_trust(now, |trust| trust.request(now, node, justification))) {
@@ -57,7 +58,15 @@ pub(super) fn follow(context: Rc<Context>, request: HandshakeRequest<'_>) -> Wor
             return wait(context, node, Duration::from_millis(timeout_ms.into()));
         }
     };
-    Box::pin(async { outcome })
+    if !changes || matches!(outcome, Outcome::Failed(_)) {
+        return Box::pin(async { outcome });
+    }
+    // What a client has been told is in the file, whatever becomes of the daemon.
+    context.trust.handle_changed();
+    Box::pin(async move {
+        Rc::clone(&context.trust).keep_now().await;
+        outcome
+    })
 }
 
 fn wait(context: Rc<Context>, node: NodeId, patience: Duration) -> Work {

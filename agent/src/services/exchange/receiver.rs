@@ -5,26 +5,25 @@
 //! the newer one takes over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
-use tokio::sync::Semaphore;
+use wire::DecodeError;
 use wire::address::Address;
 use wire::services::exchange::{Content, Frame, PAYLOAD_MAX, Step, Tag, acknowledgement};
-use wire::{DecodeError, NodeId};
 
 use super::claims::{Claim, Claims};
-use super::frames::{self, Frames, Room};
+use super::frames::{self, Frames};
 use super::inbox::{self, Letter};
 use super::partial::Partial;
 use super::{PARTIAL_FOLDER, STEP_MAX, received};
 use crate::services::WallClock;
 use crate::services::files::Files;
+use crate::services::room::Rooms;
 
 /// Between two messages a peer may be silent for so long; then its stream is closed.
 const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
@@ -121,8 +120,7 @@ pub struct Receiver<F> {
     files: F,
     clock: WallClock,
     notify: Rc<dyn Fn(Received)>,
-    long_frames: Semaphore,
-    long_frames_of: RefCell<BTreeMap<NodeId, Arc<Semaphore>>>,
+    long_frames: Rooms,
     /// Numbers drafts and messages.
     number: Cell<usize>,
     /// Messages and bytes in the inbox, as far as known; looked at anew when it seems full, for clients empty it.
@@ -150,8 +148,7 @@ impl<F: Files> Receiver<F> {
             files,
             clock,
             notify,
-            long_frames: Semaphore::new(LONG_FRAMES_MAX),
-            long_frames_of: RefCell::default(),
+            long_frames: Rooms::new(LONG_FRAMES_MAX, LONG_FRAMES_PER_PEER_MAX),
             number: Cell::new(1),
             inbox_usage: Cell::new(None),
             claims: Claims::default(),
@@ -165,7 +162,7 @@ impl<F: Files> Receiver<F> {
     /// [`Error`]. What came before is stored; a file that is not whole waits for the rest.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, from: Address, stream: S) -> Result<(), Error> {
         let (read, write) = split(stream);
-        let frames = Frames::new(read, Some(self.room(from.node)));
+        let frames = Frames::new(read, Some(self.long_frames.of(from.node)));
         let mut served =
             Served { receiver: self, from, frames, write, transfer: None, unconfirmed: None, out: Vec::new() };
         let outcome = served.run().await;
@@ -178,14 +175,6 @@ impl<F: Files> Receiver<F> {
             let _ = served.answer(&format!("ERR {error}")).await;
         }
         outcome
-    }
-
-    fn room(&self, peer: NodeId) -> Room<'_> {
-        let mut peers = self.long_frames_of.borrow_mut();
-        // Those without a stream need no entry.
-        peers.retain(|_, room| Arc::strong_count(room) > 1);
-        let of_peer = peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(LONG_FRAMES_PER_PEER_MAX)));
-        Room { of_peer: Arc::clone(of_peer), of_all: &self.long_frames }
     }
 
     fn next_number(&self) -> usize {

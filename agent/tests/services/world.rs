@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use agent::services::exchange::receiver::{Config, Error, Received, Receiver};
-use agent::services::files::{Done, Files, Threads};
+use agent::services::files::{Done, Files, Space, Threads};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
@@ -134,6 +134,8 @@ pub fn unstamped(files: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
 pub struct Disk {
     pub room: Rc<Cell<Option<usize>>>,
     pub is_sync_broken: Rc<Cell<bool>>,
+    /// Bytes that it says are free.
+    pub free_bytes: Rc<Cell<Option<u64>>>,
 }
 
 impl Files for Disk {
@@ -159,6 +161,10 @@ impl Files for Disk {
             self.room.set(Some(room));
         }
         Threads.write_at(file, buffer, offset).await
+    }
+
+    async fn space(&self, _folder: &Path) -> io::Result<Space> {
+        Ok(Space { free_bytes: self.free_bytes.get().unwrap_or(1 << 40), total_bytes: 1 << 40 })
     }
 
     async fn sync(&self, file: &Self::File) -> io::Result<()> {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
 use wire::DecodeError;
@@ -20,9 +20,10 @@ use super::claims::{Claim, Claims};
 use super::frames::{self, Frames};
 use super::inbox::{self, Letter};
 use super::partial::Partial;
+use super::room::{self, Part};
 use super::{PARTIAL_FOLDER, STEP_MAX, received};
 use crate::services::WallClock;
-use crate::services::files::Files;
+use crate::services::files::{Files, Listed};
 use crate::services::room::Rooms;
 
 /// Between two messages a peer may be silent for so long; then its stream is closed.
@@ -31,8 +32,8 @@ const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 const LONG_FRAMES_MAX: usize = 4;
 /// Those of one peer.
 const LONG_FRAMES_PER_PEER_MAX: usize = 1;
-/// Parts of files that wait for the rest; the oldest go first.
-const PARTIALS_MAX: usize = 64;
+/// While a file comes, the disk is looked at anew after so many bytes.
+const LOOK_BYTES: u64 = 16 << 20;
 /// Bytes of a whole file written at once.
 const WRITE_BYTES: usize = 1 << 20;
 /// Transfers whose last word may not have arrived.
@@ -216,7 +217,8 @@ impl<F: Files> Receiver<F> {
         let mut usage = self.inbox_usage.get();
         if !usage.is_some_and(fits) {
             self.files.create_folder(&self.config.inbox).await?;
-            usage = Some(self.files.usage(&self.config.inbox).await?);
+            let files = self.files.list(&self.config.inbox).await?;
+            usage = Some((files.len(), files.iter().map(|file| file.bytes).sum()));
         }
         let has_room = usage.is_some_and(fits);
         self.inbox_usage.set(usage.map(|(messages, used)| match has_room {
@@ -259,7 +261,10 @@ impl<F: Files> Receiver<F> {
             if data.len() as u64 > self.config.file_bytes_max {
                 return Err(io::Error::from(io::ErrorKind::FileTooLarge));
             }
-            let mut file = Partial::open(&self.files, self.draft(&self.config.received).await?, u64::MAX).await?;
+            let draft = self.draft(&self.config.received).await?;
+            self.has_space(data.len() as u64).await?;
+            let _claim = self.claims.take(&draft, self.next_number()).await;
+            let mut file = Partial::open(&self.files, draft, u64::MAX).await?;
             let published = self.write_whole(&mut file, name, data).await;
             if published.is_err() {
                 // What is wrong is said already.
@@ -269,6 +274,37 @@ impl<F: Files> Receiver<F> {
         };
         let path = stored.await.map_err(|error| format!("the file cannot be stored: {error}"))?;
         (self.notify)(Received::File { from, bytes: data.len() as u64, path });
+        Ok(())
+    }
+
+    /// Whether the disk takes `bytes` more of files.
+    async fn has_space(&self, bytes: u64) -> io::Result<()> {
+        room::fits(bytes, self.files.space(&self.config.received).await?)
+    }
+
+    /// Removes parts of files until there may be one more, at `path`, of the peer whose names begin with `prefix`.
+    async fn prune(&self, folder: &Path, path: &Path, prefix: &str) -> io::Result<()> {
+        let listed = self.files.list(folder).await?;
+        let mut claimed = self.claims.paths();
+        let part = |file: Listed| {
+            let before = claimed.len();
+            claimed.retain(|claimed| *claimed != file.path);
+            Part { is_claimed: claimed.len() < before, path: file.path, modified: file.modified }
+        };
+        let mut parts: Vec<Part> = listed.into_iter().map(part).collect();
+        // Those that are about to be made; only the inbox has other drafts.
+        let coming = claimed.into_iter().filter(|path| path.parent() == Some(folder));
+        parts.extend(coming.map(|path| Part { path, modified: SystemTime::UNIX_EPOCH, is_claimed: true }));
+        for path in room::superfluous(parts, path, prefix)? {
+            // A stream may have begun it while another part was removed.
+            if self.claims.paths().contains(&path) {
+                continue;
+            }
+            match self.files.remove(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -394,7 +430,8 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
         let folder = config.received.join(PARTIAL_FOLDER);
         files.create_folder(&folder).await?;
         let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = folder.join(format!("{}-{hex}", self.from.node));
+        let prefix = format!("{}-", self.from.node);
+        let path = folder.join(format!("{prefix}{hex}"));
         let claim = claims.take(&path, self.receiver.next_number()).await;
         let is_same = |known: &Unconfirmed| {
             known.partial == path && known.sha256 == sha256 && known.name == name && known.size_bytes == size_bytes
@@ -404,7 +441,11 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
             Some(known) if files.size(&known.path).await.is_ok_and(|size| size == size_bytes) => Some(known),
             _ => None,
         };
-        files.prune(&folder, PARTIALS_MAX).await?;
+        self.receiver.prune(&folder, &path, &prefix).await?;
+        if known.is_none() {
+            let there = files.size(&path).await.unwrap_or_default();
+            self.receiver.has_space(size_bytes.saturating_sub(there)).await?;
+        }
         let partial = Partial::open(files, path, size_bytes).await?;
         Ok(Transfer { id, sha256, name, claim, partial, buffer: Vec::new(), known })
     }
@@ -434,7 +475,16 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
         let mut buffer = std::mem::take(&mut transfer.buffer);
         buffer.clear();
         buffer.extend(data);
-        match transfer.partial.append(&self.receiver.files, buffer).await {
+        let missing = transfer.partial.size_bytes() - position;
+        let appended = match (position + data.len() as u64) / LOOK_BYTES > position / LOOK_BYTES {
+            true => self.receiver.has_space(missing).await,
+            false => Ok(()),
+        };
+        let appended = match appended {
+            Ok(()) => transfer.partial.append(&self.receiver.files, buffer).await,
+            Err(error) => Err(error),
+        };
+        match appended {
             Ok(buffer) => transfer.buffer = buffer,
             Err(error) => {
                 let partial = transfer.partial.path().to_owned();

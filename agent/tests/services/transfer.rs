@@ -305,6 +305,28 @@ fn what_could_not_be_flushed_is_not_called_received() {
 }
 
 #[test]
+fn a_sender_waits_for_a_disk_that_takes_minutes() {
+    story(async {
+        let world = World::new();
+        world.disk.sync_takes.set(Duration::from_secs(300));
+        let content = noise(2 * CHUNK);
+        let sent = send(&world, &content, usize::MAX, usize::MAX).await.unwrap();
+        assert_eq!((sent.connections, sent.is_verified), (1, true));
+        assert_eq!(world.files(), [("a.bin".to_owned(), content.clone())]);
+        // Its sender leaves meanwhile: the file is whole nevertheless.
+        let (mut stream, served) = world.connect();
+        let id = announce(&mut stream, b"second", 6).await;
+        say_step(&mut stream, &id, Step::Chunk { offset: 0, data: b"second" }).await;
+        say_step(&mut stream, &id, Step::Done).await;
+        hear_step(&mut stream).await;
+        hear_step(&mut stream).await;
+        drop(stream);
+        assert!(served.await.unwrap().is_err());
+        assert_eq!((world.files().len(), world.heard.borrow().len()), (2, 2));
+    });
+}
+
+#[test]
 fn a_newer_connection_takes_the_transfer_over() {
     story(async {
         let world = World::new();

@@ -134,6 +134,8 @@ pub fn unstamped(files: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
 pub struct Disk {
     pub room: Rc<Cell<Option<usize>>>,
     pub is_sync_broken: Rc<Cell<bool>>,
+    /// How long it takes to flush.
+    pub sync_takes: Rc<Cell<Duration>>,
     /// Bytes that it says are free.
     pub free_bytes: Rc<Cell<Option<u64>>>,
 }
@@ -171,6 +173,7 @@ impl Files for Disk {
         if self.is_sync_broken.get() {
             return Err(io::Error::other("the disk is broken"));
         }
+        tokio::time::sleep(self.sync_takes.get()).await;
         Threads.sync(file).await
     }
 }

@@ -8,10 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
+use tokio::time::timeout;
 use wire::DecodeError;
 use wire::address::Address;
 use wire::services::exchange::{Content, Frame, PAYLOAD_MAX, Step, Tag, acknowledgement};
@@ -36,6 +38,8 @@ const LONG_FRAMES_PER_PEER_MAX: usize = 1;
 const LOOK_BYTES: u64 = 16 << 20;
 /// Bytes of a whole file written at once.
 const WRITE_BYTES: usize = 1 << 20;
+/// While a file is flushed and compared, which may take minutes, its sender hears this often that it is not forgotten.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Transfers whose last word may not have arrived.
 const UNCONFIRMED_MAX: usize = 64;
 
@@ -308,6 +312,33 @@ impl<F: Files> Receiver<F> {
         Ok(())
     }
 
+    /// Flushes what a transfer has brought, compares it, and gives it its name.
+    async fn finish(&self, from: Address, transfer: &mut Transfer<'_, F>) -> Result<Unconfirmed, String> {
+        const MISMATCH: &str = "hash mismatch: what arrived is not what was announced; send it again";
+        let Self { files, notify, .. } = self;
+        let failed = |error: io::Error| format!("the file cannot be stored: {error}");
+        let (partial, size_bytes) = (transfer.partial.path().to_owned(), transfer.partial.size_bytes());
+        if let Some(known) = transfer.known.take() {
+            self.forget_unconfirmed(&known.path);
+            files.remove(&partial).await.map_err(failed)?;
+            // The user may have changed it since.
+            let mut whole = Partial::open(files, known.path.clone(), size_bytes).await.map_err(failed)?;
+            let is_same = whole.finish(files).await.map_err(failed)? == transfer.sha256;
+            return if is_same { Ok(known) } else { Err(MISMATCH.to_owned()) };
+        }
+        let missing = size_bytes - transfer.partial.position();
+        if missing > 0 {
+            return Err(format!("{missing} bytes are missing"));
+        }
+        if transfer.partial.finish(files).await.map_err(failed)? != transfer.sha256 {
+            files.remove(&partial).await.map_err(failed)?;
+            return Err(MISMATCH.to_owned());
+        }
+        let path = self.publish(&partial, &transfer.name).await.map_err(failed)?;
+        notify(Received::File { from, bytes: size_bytes, path: path.clone() });
+        Ok(Unconfirmed { partial, name: transfer.name.clone(), sha256: transfer.sha256, path, size_bytes })
+    }
+
     async fn write_whole(&self, file: &mut Partial<F>, name: &str, data: &[u8]) -> io::Result<PathBuf> {
         let mut buffer = Vec::new();
         for piece in data.chunks(WRITE_BYTES) {
@@ -504,7 +535,20 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
         if !transfer.claim.finish() {
             return self.abort(id, "another connection goes on with this file").await;
         }
-        let verdict = self.finish(&mut transfer).await;
+        let offset = transfer.known.as_ref().map_or(transfer.partial.position(), |known| known.size_bytes);
+        let (receiver, from) = (self.receiver, self.from);
+        let verdict = {
+            let mut finishing = pin!(receiver.finish(from, &mut transfer));
+            loop {
+                if let Ok(verdict) = timeout(ALIVE_INTERVAL, &mut finishing).await {
+                    break verdict;
+                }
+                if self.say(&id, Step::Ack { offset }).await.is_err() {
+                    // The file is whole, whether or not its sender is there to hear of it.
+                    break finishing.await;
+                }
+            }
+        };
         if let Ok(unconfirmed) = &verdict {
             self.unconfirmed = Some(unconfirmed.path.clone());
             self.receiver.note_unconfirmed(unconfirmed.clone());
@@ -514,32 +558,6 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
             Ok(_) => self.say(&id, Step::Complete { status: 0, text: b"" }).await,
             Err(reason) => self.say(&id, Step::Complete { status: 1, text: reason.as_bytes() }).await,
         }
-    }
-
-    async fn finish(&self, transfer: &mut Transfer<'a, F>) -> Result<Unconfirmed, String> {
-        const MISMATCH: &str = "hash mismatch: what arrived is not what was announced; send it again";
-        let Receiver { files, notify, .. } = self.receiver;
-        let failed = |error: io::Error| format!("the file cannot be stored: {error}");
-        let (partial, size_bytes) = (transfer.partial.path().to_owned(), transfer.partial.size_bytes());
-        if let Some(known) = transfer.known.take() {
-            self.receiver.forget_unconfirmed(&known.path);
-            files.remove(&partial).await.map_err(failed)?;
-            // The user may have changed it since.
-            let mut whole = Partial::open(files, known.path.clone(), size_bytes).await.map_err(failed)?;
-            let is_same = whole.finish(files).await.map_err(failed)? == transfer.sha256;
-            return if is_same { Ok(known) } else { Err(MISMATCH.to_owned()) };
-        }
-        let missing = size_bytes - transfer.partial.position();
-        if missing > 0 {
-            return Err(format!("{missing} bytes are missing"));
-        }
-        if transfer.partial.finish(files).await.map_err(failed)? != transfer.sha256 {
-            files.remove(&partial).await.map_err(failed)?;
-            return Err(MISMATCH.to_owned());
-        }
-        let path = self.receiver.publish(&partial, &transfer.name).await.map_err(failed)?;
-        notify(Received::File { from: self.from, bytes: size_bytes, path: path.clone() });
-        Ok(Unconfirmed { partial, name: transfer.name.clone(), sha256: transfer.sha256, path, size_bytes })
     }
 
     /// Gives up; the part that is there stays for another time.

@@ -94,7 +94,7 @@ pub(super) async fn space(folder: &Path) -> io::Result<Space> {
     let folder = folder.to_owned();
     run(move || {
         let disk = statvfs(&folder)?;
-        let bytes = |blocks| u64::from(disk.fragment_size()).saturating_mul(u64::from(blocks));
+        let bytes = |blocks: u64| disk.fragment_size().saturating_mul(blocks);
         Ok(Space { free_bytes: bytes(disk.blocks_available()), total_bytes: bytes(disk.blocks()) })
     })
     .await

@@ -44,6 +44,14 @@ pub enum ConnectError {
         /// What the system says.
         source: io::Error,
     },
+    /// Whoever listens is another user, who might answer anything.
+    #[error("user {uid} listens on {}, and not you or root", path.display())]
+    Stranger {
+        /// The socket.
+        path: PathBuf,
+        /// Who listens.
+        uid: u32,
+    },
 }
 
 /// Why a request has no answer.
@@ -104,6 +112,11 @@ impl Client {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NotRunning(path.to_owned()),
             _ => ConnectError::Refused { path: path.to_owned(), source: error },
         })?;
+        let refused = |error| ConnectError::Refused { path: path.to_owned(), source: error };
+        let uid = socket.peer_cred().map_err(refused)?.uid();
+        if !is_trusted(nix::unistd::geteuid().as_raw(), uid) {
+            return Err(ConnectError::Stranger { path: path.to_owned(), uid });
+        }
         Ok(Self { handle: Arc::new(Handle::drive(socket)) })
     }
 
@@ -260,6 +273,12 @@ impl Datagrams {
     }
 }
 
+/// Whether the user `own` believes a daemon that `daemon` runs. The socket may lie in a folder where anyone can make one.
+const fn is_trusted(own: u32, daemon: u32) -> bool {
+    const ROOT: u32 = 0;
+    own == ROOT || daemon == ROOT || daemon == own
+}
+
 fn or_end<T>(found: Option<T>, mux: &Mux) -> Option<Result<T, RequestError>> {
     let ended = || mux.end().map(|reason| Err(RequestError::Disconnected(reason.to_owned())));
     found.map(Ok).or_else(ended)
@@ -275,6 +294,20 @@ impl Drop for Abandon<'_> {
     fn drop(&mut self) {
         if self.armed {
             self.handle.change(Mux::abandon);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ourselves_and_root_are_believed_and_root_believes_all() {
+        for (own, daemon, is_believed) in
+            [(1000, 1000, true), (1000, 0, true), (1000, 1001, false), (0, 1000, true), (0, 0, true)]
+        {
+            assert_eq!(is_trusted(own, daemon), is_believed, "{own} {daemon}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The services the daemon offers on ports of the node: each accepts streams and lets the service's own code serve them.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use wire::address::SocketAddress;
@@ -14,6 +14,7 @@ use crate::config::Services;
 use crate::services::events::Broker;
 use crate::services::exchange::receiver::{self, Receiver};
 use crate::services::files::{Chosen, Threads, Uring};
+use crate::services::slots::Slots;
 use crate::services::{WallClock, echo};
 
 const ECHO_PORT: u16 = 7;
@@ -21,6 +22,8 @@ const EXCHANGE_PORT: u16 = 1001;
 const EVENTS_PORT: u16 = 1002;
 /// Streams that one service serves at a time; more are refused.
 const STREAMS_MAX: usize = 1024;
+/// Those of one peer.
+const STREAMS_PER_PEER_MAX: usize = 32;
 
 /// Binds the ports of `services` and serves them.
 ///
@@ -74,20 +77,20 @@ fn serve<F: Future<Output = ()> + 'static>(
     name: &'static str,
     serve: impl Fn(ByteStream, SocketAddress) -> F + 'static,
 ) {
-    let served = Rc::new(Cell::new(0_usize));
+    let slots = Rc::new(RefCell::new(Slots::new(STREAMS_MAX, STREAMS_PER_PEER_MAX)));
     tokio::task::spawn_local(async move {
         loop {
             let (stream, from) = listener.accept().await;
-            if served.get() >= STREAMS_MAX {
+            let peer = from.address.node;
+            if !slots.borrow_mut().take(peer) {
                 tracing::debug!(service = name, %from, "refused: too many streams");
                 stream.abort();
                 continue;
             }
-            served.set(served.get() + 1);
-            let (served, work) = (Rc::clone(&served), serve(stream, from));
+            let (slots, work) = (Rc::clone(&slots), serve(stream, from));
             tokio::task::spawn_local(async move {
                 work.await;
-                served.set(served.get() - 1);
+                slots.borrow_mut().give_back(peer);
             });
         }
     });

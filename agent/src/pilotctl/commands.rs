@@ -30,6 +30,7 @@ use super::session::Session;
 pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<(), Failure> {
     let places = Places::of_user();
     let session = &Session {
+        is_socket_named: arguments.socket.is_some(),
         socket: arguments.socket.unwrap_or_else(|| places.socket()),
         registry: arguments.registry.or_else(|| places.registry()),
         timeout: arguments.timeout,

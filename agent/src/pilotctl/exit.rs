@@ -150,6 +150,8 @@ impl From<ConnectError> for Failure {
         match error {
             ConnectError::NotRunning(path) => Self::new(Code::NotRunning, "daemon is not running")
                 .hint(format!("start the daemon with: pilotctl daemon start  (tried {})", path.display())),
+            error @ ConnectError::Stranger { .. } => Self::new(Code::ConnectionFailed, error.to_string())
+                .hint("name your own daemon's socket with --socket PATH or PILOT_SOCKET"),
             ConnectError::Refused { path, source: error } => {
                 let failure = Self::new(
                     Code::ConnectionFailed,

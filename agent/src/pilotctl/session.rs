@@ -30,6 +30,8 @@ const DIRECTORY_AWAY: &str = "the directory cannot be reached";
 pub(super) struct Session {
     pub places: Places,
     pub socket: PathBuf,
+    /// Whether the command line names the socket.
+    pub is_socket_named: bool,
     pub registry: Option<String>,
     /// As the command line has it; zero is for ever.
     pub timeout: Option<Duration>,

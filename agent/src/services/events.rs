@@ -2,7 +2,8 @@
 //! others that have subscribed.
 //!
 //! Each subscriber has a queue. One that does not read loses its oldest events first, so that it finds the newest when it
-//! comes back, and holds nobody up; one that takes nothing at all for a minute is dropped.
+//! comes back, and holds nobody up; one that takes nothing at all for a minute is dropped. The events of all queues
+//! together have a bound as well: the oldest goes first, and with it whoever is still in the middle of it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +19,7 @@ use wire::address::Address;
 use wire::services::events::{ALL_TOPICS, Event};
 
 use super::incoming::Incoming;
+use super::room::{Room, Rooms, Taken};
 
 /// Subscribers at a time.
 pub const SUBSCRIBERS_MAX: usize = 1024;
@@ -25,8 +27,18 @@ pub const SUBSCRIBERS_MAX: usize = 1024;
 pub const QUEUED_EVENTS_MAX: usize = 1024;
 /// … and their bytes; a single event may be longer.
 pub const QUEUED_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the events that wait for any subscriber; one that waits for several counts once.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
+/// An event of which more has come waits for room before the rest is read.
+const LONG: usize = 1 << 20;
+/// Such events that are held in part at a time, of up to 16 MiB each.
+const LONG_EVENTS_MAX: usize = 4;
+/// Those of one peer.
+const LONG_EVENTS_PER_PEER_MAX: usize = 1;
 /// A subscriber that takes no byte for so long is dropped; so is a peer that stops within an event.
 const STALLED_MAX: Duration = Duration::from_secs(60);
+/// From its first byte on an event is whole within this, however steadily its bytes drip.
+const EVENT_MAX: Duration = Duration::from_secs(5 * 60);
 /// A peer subscribes within this.
 const SUBSCRIBE_MAX: Duration = Duration::from_secs(60);
 
@@ -48,6 +60,12 @@ pub enum Error {
     /// The peer takes nothing, or stopped within an event.
     #[error("the peer was silent for too long")]
     Silent,
+    /// Too many long events come at the same time.
+    #[error("too many long events at the same time; try again later")]
+    Busy,
+    /// The peer reads so slowly that the events for it would take the memory of all.
+    #[error("the peer reads too slowly")]
+    Slow,
 }
 
 /// Sums since the start.
@@ -62,11 +80,27 @@ pub struct Counters {
 }
 
 /// Passes events on to subscribers. All streams of a node share one.
-#[derive(Default)]
 pub struct Broker {
     subscribers: RefCell<BTreeMap<u64, Rc<Subscriber>>>,
     next: Cell<u64>,
     counters: Cell<Counters>,
+    long_events: Rooms,
+    /// Bytes of all [`Held`].
+    held_bytes: Rc<Cell<usize>>,
+}
+
+/// An event as it stands on the wire; all subscribers share one copy.
+struct Held {
+    /// That of the later one is greater.
+    number: u64,
+    bytes: Box<[u8]>,
+    held_bytes: Rc<Cell<usize>>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.held_bytes.set(self.held_bytes.get() - self.bytes.len());
+    }
 }
 
 struct Subscriber {
@@ -77,34 +111,51 @@ struct Subscriber {
 
 #[derive(Default)]
 struct Queue {
-    /// As they stand on the wire; all subscribers share one copy.
-    events: VecDeque<Rc<[u8]>>,
+    /// The event that is being written, and how many of its bytes are.
+    current: Option<(Rc<Held>, usize)>,
+    /// Those behind it.
+    events: VecDeque<Rc<Held>>,
+    /// Bytes of those.
     bytes: usize,
+    /// Its subscriber has to go.
+    is_cut: bool,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Broker {
     /// A broker without subscribers.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            subscribers: RefCell::default(),
+            next: Cell::default(),
+            counters: Cell::default(),
+            long_events: Rooms::new(LONG_EVENTS_MAX, LONG_EVENTS_PER_PEER_MAX),
+            held_bytes: Rc::default(),
+        }
     }
 
-    /// Serves one stream until it ends. `_from` is its other end.
+    /// Serves one stream until it ends. `from` is its other end.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, _from: Address, stream: S) -> Result<(), Error> {
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, from: Address, stream: S) -> Result<(), Error> {
         let (read, mut write) = split(stream);
-        let mut incoming = Incoming::new(read);
-        let Some(len) = timeout(SUBSCRIBE_MAX, next(&mut incoming)).await.map_err(|_| Error::Silent)?? else {
+        let mut incoming = Events::new(read, Some(self.long_events.of(from.node)));
+        let Some(len) = timeout(SUBSCRIBE_MAX, incoming.next()).await.map_err(|_| Error::Silent)?? else {
             return Ok(());
         };
-        let topic = event(&incoming).map(|event| event.topic.to_owned()).unwrap_or_default();
+        let topic = incoming.event().map(|event| event.topic.to_owned()).unwrap_or_default();
         incoming.consume(len);
         let subscription = self.add(topic)?;
         let publishing = async {
-            while let Some(len) = next(&mut incoming).await? {
-                if let Some(event) = event(&incoming) {
+            while let Some(len) = incoming.next().await? {
+                if let Some(event) = incoming.event() {
                     self.publish(subscription.number, &event);
                 }
                 incoming.consume(len);
@@ -135,6 +186,12 @@ impl Broker {
         self.subscribers.borrow().len()
     }
 
+    /// Bytes of the events that wait for a subscriber; [`HELD_BYTES_MAX`] at most.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.get()
+    }
+
     /// Sums since the start.
     #[must_use]
     pub const fn counters(&self) -> Counters {
@@ -156,20 +213,36 @@ impl Broker {
     fn publish(&self, publisher: u64, event: &Event<'_>) {
         let mut counters = self.counters.get();
         counters.published += 1;
-        let mut bytes = None;
+        let mut held = None;
         for (number, subscriber) in self.subscribers.borrow().iter() {
             if *number == publisher || !(subscriber.topic == ALL_TOPICS || subscriber.topic == event.topic) {
                 continue;
             }
-            let bytes: &Rc<[u8]> = bytes.get_or_insert_with(|| {
+            let held: &Rc<Held> = held.get_or_insert_with(|| {
                 let mut bytes = Vec::with_capacity(event.encoded_len());
                 event.encode(&mut bytes).expect("what has been decoded is within the limits");
-                bytes.into()
+                self.held_bytes.set(self.held_bytes.get() + bytes.len());
+                let (number, bytes) = (counters.published, bytes.into());
+                Rc::new(Held { number, bytes, held_bytes: Rc::clone(&self.held_bytes) })
             });
             counters.delivered += 1;
-            counters.dropped += subscriber.push(Rc::clone(bytes));
+            counters.dropped += subscriber.push(Rc::clone(held));
         }
+        drop(held);
+        counters.dropped += self.make_room();
         self.counters.set(counters);
+    }
+
+    /// Lets go of the oldest events until the rest is within [`HELD_BYTES_MAX`]; says how many subscribers lose one.
+    fn make_room(&self) -> u64 {
+        let mut dropped = 0;
+        while self.held_bytes.get() > HELD_BYTES_MAX {
+            let subscribers = self.subscribers.borrow();
+            let oldest = subscribers.values().filter_map(|subscriber| Some((subscriber.oldest()?, subscriber)));
+            let Some((_, subscriber)) = oldest.min_by_key(|(number, _)| *number) else { break };
+            dropped += subscriber.drop_oldest();
+        }
+        dropped
     }
 }
 
@@ -188,9 +261,12 @@ impl Drop for Membership<'_> {
 
 impl Subscriber {
     /// Says how many older events had to go.
-    fn push(&self, event: Rc<[u8]>) -> u64 {
+    fn push(&self, event: Rc<Held>) -> u64 {
         let mut queue = self.queue.borrow_mut();
-        queue.bytes += event.len();
+        if queue.is_cut {
+            return 1;
+        }
+        queue.bytes += event.bytes.len();
         queue.events.push_back(event);
         let mut dropped = 0;
         while queue.events.len() > QUEUED_EVENTS_MAX || (queue.events.len() > 1 && queue.bytes > QUEUED_BYTES_MAX) {
@@ -201,30 +277,81 @@ impl Subscriber {
         dropped
     }
 
-    /// Writes what is in the queue, and what comes into it.
+    /// The number of the oldest event it has.
+    fn oldest(&self) -> Option<u64> {
+        let queue = self.queue.borrow();
+        let current = queue.current.as_ref().map(|(event, _)| event);
+        current.or_else(|| queue.events.front()).map(|event| event.number)
+    }
+
+    /// Drops its oldest event. One that is half written cannot be left out: its subscriber goes. Says how many are lost.
+    fn drop_oldest(&self) -> u64 {
+        let mut queue = self.queue.borrow_mut();
+        if queue.current.is_none() {
+            return queue.pop().map_or(0, |_| 1);
+        }
+        let lost = 1 + queue.events.len() as u64;
+        *queue = Queue { is_cut: true, ..Queue::default() };
+        self.is_filled.notify_one();
+        lost
+    }
+
+    /// Writes what is in the queue, and what comes into it, until the subscriber is cut.
     async fn deliver(&self, stream: &mut (impl AsyncWrite + Unpin)) -> Result<(), Error> {
+        let mut piece = Vec::new();
         loop {
-            let event = self.queue.borrow_mut().pop();
-            let Some(event) = event else {
+            self.queue.borrow_mut().take_piece(&mut piece)?;
+            if piece.is_empty() {
+                flush(stream).await?;
                 self.is_filled.notified().await;
-                continue;
-            };
-            write(stream, &event).await?;
+            } else {
+                self.until_cut(write(stream, &piece)).await?;
+            }
+        }
+    }
+
+    /// Waits for `writing`, but no longer than until the subscriber is cut.
+    async fn until_cut(&self, writing: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+        let mut writing = std::pin::pin!(writing);
+        loop {
+            tokio::select! {
+                outcome = &mut writing => return outcome,
+                () = self.is_filled.notified() => {
+                    if self.queue.borrow().is_cut {
+                        return Err(Error::Slow);
+                    }
+                }
+            }
         }
     }
 }
 
 impl Queue {
-    fn pop(&mut self) -> Option<Rc<[u8]>> {
+    fn pop(&mut self) -> Option<Rc<Held>> {
         let event = self.events.pop_front()?;
-        self.bytes -= event.len();
+        self.bytes -= event.bytes.len();
         Some(event)
+    }
+
+    /// The next bytes to write into `piece`; none when there are none.
+    fn take_piece(&mut self, piece: &mut Vec<u8>) -> Result<(), Error> {
+        piece.clear();
+        if self.is_cut {
+            return Err(Error::Slow);
+        }
+        let Some((event, written)) = self.current.take().or_else(|| Some((self.pop()?, 0))) else { return Ok(()) };
+        let end = event.bytes.len().min(written + PIECE);
+        piece.extend(&event.bytes[written..end]);
+        if end < event.bytes.len() {
+            self.current = Some((event, end));
+        }
+        Ok(())
     }
 }
 
 /// A subscription at a peer's broker.
 pub struct Subscription<S> {
-    incoming: Incoming<S>,
+    incoming: Events<'static, S>,
 }
 
 /// Subscribes to `topic`, `*` for all.
@@ -236,7 +363,7 @@ pub async fn subscribe<S: AsyncRead + AsyncWrite + Unpin>(
     topic: &str,
 ) -> Result<Subscription<S>, Error> {
     send(&mut stream, topic, b"").await?;
-    Ok(Subscription { incoming: Incoming::new(stream) })
+    Ok(Subscription { incoming: Events::new(stream, None) })
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
@@ -245,8 +372,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
     /// # Errors
     /// [`Error`].
     pub async fn next(&mut self) -> Result<Option<(String, Vec<u8>)>, Error> {
-        let Some(len) = next(&mut self.incoming).await? else { return Ok(None) };
-        let event = event(&self.incoming).map(|event| (event.topic.to_owned(), event.payload.to_vec()));
+        let Some(len) = self.incoming.next().await? else { return Ok(None) };
+        let event = self.incoming.event().map(|event| (event.topic.to_owned(), event.payload.to_vec()));
         self.incoming.consume(len);
         Ok(event)
     }
@@ -272,37 +399,64 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), topic: &str, payload: &[u8
     write(stream, &bytes).await
 }
 
+/// Bytes written at once. Each piece has its own time: a slow link is not stalled.
+const PIECE: usize = 64 << 10;
+
 async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Error> {
-    // Each piece has its own time: a slow link is not stalled.
-    const PIECE: usize = 64 << 10;
     for piece in bytes.chunks(PIECE) {
         timeout(STALLED_MAX, stream.write_all(piece)).await.map_err(|_| Error::Silent)??;
     }
-    timeout(STALLED_MAX, stream.flush()).await.map_err(|_| Error::Silent)??;
-    Ok(())
+    flush(stream).await
 }
 
-/// Waits for a whole event; says how many bytes it takes, none at the end of the stream.
-async fn next<R: AsyncRead + Unpin>(incoming: &mut Incoming<R>) -> Result<Option<usize>, Error> {
-    loop {
-        if let Some((_, len)) = Event::decode(incoming.bytes())? {
-            return Ok(Some(len));
+async fn flush(stream: &mut (impl AsyncWrite + Unpin)) -> Result<(), Error> {
+    Ok(timeout(STALLED_MAX, stream.flush()).await.map_err(|_| Error::Silent)??)
+}
+
+/// Whole events out of a stream.
+struct Events<'a, R> {
+    incoming: Incoming<R>,
+    room: Option<Room<'a>>,
+    taken: Option<Taken<'a>>,
+}
+
+impl<'a, R: AsyncRead + Unpin> Events<'a, R> {
+    const fn new(stream: R, room: Option<Room<'a>>) -> Self {
+        Self { incoming: Incoming::new(stream), room, taken: None }
+    }
+
+    /// Waits for a whole event; says how many bytes it takes, none at the end of the stream.
+    async fn next(&mut self) -> Result<Option<usize>, Error> {
+        if self.incoming.bytes().is_empty() && !self.incoming.fill().await? {
+            return Ok(None);
         }
-        let is_between = incoming.bytes().is_empty();
-        let has_more = if is_between {
-            incoming.fill().await?
-        } else {
-            timeout(STALLED_MAX, incoming.fill()).await.map_err(|_| Error::Silent)??
-        };
-        match has_more {
-            true => {}
-            false if is_between => return Ok(None),
-            false => return Err(Error::Stream(io::ErrorKind::UnexpectedEof.into())),
+        timeout(EVENT_MAX, self.rest()).await.map_err(|_| Error::Silent)?.map(Some)
+    }
+
+    /// The event that [`Self::next`] has waited for.
+    fn event(&self) -> Option<Event<'_>> {
+        Event::decode(self.incoming.bytes()).ok().flatten().map(|(event, _)| event)
+    }
+
+    fn consume(&mut self, len: usize) {
+        self.incoming.consume(len);
+        self.taken = None;
+    }
+
+    /// Waits for the rest of an event that has begun.
+    async fn rest(&mut self) -> Result<usize, Error> {
+        loop {
+            if let Some((_, len)) = Event::decode(self.incoming.bytes())? {
+                return Ok(len);
+            }
+            if let Some(room) =
+                self.room.as_ref().filter(|_| self.incoming.bytes().len() > LONG && self.taken.is_none())
+            {
+                self.taken = timeout(STALLED_MAX, room.take()).await.map_err(|_| Error::Busy)?;
+            }
+            if !timeout(STALLED_MAX, self.incoming.fill()).await.map_err(|_| Error::Silent)?? {
+                return Err(Error::Stream(io::ErrorKind::UnexpectedEof.into()));
+            }
         }
     }
-}
-
-/// The event that [`next`] has waited for.
-fn event<R: AsyncRead + Unpin>(incoming: &Incoming<R>) -> Option<Event<'_>> {
-    Event::decode(incoming.bytes()).ok().flatten().map(|(event, _)| event)
 }

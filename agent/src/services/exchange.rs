@@ -10,6 +10,7 @@
 //! | [`folder`] | the files of such a folder |
 //! | `partial` | a file that is not whole yet |
 //! | `claims` | which stream goes on with which file |
+//! | `room` | which parts have to go, and whether the disk has room |
 //! | `frames` | whole frames out of a stream |
 
 mod claims;
@@ -19,6 +20,7 @@ pub mod inbox;
 mod partial;
 pub mod received;
 pub mod receiver;
+mod room;
 pub mod sender;
 pub mod transfer;
 

@@ -8,13 +8,34 @@ mod threads;
 mod uring;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 pub use threads::Threads;
 pub use uring::Uring;
 
 /// A buffer given away, and what became of it.
 pub type Done<T> = (io::Result<T>, Vec<u8>);
+
+/// A file of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: u64,
+    /// When it was last written.
+    pub modified: SystemTime,
+}
+
+/// What a disk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that this user may write still.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}
 
 /// A place for files.
 #[expect(async_fn_in_trait, reason = "services run on one thread")]
@@ -47,14 +68,14 @@ pub trait Files {
         threads::create_folder(path).await
     }
 
-    /// Removes the oldest files of a folder until `keep` are left.
-    async fn prune(&self, folder: &Path, keep: usize) -> io::Result<()> {
-        threads::prune(folder, keep).await
+    /// The files of a folder, in no order.
+    async fn list(&self, folder: &Path) -> io::Result<Vec<Listed>> {
+        threads::list(folder).await
     }
 
-    /// How many files a folder holds, and their bytes.
-    async fn usage(&self, folder: &Path) -> io::Result<(usize, u64)> {
-        threads::usage(folder).await
+    /// How much room there is on the disk of `folder`.
+    async fn space(&self, folder: &Path) -> io::Result<Space> {
+        threads::space(folder).await
     }
 
     /// Removes a file.

@@ -33,6 +33,48 @@ fn a_pid_file_of_a_process_that_is_no_daemon_is_not_believed() {
     assert_eq!(world.run(&["daemon", "stop"]).status(), 3, "and this test is still running");
 }
 
+/// A program that looks like the daemon, and listens nowhere.
+struct Pretender(std::process::Child);
+
+impl Pretender {
+    fn start(world: &World, socket: &std::path::Path) -> Self {
+        let program = world.home().join("pilot-agent");
+        std::fs::write(&program, "echo ready\nread line\n").unwrap();
+        let mut command = std::process::Command::new("/bin/sh");
+        let command = command.arg(&program).arg("--socket").arg(socket);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Pretender {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_daemon_of_another_socket_is_neither_shown_nor_stopped() {
+    let world = World::without_daemon();
+    let mut daemon = Pretender::start(&world, &world.home().join("other.sock"));
+    let pid_file = world.home().join(".pilot/pilot.pid");
+    std::fs::create_dir(world.home().join(".pilot")).unwrap();
+    std::fs::write(&pid_file, daemon.0.id().to_string()).unwrap();
+    assert_eq!(world.run(&["--json", "daemon", "status"]).json()["data"]["pid"], 0);
+    assert_eq!(world.run(&["daemon", "stop"]).status(), 3);
+    assert!(daemon.0.try_wait().unwrap().is_none(), "it runs still");
+    assert!(pid_file.exists(), "the file is its own");
+    drop(daemon);
+    let mut daemon = Pretender::start(&world, &world.socket());
+    std::fs::write(&pid_file, daemon.0.id().to_string()).unwrap();
+    assert_eq!(world.run(&["--json", "daemon", "status"]).json()["data"]["pid"], daemon.0.id());
+    let stopped = world.run(&["daemon", "stop"]);
+    assert_eq!(stopped.status(), 0, "{}", stopped.err());
+    assert!(daemon.0.try_wait().unwrap().is_some());
+}
+
 #[test]
 fn mistakes_in_the_command_line_are_told_apart_from_failures() {
     let world = World::with_daemon(&[]);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use agent::services::events::{Broker, Error, QUEUED_EVENTS_MAX, SUBSCRIBERS_MAX, publish, subscribe};
+use agent::services::events::{Broker, Error, HELD_BYTES_MAX, QUEUED_EVENTS_MAX, SUBSCRIBERS_MAX, publish, subscribe};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, spawn_local};
 
@@ -145,5 +145,91 @@ fn garbage_ends_the_stream_and_nothing_else() {
         let long = "x".repeat(1025);
         assert!(matches!(publish(&mut client, &long, b"").await, Err(Error::NotSendable(_))));
         assert_eq!(broker.counters().published, 0);
+    });
+}
+
+#[test]
+fn an_event_that_drips_is_not_awaited_for_ever() {
+    story(async {
+        let broker = Rc::new(Broker::new());
+        let (mut client, served) = connect(&broker);
+        client.write_all(&[0, 1, b'n', 0, 0, 0, 0]).await.unwrap();
+        client.write_all(&[0, 1, b'n', 0, 16, 0, 0]).await.unwrap();
+        let mut bytes = 0;
+        while client.write_all(&[0]).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            bytes += 1;
+            assert!(bytes < 100, "it is still awaited");
+        }
+        assert!(matches!(served.await.unwrap(), Err(Error::Silent)));
+    });
+}
+
+#[test]
+fn one_peer_holds_one_long_event_in_part_and_another_peer_is_heard() {
+    story(async {
+        let broker = Rc::new(Broker::new());
+        let mut half = vec![0, 1, b'n', 0, 0x40, 0, 0];
+        half.extend(noise(2 << 20));
+        let mut streams = Vec::new();
+        for _ in 0..8 {
+            let (mut client, served) = connect(&broker);
+            client.write_all(&[0, 1, b'n', 0, 0, 0, 0]).await.unwrap();
+            let half = half.clone();
+            let written = spawn_local(async move {
+                // All of it is taken, or none of what is behind the first mebibyte.
+                let is_taken = tokio::time::timeout(Duration::from_secs(20), client.write_all(&half)).await.is_ok();
+                (client, is_taken)
+            });
+            streams.push((written, served));
+        }
+        let mut all = subscribe(connect(&broker).0, "*").await.unwrap();
+        settle().await;
+        let (client, server) = duplex(4 << 10);
+        let other = wire::address::Address { network: 0, node: wire::NodeId(9) };
+        let served = Rc::clone(&broker);
+        spawn_local(async move { served.serve(other, server).await });
+        let mut client = client;
+        let long = noise(3 << 20);
+        let (published, heard) = tokio::join!(publish(&mut client, "n", &long), all.next());
+        published.unwrap();
+        assert_eq!(heard.unwrap().map(|(_, payload)| payload == long), Some(true));
+        let mut taken = 0;
+        let mut clients = Vec::new();
+        for (written, _) in &mut streams {
+            let (client, is_taken) = written.await.unwrap();
+            clients.push(client);
+            taken += usize::from(is_taken);
+        }
+        assert_eq!(taken, 1);
+    });
+}
+
+#[test]
+fn what_waits_for_all_subscribers_is_bounded_and_those_that_read_get_all() {
+    story(async {
+        let broker = Rc::new(Broker::new());
+        let mut slow = Vec::new();
+        for number in 0..8 {
+            slow.push(connect(&broker));
+            let _ = subscribe(&mut slow[number].0, &number.to_string()).await.unwrap();
+        }
+        let mut quick = subscribe(connect(&broker).0, "quick").await.unwrap();
+        settle().await;
+        // Each of the slow has an event of its own, and is in the middle of it.
+        for number in 0..8 {
+            broker.publish_own(&number.to_string(), &noise(15 << 20)).unwrap();
+            settle().await;
+            assert!(broker.held_bytes() <= HELD_BYTES_MAX, "{}", broker.held_bytes());
+        }
+        broker.publish_own("quick", b"still").unwrap();
+        assert_eq!(quick.next().await.unwrap(), Some(("quick".to_owned(), b"still".to_vec())));
+        assert_eq!(broker.subscribers(), 5);
+        for (_, served) in slow.drain(..4) {
+            assert!(matches!(served.await.unwrap(), Err(Error::Slow)));
+        }
+        drop(slow);
+        settle().await;
+        assert_eq!(broker.held_bytes(), 0);
     });
 }

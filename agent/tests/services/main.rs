@@ -4,6 +4,7 @@ mod echo;
 mod events;
 mod messages;
 mod secure;
+mod slots;
 mod transfer;
 mod vectors;
 mod world;

@@ -8,10 +8,12 @@ use std::time::Duration;
 use agent::services::exchange::receiver::Error;
 use agent::services::exchange::sender::Error as SendError;
 use agent::services::exchange::transfer::{CONNECTIONS_MAX, Progress, Sent, Transport, send_file};
-use agent::services::files::{Chosen, Threads, Uring};
+use agent::services::files::{Chosen, Files as _, Threads, Uring};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::spawn_local;
+use wire::NodeId;
+use wire::address::Address;
 use wire::services::exchange::{Content, Step};
 
 use crate::world::{World, hear, hear_step, hear_text, noise, say, say_step, story};
@@ -303,6 +305,28 @@ fn what_could_not_be_flushed_is_not_called_received() {
 }
 
 #[test]
+fn a_sender_waits_for_a_disk_that_takes_minutes() {
+    story(async {
+        let world = World::new();
+        world.disk.sync_takes.set(Duration::from_secs(300));
+        let content = noise(2 * CHUNK);
+        let sent = send(&world, &content, usize::MAX, usize::MAX).await.unwrap();
+        assert_eq!((sent.connections, sent.is_verified), (1, true));
+        assert_eq!(world.files(), [("a.bin".to_owned(), content.clone())]);
+        // Its sender leaves meanwhile: the file is whole nevertheless.
+        let (mut stream, served) = world.connect();
+        let id = announce(&mut stream, b"second", 6).await;
+        say_step(&mut stream, &id, Step::Chunk { offset: 0, data: b"second" }).await;
+        say_step(&mut stream, &id, Step::Done).await;
+        hear_step(&mut stream).await;
+        hear_step(&mut stream).await;
+        drop(stream);
+        assert!(served.await.unwrap().is_err());
+        assert_eq!((world.files().len(), world.heard.borrow().len()), (2, 2));
+    });
+}
+
+#[test]
 fn a_newer_connection_takes_the_transfer_over() {
     story(async {
         let world = World::new();
@@ -470,7 +494,56 @@ fn parts_that_nobody_finishes_are_bounded() {
             say_step(&mut stream, &id, Step::Chunk { offset: 0, data: b"abc" }).await;
             hear_step(&mut stream).await;
         }
-        assert!(world.partials().len() <= 65, "{}", world.partials().len());
+        assert!(world.partials().len() <= 8, "{}", world.partials().len());
+    });
+}
+
+#[test]
+fn a_part_that_is_being_written_is_kept_and_other_peers_parts_too() {
+    story(async {
+        let world = World::new();
+        let content = noise(2 * CHUNK);
+        let (mut running, _) = world.connect();
+        let id = announce(&mut running, &content, content.len() as u64).await;
+        hear_step(&mut running).await;
+        say_step(&mut running, &id, Step::Chunk { offset: 0, data: &content[..CHUNK] }).await;
+        hear_step(&mut running).await;
+        let (mut other, _) = world.connect_from(Address { network: 0, node: NodeId(77) });
+        announce(&mut other, b"theirs", 6).await;
+        hear_step(&mut other).await;
+        drop(other);
+        let (mut stream, _) = world.connect();
+        for number in 0_u32..100 {
+            announce(&mut stream, &number.to_be_bytes(), 4).await;
+            hear_step(&mut stream).await;
+        }
+        say_step(&mut running, &id, Step::Chunk { offset: CHUNK as u64, data: &content[CHUNK..] }).await;
+        hear_step(&mut running).await;
+        say_step(&mut running, &id, Step::Done).await;
+        assert_eq!(hear_step(&mut running).await, (6, vec![0]));
+        assert_eq!(world.files(), [("a.bin".to_owned(), content)]);
+        assert!(world.partials().iter().any(|(name, _)| name.starts_with("77-")));
+        assert!(world.partials().len() <= 9, "{:?}", world.partials());
+    });
+}
+
+#[test]
+fn a_file_that_would_fill_the_disk_is_refused_before_it_comes() {
+    story(async {
+        let world = World::new();
+        world.disk.free_bytes.set(Some((1 << 40) / 100 + 1000));
+        let refused = send(&world, &noise(1001), usize::MAX, usize::MAX).await;
+        let is_clear = |text: &str| text.contains("room for 1000 bytes, not 1001");
+        assert!(matches!(&refused, Err(SendError::Refused(text)) if is_clear(text)), "{refused:?}");
+        assert_eq!((world.files(), world.partials()), (vec![], vec![]));
+        send(&world, &noise(1000), usize::MAX, usize::MAX).await.unwrap();
+        let (mut stream, _) = world.connect();
+        say(&mut stream, Content::File { name: "a", data: &noise(1001) }).await;
+        let answer = hear_text(&mut stream).await;
+        assert!(is_clear(&answer), "{answer}");
+        // The real disk says something sensible.
+        let space = Threads.space(world.folder.path()).await.unwrap();
+        assert!(space.total_bytes > 0 && space.free_bytes <= space.total_bytes, "{space:?}");
     });
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use agent::services::exchange::receiver::{Config, Error, Received, Receiver};
-use agent::services::files::{Done, Files, Threads};
+use agent::services::files::{Done, Files, Space, Threads};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
@@ -134,6 +134,10 @@ pub fn unstamped(files: Vec<(String, Vec<u8>)>) -> Vec<(String, Vec<u8>)> {
 pub struct Disk {
     pub room: Rc<Cell<Option<usize>>>,
     pub is_sync_broken: Rc<Cell<bool>>,
+    /// How long it takes to flush.
+    pub sync_takes: Rc<Cell<Duration>>,
+    /// Bytes that it says are free.
+    pub free_bytes: Rc<Cell<Option<u64>>>,
 }
 
 impl Files for Disk {
@@ -161,10 +165,15 @@ impl Files for Disk {
         Threads.write_at(file, buffer, offset).await
     }
 
+    async fn space(&self, _folder: &Path) -> io::Result<Space> {
+        Ok(Space { free_bytes: self.free_bytes.get().unwrap_or(1 << 40), total_bytes: 1 << 40 })
+    }
+
     async fn sync(&self, file: &Self::File) -> io::Result<()> {
         if self.is_sync_broken.get() {
             return Err(io::Error::other("the disk is broken"));
         }
+        tokio::time::sleep(self.sync_takes.get()).await;
         Threads.sync(file).await
     }
 }

@@ -13,6 +13,9 @@ use crate::stream::{SEGMENT_BYTES, State};
 /// What clients may count on, by the names of the 1.18 line.
 const FEATURES: [&str; 4] = ["reply_window", "dial_awaits_key", "key_request", "dgram_confirm"];
 
+/// Streams and peers listed, of each; the numbers beside the lists count all. With more the answer would not fit a frame.
+const LISTED_MAX: usize = 500;
+
 /// The answer to 0D.
 pub(super) fn info(context: &Context) -> Value {
     context.core.look(|node| {
@@ -30,7 +33,7 @@ pub(super) fn info(context: &Context) -> Value {
             "beacon_addr": node.relay().map(|relay| relay.to_string()).unwrap_or_default(),
             "bytes_recv": counters.bytes_received,
             "bytes_sent": counters.bytes_sent,
-            "conn_list": streams.iter().map(stream).collect::<Vec<_>>(),
+            "conn_list": listed(&streams, stream),
             "connections": established(&streams),
             "email": context.owner,
             "encrypt": true,
@@ -43,7 +46,7 @@ pub(super) fn info(context: &Context) -> Value {
             "motd": "",
             "networks": if networks.is_empty() { Value::Null } else { json!(*networks) },
             "node_id": id.unwrap_or(NodeId::UNSET),
-            "peer_list": peers.iter().map(peer).collect::<Vec<_>>(),
+            "peer_list": listed(&peers, peer),
             "peers": peers.len(),
             "pkts_recv": counters.datagrams_received,
             "pkts_sent": counters.datagrams_sent,
@@ -134,6 +137,10 @@ fn uptime_seconds(context: &Context) -> u64 {
     context.core.clock().now().since(context.started).as_secs()
 }
 
+fn listed<T>(entries: &[T], entry: impl Fn(&T) -> Value) -> Vec<Value> {
+    entries.iter().take(LISTED_MAX).map(entry).collect()
+}
+
 fn peer(peer: &PeerInfo) -> Value {
     let mut entry = json!({
         "node_id": peer.node,
@@ -194,4 +201,48 @@ const fn state(state: State) -> &'static str {
 
 fn milliseconds(duration: std::time::Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use wire::address::{Address, SocketAddress};
+    use wire::ipc::FRAME_MAX;
+
+    use super::*;
+    use crate::node::StreamId;
+    use crate::stream::Metrics;
+
+    #[test]
+    fn lists_of_thousands_with_the_longest_entries_fit_a_frame() {
+        let long = Some(Duration::from_nanos(u64::MAX));
+        let metrics = Metrics {
+            smoothed_rtt: long,
+            minimum_rtt: long,
+            congestion_window_bytes: u64::MAX,
+            bytes_per_second: u64::MAX,
+            in_flight_bytes: u64::MAX,
+            retransmissions: u64::MAX,
+            spurious_retransmissions: u64::MAX,
+            timeouts: 0,
+        };
+        let address = Address { network: u16::MAX, node: NodeId(u32::MAX) };
+        let one = StreamInfo {
+            id: StreamId(u32::MAX),
+            local_port: u16::MAX,
+            remote: SocketAddress { address, port: u16::MAX },
+            state: State::Established,
+            metrics,
+            bytes_sent: u64::MAX,
+            bytes_received: u64::MAX,
+        };
+        let direct = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().ok();
+        let other = PeerInfo { node: NodeId(u32::MAX), direct, has_session: false, rtt: long };
+        let (streams, peers) = (listed(&vec![one; 5000], stream), listed(&vec![other; 5000], peer));
+        assert_eq!((streams.len(), peers.len()), (LISTED_MAX, LISTED_MAX));
+        // The rest is an order of magnitude shorter.
+        let bytes = json!([streams, peers]).to_string().len();
+        assert!(bytes < FRAME_MAX / 2, "{bytes}");
+    }
 }

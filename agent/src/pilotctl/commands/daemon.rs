@@ -45,6 +45,23 @@ enum Found {
     Answers(Client, Value),
 }
 
+impl Found {
+    const fn info(&self) -> Option<&Value> {
+        match self {
+            Self::Answers(_, info) => Some(info),
+            Self::Nobody | Self::Silent => None,
+        }
+    }
+}
+
+/// The process of the daemon on the socket: its own word, else that of the pid file where this is about the same socket.
+fn process_of(session: &Session, places: &Places, info: Option<&Value>) -> Option<Process> {
+    match info.map(|info| &info["pid"]).filter(|pid| !pid.is_null()) {
+        Some(pid) => Process::numbered(i32::try_from(pid.as_i64()?).ok()?),
+        None => Process::of(places).filter(|process| process.listens_on(&session.socket, !session.is_socket_named)),
+    }
+}
+
 async fn find(socket: &Path) -> Result<Found, Failure> {
     let client = match Client::connect(socket).await {
         Ok(client) => client,
@@ -77,7 +94,6 @@ async fn start(session: &Session, screen: &mut Screen, how: &Start) -> Result<()
     let deadline = limit.map(|limit| clock::now() + limit);
     loop {
         if let Some(status) = started.ended() {
-            process::forget(&places);
             return Err(not_started(screen, status, &places.log(), started.log_start));
         }
         if let Found::Answers(_, info) = find(&session.socket).await.unwrap_or(Found::Nobody)
@@ -123,7 +139,7 @@ fn report(
     info: &Value,
     already: bool,
 ) -> Result<(), Failure> {
-    let pid = Process::of(places).map_or(0, |process| process.pid());
+    let pid = process_of(session, places, Some(info)).map_or(0, |process| process.pid());
     let log = places.log();
     if screen.is_json() {
         return Ok(screen.data(json!({
@@ -156,8 +172,8 @@ fn report(
 
 async fn stop(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
     let places = &session.places;
-    let process = Process::of(places);
     let found = find(&session.socket).await?;
+    let process = process_of(session, places, found.info());
     let mut asked = false;
     if let Found::Answers(client, _) = &found {
         let question = json!({"op": "stop"}).to_string();
@@ -169,7 +185,6 @@ async fn stop(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
         match (&process, &found) {
             (Some(process), _) => process.terminate()?,
             (None, Found::Nobody) => {
-                process::forget(places);
                 return Err(Failure::new(Code::NotRunning, "daemon is not running")
                     .hint("there is nothing to stop; start one: pilotctl daemon start"));
             }
@@ -184,7 +199,6 @@ async fn stop(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
     }
     drop(found);
     wait_for_end(session, process.as_ref()).await?;
-    process::forget(places);
     if screen.is_json() {
         return Ok(screen.data(json!({"stopped": true, "pid": process.map_or(0, |process| process.pid())}))?);
     }
@@ -214,8 +228,8 @@ async fn wait_for_end(session: &Session, process: Option<&Process>) -> Result<()
 
 async fn status(session: &Session, screen: &mut Screen) -> Result<(), Failure> {
     let places = &session.places;
-    let pid = Process::of(places).map_or(0, |process| process.pid());
     let found = find(&session.socket).await?;
+    let pid = process_of(session, places, found.info()).map_or(0, |process| process.pid());
     let running = pid != 0 || !matches!(found, Found::Nobody);
     let mut data = json!({
         "running": running,

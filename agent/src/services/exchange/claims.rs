@@ -40,6 +40,11 @@ impl Claims {
         held.push(Held { path: path.to_owned(), number, is_finishing: false });
         Claim { claims: self, number }
     }
+
+    /// What is claimed.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.held.borrow().iter().map(|held| held.path.clone()).collect()
+    }
 }
 
 impl Claim<'_> {

@@ -1,15 +1,14 @@
 //! Whole frames out of a stream, with a bound on how many long ones are held at a time.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use wire::DecodeError;
 use wire::services::exchange::{Frame, PAYLOAD_MAX};
 
 use crate::services::incoming::Incoming;
+use crate::services::room::{Room, Taken};
 
 /// A frame that says it is longer than this waits until there is room.
 const LONG: usize = 1 << 20;
@@ -18,15 +17,7 @@ const HEADER: usize = 8;
 pub(super) struct Frames<'a, R> {
     incoming: Incoming<R>,
     room: Option<Room<'a>>,
-    permits: Option<(OwnedSemaphorePermit, SemaphorePermit<'a>)>,
-}
-
-/// Room for long frames.
-pub(super) struct Room<'a> {
-    /// Of one peer.
-    pub(super) of_peer: Arc<Semaphore>,
-    /// Of all together.
-    pub(super) of_all: &'a Semaphore,
+    taken: Option<Taken<'a>>,
 }
 
 /// Why there is no next frame.
@@ -44,7 +35,7 @@ pub(super) enum Error {
 
 impl<'a, R: AsyncRead + Unpin> Frames<'a, R> {
     pub(super) const fn new(stream: R, room: Option<Room<'a>>) -> Self {
-        Self { incoming: Incoming::new(stream), room, permits: None }
+        Self { incoming: Incoming::new(stream), room, taken: None }
     }
 
     /// Waits for a whole frame; says how many bytes it takes, none at the end of the stream. Between frames the peer may be
@@ -72,7 +63,7 @@ impl<'a, R: AsyncRead + Unpin> Frames<'a, R> {
 
     pub(super) fn consume(&mut self, len: usize) {
         self.incoming.consume(len);
-        self.permits = None;
+        self.taken = None;
     }
 
     async fn find_room(&mut self) -> Result<(), Error> {
@@ -80,12 +71,8 @@ impl<'a, R: AsyncRead + Unpin> Frames<'a, R> {
             return Ok(());
         };
         let [.., a, b, c, d] = *header;
-        if self.permits.is_none() && u32::from_be_bytes([a, b, c, d]) as usize > LONG {
-            // One peer's frames wait for each other first, so that it cannot take all the room there is.
-            let both = async {
-                Some((Arc::clone(&room.of_peer).acquire_owned().await.ok()?, room.of_all.acquire().await.ok()?))
-            };
-            self.permits = timeout(super::STEP_MAX, both).await.map_err(|_| Error::Busy)?;
+        if self.taken.is_none() && u32::from_be_bytes([a, b, c, d]) as usize > LONG {
+            self.taken = timeout(super::STEP_MAX, room.take()).await.map_err(|_| Error::Busy)?;
         }
         Ok(())
     }

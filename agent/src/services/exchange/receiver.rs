@@ -5,26 +5,28 @@
 //! the newer one takes over.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf, split};
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use wire::DecodeError;
 use wire::address::Address;
 use wire::services::exchange::{Content, Frame, PAYLOAD_MAX, Step, Tag, acknowledgement};
-use wire::{DecodeError, NodeId};
 
 use super::claims::{Claim, Claims};
-use super::frames::{self, Frames, Room};
+use super::frames::{self, Frames};
 use super::inbox::{self, Letter};
 use super::partial::Partial;
+use super::room::{self, Part};
 use super::{PARTIAL_FOLDER, STEP_MAX, received};
 use crate::services::WallClock;
-use crate::services::files::Files;
+use crate::services::files::{Files, Listed};
+use crate::services::room::Rooms;
 
 /// Between two messages a peer may be silent for so long; then its stream is closed.
 const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
@@ -32,10 +34,12 @@ const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 const LONG_FRAMES_MAX: usize = 4;
 /// Those of one peer.
 const LONG_FRAMES_PER_PEER_MAX: usize = 1;
-/// Parts of files that wait for the rest; the oldest go first.
-const PARTIALS_MAX: usize = 64;
+/// While a file comes, the disk is looked at anew after so many bytes.
+const LOOK_BYTES: u64 = 16 << 20;
 /// Bytes of a whole file written at once.
 const WRITE_BYTES: usize = 1 << 20;
+/// While a file is flushed and compared, which may take minutes, its sender hears this often that it is not forgotten.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Transfers whose last word may not have arrived.
 const UNCONFIRMED_MAX: usize = 64;
 
@@ -121,8 +125,7 @@ pub struct Receiver<F> {
     files: F,
     clock: WallClock,
     notify: Rc<dyn Fn(Received)>,
-    long_frames: Semaphore,
-    long_frames_of: RefCell<BTreeMap<NodeId, Arc<Semaphore>>>,
+    long_frames: Rooms,
     /// Numbers drafts and messages.
     number: Cell<usize>,
     /// Messages and bytes in the inbox, as far as known; looked at anew when it seems full, for clients empty it.
@@ -150,8 +153,7 @@ impl<F: Files> Receiver<F> {
             files,
             clock,
             notify,
-            long_frames: Semaphore::new(LONG_FRAMES_MAX),
-            long_frames_of: RefCell::default(),
+            long_frames: Rooms::new(LONG_FRAMES_MAX, LONG_FRAMES_PER_PEER_MAX),
             number: Cell::new(1),
             inbox_usage: Cell::new(None),
             claims: Claims::default(),
@@ -165,7 +167,7 @@ impl<F: Files> Receiver<F> {
     /// [`Error`]. What came before is stored; a file that is not whole waits for the rest.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, from: Address, stream: S) -> Result<(), Error> {
         let (read, write) = split(stream);
-        let frames = Frames::new(read, Some(self.room(from.node)));
+        let frames = Frames::new(read, Some(self.long_frames.of(from.node)));
         let mut served =
             Served { receiver: self, from, frames, write, transfer: None, unconfirmed: None, out: Vec::new() };
         let outcome = served.run().await;
@@ -178,14 +180,6 @@ impl<F: Files> Receiver<F> {
             let _ = served.answer(&format!("ERR {error}")).await;
         }
         outcome
-    }
-
-    fn room(&self, peer: NodeId) -> Room<'_> {
-        let mut peers = self.long_frames_of.borrow_mut();
-        // Those without a stream need no entry.
-        peers.retain(|_, room| Arc::strong_count(room) > 1);
-        let of_peer = peers.entry(peer).or_insert_with(|| Arc::new(Semaphore::new(LONG_FRAMES_PER_PEER_MAX)));
-        Room { of_peer: Arc::clone(of_peer), of_all: &self.long_frames }
     }
 
     fn next_number(&self) -> usize {
@@ -227,7 +221,8 @@ impl<F: Files> Receiver<F> {
         let mut usage = self.inbox_usage.get();
         if !usage.is_some_and(fits) {
             self.files.create_folder(&self.config.inbox).await?;
-            usage = Some(self.files.usage(&self.config.inbox).await?);
+            let files = self.files.list(&self.config.inbox).await?;
+            usage = Some((files.len(), files.iter().map(|file| file.bytes).sum()));
         }
         let has_room = usage.is_some_and(fits);
         self.inbox_usage.set(usage.map(|(messages, used)| match has_room {
@@ -270,7 +265,10 @@ impl<F: Files> Receiver<F> {
             if data.len() as u64 > self.config.file_bytes_max {
                 return Err(io::Error::from(io::ErrorKind::FileTooLarge));
             }
-            let mut file = Partial::open(&self.files, self.draft(&self.config.received).await?, u64::MAX).await?;
+            let draft = self.draft(&self.config.received).await?;
+            self.has_space(data.len() as u64).await?;
+            let _claim = self.claims.take(&draft, self.next_number()).await;
+            let mut file = Partial::open(&self.files, draft, u64::MAX).await?;
             let published = self.write_whole(&mut file, name, data).await;
             if published.is_err() {
                 // What is wrong is said already.
@@ -281,6 +279,64 @@ impl<F: Files> Receiver<F> {
         let path = stored.await.map_err(|error| format!("the file cannot be stored: {error}"))?;
         (self.notify)(Received::File { from, bytes: data.len() as u64, path });
         Ok(())
+    }
+
+    /// Whether the disk takes `bytes` more of files.
+    async fn has_space(&self, bytes: u64) -> io::Result<()> {
+        room::fits(bytes, self.files.space(&self.config.received).await?)
+    }
+
+    /// Removes parts of files until there may be one more, at `path`, of the peer whose names begin with `prefix`.
+    async fn prune(&self, folder: &Path, path: &Path, prefix: &str) -> io::Result<()> {
+        let listed = self.files.list(folder).await?;
+        let mut claimed = self.claims.paths();
+        let part = |file: Listed| {
+            let before = claimed.len();
+            claimed.retain(|claimed| *claimed != file.path);
+            Part { is_claimed: claimed.len() < before, path: file.path, modified: file.modified }
+        };
+        let mut parts: Vec<Part> = listed.into_iter().map(part).collect();
+        // Those that are about to be made; only the inbox has other drafts.
+        let coming = claimed.into_iter().filter(|path| path.parent() == Some(folder));
+        parts.extend(coming.map(|path| Part { path, modified: SystemTime::UNIX_EPOCH, is_claimed: true }));
+        for path in room::superfluous(parts, path, prefix)? {
+            // A stream may have begun it while another part was removed.
+            if self.claims.paths().contains(&path) {
+                continue;
+            }
+            match self.files.remove(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes what a transfer has brought, compares it, and gives it its name.
+    async fn finish(&self, from: Address, transfer: &mut Transfer<'_, F>) -> Result<Unconfirmed, String> {
+        const MISMATCH: &str = "hash mismatch: what arrived is not what was announced; send it again";
+        let Self { files, notify, .. } = self;
+        let failed = |error: io::Error| format!("the file cannot be stored: {error}");
+        let (partial, size_bytes) = (transfer.partial.path().to_owned(), transfer.partial.size_bytes());
+        if let Some(known) = transfer.known.take() {
+            self.forget_unconfirmed(&known.path);
+            files.remove(&partial).await.map_err(failed)?;
+            // The user may have changed it since.
+            let mut whole = Partial::open(files, known.path.clone(), size_bytes).await.map_err(failed)?;
+            let is_same = whole.finish(files).await.map_err(failed)? == transfer.sha256;
+            return if is_same { Ok(known) } else { Err(MISMATCH.to_owned()) };
+        }
+        let missing = size_bytes - transfer.partial.position();
+        if missing > 0 {
+            return Err(format!("{missing} bytes are missing"));
+        }
+        if transfer.partial.finish(files).await.map_err(failed)? != transfer.sha256 {
+            files.remove(&partial).await.map_err(failed)?;
+            return Err(MISMATCH.to_owned());
+        }
+        let path = self.publish(&partial, &transfer.name).await.map_err(failed)?;
+        notify(Received::File { from, bytes: size_bytes, path: path.clone() });
+        Ok(Unconfirmed { partial, name: transfer.name.clone(), sha256: transfer.sha256, path, size_bytes })
     }
 
     async fn write_whole(&self, file: &mut Partial<F>, name: &str, data: &[u8]) -> io::Result<PathBuf> {
@@ -405,7 +461,8 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
         let folder = config.received.join(PARTIAL_FOLDER);
         files.create_folder(&folder).await?;
         let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = folder.join(format!("{}-{hex}", self.from.node));
+        let prefix = format!("{}-", self.from.node);
+        let path = folder.join(format!("{prefix}{hex}"));
         let claim = claims.take(&path, self.receiver.next_number()).await;
         let is_same = |known: &Unconfirmed| {
             known.partial == path && known.sha256 == sha256 && known.name == name && known.size_bytes == size_bytes
@@ -415,7 +472,11 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
             Some(known) if files.size(&known.path).await.is_ok_and(|size| size == size_bytes) => Some(known),
             _ => None,
         };
-        files.prune(&folder, PARTIALS_MAX).await?;
+        self.receiver.prune(&folder, &path, &prefix).await?;
+        if known.is_none() {
+            let there = files.size(&path).await.unwrap_or_default();
+            self.receiver.has_space(size_bytes.saturating_sub(there)).await?;
+        }
         let partial = Partial::open(files, path, size_bytes).await?;
         Ok(Transfer { id, sha256, name, claim, partial, buffer: Vec::new(), known })
     }
@@ -445,7 +506,16 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
         let mut buffer = std::mem::take(&mut transfer.buffer);
         buffer.clear();
         buffer.extend(data);
-        match transfer.partial.append(&self.receiver.files, buffer).await {
+        let missing = transfer.partial.size_bytes() - position;
+        let appended = match (position + data.len() as u64) / LOOK_BYTES > position / LOOK_BYTES {
+            true => self.receiver.has_space(missing).await,
+            false => Ok(()),
+        };
+        let appended = match appended {
+            Ok(()) => transfer.partial.append(&self.receiver.files, buffer).await,
+            Err(error) => Err(error),
+        };
+        match appended {
             Ok(buffer) => transfer.buffer = buffer,
             Err(error) => {
                 let partial = transfer.partial.path().to_owned();
@@ -465,7 +535,20 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
         if !transfer.claim.finish() {
             return self.abort(id, "another connection goes on with this file").await;
         }
-        let verdict = self.finish(&mut transfer).await;
+        let offset = transfer.known.as_ref().map_or(transfer.partial.position(), |known| known.size_bytes);
+        let (receiver, from) = (self.receiver, self.from);
+        let verdict = {
+            let mut finishing = pin!(receiver.finish(from, &mut transfer));
+            loop {
+                if let Ok(verdict) = timeout(ALIVE_INTERVAL, &mut finishing).await {
+                    break verdict;
+                }
+                if self.say(&id, Step::Ack { offset }).await.is_err() {
+                    // The file is whole, whether or not its sender is there to hear of it.
+                    break finishing.await;
+                }
+            }
+        };
         if let Ok(unconfirmed) = &verdict {
             self.unconfirmed = Some(unconfirmed.path.clone());
             self.receiver.note_unconfirmed(unconfirmed.clone());
@@ -475,32 +558,6 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
             Ok(_) => self.say(&id, Step::Complete { status: 0, text: b"" }).await,
             Err(reason) => self.say(&id, Step::Complete { status: 1, text: reason.as_bytes() }).await,
         }
-    }
-
-    async fn finish(&self, transfer: &mut Transfer<'a, F>) -> Result<Unconfirmed, String> {
-        const MISMATCH: &str = "hash mismatch: what arrived is not what was announced; send it again";
-        let Receiver { files, notify, .. } = self.receiver;
-        let failed = |error: io::Error| format!("the file cannot be stored: {error}");
-        let (partial, size_bytes) = (transfer.partial.path().to_owned(), transfer.partial.size_bytes());
-        if let Some(known) = transfer.known.take() {
-            self.receiver.forget_unconfirmed(&known.path);
-            files.remove(&partial).await.map_err(failed)?;
-            // The user may have changed it since.
-            let mut whole = Partial::open(files, known.path.clone(), size_bytes).await.map_err(failed)?;
-            let is_same = whole.finish(files).await.map_err(failed)? == transfer.sha256;
-            return if is_same { Ok(known) } else { Err(MISMATCH.to_owned()) };
-        }
-        let missing = size_bytes - transfer.partial.position();
-        if missing > 0 {
-            return Err(format!("{missing} bytes are missing"));
-        }
-        if transfer.partial.finish(files).await.map_err(failed)? != transfer.sha256 {
-            files.remove(&partial).await.map_err(failed)?;
-            return Err(MISMATCH.to_owned());
-        }
-        let path = self.receiver.publish(&partial, &transfer.name).await.map_err(failed)?;
-        notify(Received::File { from: self.from, bytes: size_bytes, path: path.clone() });
-        Ok(Unconfirmed { partial, name: transfer.name.clone(), sha256: transfer.sha256, path, size_bytes })
     }
 
     /// Gives up; the part that is there stays for another time.

@@ -6,9 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::sys::statvfs::statvfs;
 use tokio::task::spawn_blocking;
 
-use super::{Done, Files};
+use super::{Done, Files, Listed, Space};
 
 /// The back end that works everywhere.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,35 +70,32 @@ pub(super) async fn create_folder(path: &Path) -> io::Result<()> {
     run(move || DirBuilder::new().recursive(true).mode(0o700).create(path)).await
 }
 
-pub(super) async fn prune(folder: &Path, keep: usize) -> io::Result<()> {
+pub(super) async fn list(folder: &Path) -> io::Result<Vec<Listed>> {
     let folder = folder.to_owned();
     run(move || {
         let mut files = Vec::new();
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // It has gone meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             if metadata.is_file() {
-                files.push((metadata.modified()?, entry.path()));
+                files.push(Listed { path: entry.path(), bytes: metadata.len(), modified: metadata.modified()? });
             }
         }
-        files.sort();
-        let excess = files.len().saturating_sub(keep);
-        files[..excess].iter().try_for_each(|(_, path)| fs::remove_file(path))
+        Ok(files)
     })
     .await
 }
 
-pub(super) async fn usage(folder: &Path) -> io::Result<(usize, u64)> {
+pub(super) async fn space(folder: &Path) -> io::Result<Space> {
     let folder = folder.to_owned();
     run(move || {
-        let mut usage = (0, 0);
-        for entry in fs::read_dir(folder)? {
-            let metadata = entry?.metadata()?;
-            if metadata.is_file() {
-                usage = (usage.0 + 1, usage.1 + metadata.len());
-            }
-        }
-        Ok(usage)
+        let disk = statvfs(&folder)?;
+        let bytes = |blocks: u64| disk.fragment_size().saturating_mul(blocks);
+        Ok(Space { free_bytes: bytes(disk.blocks_available()), total_bytes: bytes(disk.blocks()) })
     })
     .await
 }

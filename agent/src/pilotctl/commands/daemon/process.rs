@@ -1,9 +1,11 @@
-//! The daemon as a process: found, started, and told to end. Its number is in a file, which may be old; so a process is
-//! believed to be the daemon only when it runs the daemon's program.
+//! The daemon as a process: found, started, and told to end. Its number is in a file that the daemon alone writes and
+//! removes. The file may be old, or of another daemon; so a process is believed to be the daemon only when it runs the
+//! daemon's program, with the socket that is asked about.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::pilotctl::places::Places;
 use crate::pilotctl::session::Session;
 
 const PROGRAM: &str = "pilot-agent";
+const SOCKET_OPTION: &str = "--socket";
 /// How the daemon begins the line in which it says why it does not start.
 pub(super) const COMPLAINT: &str = "pilot-agent: ";
 /// Its status when it does not like its options.
@@ -33,7 +36,11 @@ pub(super) struct Process(Pid);
 impl Process {
     /// The process of the pid file, if it is a daemon of ours.
     pub(super) fn of(places: &Places) -> Option<Self> {
-        let pid: i32 = fs::read_to_string(places.pid_file()).ok()?.trim().parse().ok()?;
+        Self::numbered(fs::read_to_string(places.pid_file()).ok()?.trim().parse().ok()?)
+    }
+
+    /// The process of this number, if it is a daemon of ours.
+    pub(super) fn numbered(pid: i32) -> Option<Self> {
         let process = Self(Pid::from_raw(pid));
         (pid > 1 && process.is_running()).then_some(process)
     }
@@ -44,12 +51,35 @@ impl Process {
 
     /// Whether it runs the daemon's program and has not ended; one that nobody has awaited counts as ended.
     pub(super) fn is_running(&self) -> bool {
-        let folder = PathBuf::from(format!("/proc/{}", self.0));
-        let state = fs::read_to_string(folder.join("stat")).unwrap_or_default();
+        let state = fs::read_to_string(self.folder().join("stat")).unwrap_or_default();
         let is_alive = state.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']));
-        let command = fs::read(folder.join("cmdline")).unwrap_or_default();
-        let mut words = command.split(|byte| *byte == 0).take(2);
-        is_alive && words.any(|word| word == PROGRAM.as_bytes() || word.ends_with(b"/pilot-agent"))
+        let is_program = |word: &OsString| {
+            let word = word.as_encoded_bytes();
+            word == PROGRAM.as_bytes() || word.ends_with(b"/pilot-agent")
+        };
+        is_alive && self.command_line().iter().take(2).any(is_program)
+    }
+
+    /// Whether its command line names `socket`; `otherwise` where it names none.
+    pub(super) fn listens_on(&self, socket: &Path, otherwise: bool) -> bool {
+        let words = self.command_line();
+        let after = words.iter().position(|word| word == SOCKET_OPTION).and_then(|at| words.get(at + 1));
+        let within = words.iter().find_map(|word| {
+            let path = word.as_encoded_bytes().strip_prefix(SOCKET_OPTION.as_bytes())?.strip_prefix(b"=")?;
+            Some(OsStr::from_bytes(path))
+        });
+        let Some(named) = after.map(OsString::as_os_str).or(within) else { return otherwise };
+        let named = fs::read_link(self.folder().join("cwd")).unwrap_or_default().join(named);
+        std::path::absolute(socket).is_ok_and(|socket| socket == named)
+    }
+
+    fn folder(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}", self.0))
+    }
+
+    fn command_line(&self) -> Vec<OsString> {
+        let command = fs::read(self.folder().join("cmdline")).unwrap_or_default();
+        command.split(|byte| *byte == 0).map(|word| OsStr::from_bytes(word).to_owned()).collect()
     }
 
     pub(super) fn terminate(&self) -> Result<(), Failure> {
@@ -101,7 +131,7 @@ pub(super) fn arguments(session: &Session, how: &Start) -> Vec<OsString> {
     with_value("--registry", session.registry.as_deref().map(OsStr::new));
     with_value("--beacon", how.beacon.as_deref().map(OsStr::new));
     with_value("--listen", how.listen.as_deref().map(OsStr::new));
-    with_value("--socket", Some(session.socket.as_os_str()));
+    with_value(SOCKET_OPTION, Some(session.socket.as_os_str()));
     with_value("--identity", how.identity.as_deref().map(Path::as_os_str));
     with_value("--hostname", how.hostname.as_deref().map(OsStr::new));
     with_value("--config", how.config.as_deref().map(Path::as_os_str));
@@ -126,7 +156,6 @@ pub(super) fn spawn(program: &Path, arguments: &[OsString], places: &Places) -> 
         .process_group(0)
         .spawn()
         .map_err(|error| not_startable(program, &error))?;
-    write_pid(places, child.id())?;
     Ok(Started { child, log_start })
 }
 
@@ -135,18 +164,8 @@ pub(super) fn replace(program: &Path, arguments: &[OsString], places: &Places) -
     if let Err(failure) = prepare(places).map_err(|error| unwritable(places.folder(), &error)) {
         return failure;
     }
-    if let Err(failure) = write_pid(places, std::process::id()) {
-        return failure;
-    }
     let error = Command::new(program).args(arguments).exec();
-    forget(places);
     not_startable(program, &error)
-}
-
-/// The daemon has ended.
-pub(super) fn forget(places: &Places) {
-    // Without the file nothing is wrong either.
-    let _ = fs::remove_file(places.pid_file());
 }
 
 fn prepare(places: &Places) -> io::Result<()> {
@@ -158,11 +177,6 @@ fn open_log(places: &Places) -> io::Result<(File, u64)> {
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(places.log())?;
     let length = log.metadata()?.len();
     Ok((log, length))
-}
-
-fn write_pid(places: &Places, pid: u32) -> Result<(), Failure> {
-    let path = places.pid_file();
-    fs::write(&path, format!("{pid}\n")).map_err(|error| unwritable(&path, &error))
 }
 
 /// The last lines of a log, from `start` on.

@@ -117,8 +117,11 @@ impl Pair {
             Path::Relayed => assert!(relayed, "{} cannot be direct", self.name()),
             Path::Either => {}
         }
-        let told = self.left.relays_to(self.right.node());
-        assert_eq!(told, Some(relayed), "{}: what {} tells of the path", self.name(), self.left);
+        // Where both are possible, the two sides may go direct one after the other, and the path may just be changing.
+        if !matches!(expected, Path::Either) {
+            let told = self.left.relays_to(self.right.node());
+            assert_eq!(told, Some(relayed), "{}: what {} tells of the path", self.name(), self.left);
+        }
     }
 
     /// Runs a bench; whether the relay carried it.

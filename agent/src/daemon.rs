@@ -22,7 +22,6 @@
 //! | [`services`] | what the daemon itself offers on the node's ports |
 //! | [`state`] | files that outlive the daemon |
 //! | [`trust_file`] | whom the node trusts, kept after each change |
-//! | [`logging`] | the log |
 
 pub mod addresses;
 pub mod byte_stream;
@@ -31,7 +30,6 @@ pub mod core;
 pub mod directory;
 pub mod drive;
 pub mod ipc;
-pub mod logging;
 pub mod relays;
 pub mod runtime;
 pub mod services;

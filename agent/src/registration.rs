@@ -224,7 +224,7 @@ impl Registration {
         }
         let operation = match (ask, self.node) {
             (Ask::Register, _) => Operation::Register(self.begin_registration()?),
-            (Ask::Heartbeat, Some(node_id)) => Operation::Heartbeat { node_id },
+            (Ask::Heartbeat, Some(node_id)) => Operation::Heartbeat { node_id, report: None },
             (Ask::SetHostname, Some(node_id)) => {
                 Operation::SetHostname { node_id, hostname: self.announcement.hostname.clone() }
             }

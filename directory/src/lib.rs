@@ -11,7 +11,7 @@
 //! | [`connection`] | framing, batches, deadlines and memory of one connection | meaning |
 //! | [`listener`] | who may connect; TLS or plain | |
 //! | [`limits`], [`endpoint`] | rates; what a `listen_addr` means | |
-//! | [`relay_link`] | the seam to a relay | |
+//! | [`relay_link`], [`relay_source`] | the seam to a relay, out and in | |
 //!
 //! Life of a registration: `connection` cuts it out of the stream and decodes it; `driver` has its signature checked
 //! on another thread; `service` gives out the number, and a change and an effect with the answer; `journal` commits
@@ -29,6 +29,7 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod relay_link;
+pub mod relay_source;
 pub mod service;
 pub mod store;
 pub mod tls;
@@ -52,6 +53,7 @@ use store::Store;
 
 pub use config::{AdminToken, Config, Limits, Tls};
 pub use relay_link::{NoRelay, RelayLink};
+pub use relay_source::RelaySource;
 
 /// How long requests in progress may take once the directory shuts down.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

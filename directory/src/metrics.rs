@@ -8,7 +8,7 @@ use wire::registry::Operation;
 use crate::service::Figures;
 
 /// What has happened since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     requests: [AtomicU64; Operation::NAMES.len()],
     requests_invalid: AtomicU64,
@@ -19,6 +19,22 @@ pub struct Metrics {
     commits: AtomicU64,
     commits_failed: AtomicU64,
     changes: AtomicU64,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            requests: [const { AtomicU64::new(0) }; Operation::NAMES.len()],
+            requests_invalid: AtomicU64::default(),
+            errors: AtomicU64::default(),
+            connections: AtomicU64::default(),
+            connections_open: AtomicU64::default(),
+            closed: [const { AtomicU64::new(0) }; CloseReason::NAMES.len()],
+            commits: AtomicU64::default(),
+            commits_failed: AtomicU64::default(),
+            changes: AtomicU64::default(),
+        }
+    }
 }
 
 /// Why the directory, not the client, ended a connection.

@@ -14,12 +14,18 @@
 //! | [`handshakes`] | inboxes of requests and responses |
 //! | [`networks`] | groups, their members and invitations |
 //! | [`beacons`] | the relays that clients are told of |
+//! | [`capabilities`] | signed records of what nodes can do, and who finds them |
+//! | [`changes`] | what has happened, for those who follow it |
+//! | [`overview`] | figures for people |
 
 mod beacons;
+mod capabilities;
+mod changes;
 mod handshakes;
 mod names;
 mod networks;
 mod nodes;
+pub mod overview;
 mod proofs;
 mod reach;
 mod refusal;
@@ -253,7 +259,7 @@ impl Service {
                 self.respond_handshake(now, *node_id, *peer_id, *accept)
             }
             Operation::ListNetworks => Ok(self.list_networks()),
-            Operation::ListNodes { network_id } => self.list_nodes(caller, request, *network_id),
+            Operation::ListNodes { network_id, after: _ } => self.list_nodes(caller, request, *network_id),
             Operation::CreateNetwork { node_id, name, join_rule, token } => {
                 self.create_network(now, caller, request, *node_id, (name, join_rule, token))
             }
@@ -271,6 +277,9 @@ impl Service {
             Operation::GetNetworkPolicy { network_id } => self.network_policy(*network_id),
             Operation::BeaconRegister { beacon_id, addr } => self.beacon_register(now, request, *beacon_id, addr),
             Operation::BeaconList => Ok(self.beacon_list(now, caller)),
+            Operation::PublishCapability { node_id, record } => self.publish_capability(*node_id, record),
+            Operation::Query(query) => self.query(query),
+            Operation::Changes(changes) => self.changes_since(changes),
         }
     }
 
@@ -358,6 +367,8 @@ const fn is_read(operation: &Operation) -> bool {
             | Operation::GetNetworkPolicy { .. }
             | Operation::BeaconRegister { .. }
             | Operation::BeaconList
+            | Operation::Query(_)
+            | Operation::Changes(_)
     )
 }
 

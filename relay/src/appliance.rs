@@ -9,7 +9,6 @@ pub mod cli;
 mod data_dir;
 mod directory_link;
 pub mod doctor;
-pub mod logging;
 mod welcome;
 mod whereabouts;
 

@@ -19,7 +19,8 @@ fn main() -> ExitCode {
     if let Some(Command::Doctor(arguments)) = command {
         return doctor::run(*arguments);
     }
-    appliance::logging::start(arguments.log_json);
+    let format = if arguments.log_json { telemetry::log::Format::Json } else { telemetry::log::Format::Text };
+    telemetry::log::start(format, "info").expect("a level that is one");
     match appliance::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -6,7 +6,7 @@
 //! 03 punch request   requester=4 target=4 [grant]   09 deliver-to  sender=4 dest=4 inner
 //! 04 punch command   iplen=1 ip port=2              0A notify      kind=1
 //! 05 relay           sender=4 dest=4 inner
-//! 06 deliver         sender=4 inner
+//! 06 deliver         sender=4 inner                 0D trace       sender=4 dest=4 context=25 (ours)
 //! ```
 //!
 //! Every message from a daemon carries the sender's node id at offset 1, the key by which datagrams are steered to
@@ -17,6 +17,7 @@ use std::ops::Range;
 
 use crate::NodeId;
 use crate::codec::{DecodeError, Reader, Writer};
+use crate::trace::TraceContext;
 
 /// Type bytes of the beacon messages.
 pub mod kind {
@@ -40,8 +41,11 @@ pub mod kind {
     pub const DELIVER_TO: u8 = 0x09;
     /// Something waits for you in the directory. From a beacon.
     pub const NOTIFY: u8 = 0x0A;
+    /// Ours: the trace that the next datagrams to a node belong to. Only sent to a relay that says in the directory's list
+    /// that it takes it.
+    pub const TRACE: u8 = 0x0D;
     /// The highest type in use, ours included (0B and 0C are the signed claim).
-    pub const LAST: u8 = 0x0C;
+    pub const LAST: u8 = TRACE;
 }
 
 /// Offset of the node id by which datagrams are steered.
@@ -50,6 +54,8 @@ pub const ROUTING_KEY_OFFSET: usize = 1;
 pub const ROUTING_KEY_END: usize = 5;
 /// Bytes of a relay (05) or deliver-to (09) message before the inner datagram.
 pub const RELAY_HEADER_LEN: usize = 9;
+/// Bytes of a trace (0D) message.
+pub const TRACE_LEN: usize = 9 + crate::trace::LEN;
 /// Bytes of a deliver (06) message before the inner datagram.
 pub const DELIVER_HEADER_LEN: usize = 5;
 /// Room for any message that carries an endpoint (02, 04).
@@ -113,6 +119,15 @@ pub enum Message<'a> {
         /// What waits.
         kind: u8,
     },
+    /// 0D.
+    Trace {
+        /// Who sends.
+        sender: NodeId,
+        /// Whom it wants to reach.
+        dest: NodeId,
+        /// The sender's span.
+        context: TraceContext,
+    },
 }
 
 impl<'a> Message<'a> {
@@ -142,6 +157,11 @@ impl<'a> Message<'a> {
                 Self::DeliverTo { sender: node(&mut reader)?, dest: node(&mut reader)?, inner: reader.rest() }
             }
             kind::NOTIFY => Self::Notify { kind: reader.u8()? },
+            kind::TRACE => Self::Trace {
+                sender: node(&mut reader)?,
+                dest: node(&mut reader)?,
+                context: TraceContext::read(&mut reader)?,
+            },
             other => return Err(DecodeError::UnknownType(u32::from(other))),
         })
     }
@@ -172,6 +192,9 @@ impl<'a> Message<'a> {
             }
             Self::Notify { kind } => {
                 out.u8(kind::NOTIFY).u8(kind);
+            }
+            Self::Trace { sender, dest, context } => {
+                context.write(out.u8(kind::TRACE).u32(sender.0).u32(dest.0));
             }
         }
     }

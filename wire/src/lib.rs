@@ -16,6 +16,7 @@
 //! | [`framing`] | frames on a byte stream | 6.1, 10 |
 //! | [`registry`] | framed JSON of the directory, its error texts, the texts that get signed | 6 |
 //! | [`ipc`] | frames on the daemon's unix socket | 10 |
+//! | [`trace`] | the context of a trace, as text and as bytes | – |
 //! | [`stun`] | Binding requests and responses (RFC 8489, 5780, 3489) | – |
 #![forbid(unsafe_code)]
 
@@ -31,6 +32,7 @@ pub mod registry;
 pub mod services;
 pub mod stream;
 pub mod stun;
+pub mod trace;
 pub mod tunnel;
 
 pub use address::NodeId;
@@ -41,7 +43,7 @@ pub use codec::DecodeError;
 pub enum Format {
     /// A STUN message: the two top bits of the first byte are zero and the magic cookie is in place (RFC 8489, 5).
     Stun,
-    /// A beacon message: first byte 01 to 0C. (STUN responses start so too, but a relay asks nothing.)
+    /// A beacon message: first byte 01 to 0D. (STUN responses start so too, but a relay asks nothing.)
     Beacon,
     /// A tunnel frame: four ASCII bytes starting with `PIL`. Towards a relay only `PILP` means anything.
     Tunnel,
@@ -55,7 +57,7 @@ impl Format {
     pub fn of(datagram: &[u8]) -> Self {
         match datagram {
             [b'P', b'I', b'L', ..] => Self::Tunnel,
-            [0x01..=0x0C, ..] => Self::Beacon,
+            [0x01..=beacon::kind::LAST, ..] => Self::Beacon,
             [0x00, ..] if stun::has_magic_cookie(datagram) => Self::Stun,
             _ => Self::Unknown,
         }

@@ -8,6 +8,7 @@
 //! | [`request`] | every request of section 6.4, decoded and encoded |
 //! | [`signing`] | the texts that get signed (6.3) |
 //! | [`answer`] | answers and errors, and which error texts may be shown (6.2) |
+//! | [`capability`] | what a node says it can do, signed; ours |
 //! | [`names`] | rules for hostnames and tags (6.5) |
 //!
 //! ```text
@@ -18,6 +19,7 @@
 //! ```
 
 pub mod answer;
+pub mod capability;
 pub mod json;
 pub mod names;
 pub mod request;

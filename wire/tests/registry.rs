@@ -125,7 +125,7 @@ fn operation_signed_by(text: &str) -> Operation {
     let network = |at: usize| u16::try_from(numbers[at]).unwrap();
     let node_id = node(0);
     match kind {
-        "heartbeat" => Operation::Heartbeat { node_id },
+        "heartbeat" => Operation::Heartbeat { node_id, report: None },
         "resolve" => Operation::Resolve { requester_id: node_id, node_id: node(1) },
         "set_visibility" => Operation::SetVisibility { node_id, public: true },
         "set_hostname" => Operation::SetHostname { node_id, hostname: "alpha".into() },
@@ -277,9 +277,10 @@ fn an_answer_holds_more_than_a_request() {
         hostname: Some(format!("worker-{number}")),
         tags: vec!["gpu".to_owned(), "eu".to_owned()],
         last_seen: Some(1_767_225_600),
+        online: None,
         real_addr: Some("198.51.100.7:4000".to_owned()),
     };
-    let answer = Answer::ListNodes { nodes: (1..=5000).map(member).collect() };
+    let answer = Answer::ListNodes { nodes: (1..=5000).map(member).collect(), more: false };
     let text = serde_json::to_vec(&answer).unwrap();
     assert!(text.len() <= MESSAGE_BYTES_MAX, "{}", text.len());
     assert_eq!(Answer::decode(&text), Ok(answer));

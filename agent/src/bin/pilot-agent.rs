@@ -3,8 +3,9 @@
 
 use std::process::ExitCode;
 
+use agent::config::settings::LogFormat;
 use agent::config::{Config, ConfigError};
-use agent::daemon::{self, ipc::PlaceError, logging, runtime, state::InUse};
+use agent::daemon::{self, ipc::PlaceError, runtime, state::InUse};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -41,8 +42,12 @@ fn main() -> ExitCode {
         }
         Err(error) => return end(Exit::Usage, &error.to_string()),
     };
-    if let Err(text) = logging::start(config.log_format, &config.log_level) {
-        return end(Exit::Usage, &text);
+    let format = match config.log_format {
+        LogFormat::Text => telemetry::log::Format::Text,
+        LogFormat::Json => telemetry::log::Format::Json,
+    };
+    if let Err(text) = telemetry::log::start(format, &config.log_level) {
+        return end(Exit::Usage, &format!("--log-level {text}"));
     }
     let ended = runtime::run(|ring| async move {
         let (stop, stopped) = mpsc::channel(2);

@@ -97,7 +97,7 @@ impl Story {
     }
 
     fn next_heartbeat(&mut self) {
-        assert_eq!(self.next(), Operation::Heartbeat { node_id: NODE });
+        assert_eq!(self.next(), Operation::Heartbeat { node_id: NODE, report: None });
     }
 
     fn answer(&mut self, answer: &Answer) {
@@ -255,7 +255,7 @@ fn a_heartbeat_from_nobody_is_followed_by_a_registration_at_once() {
             story.event(),
             Some(Event::Registered { node: NodeId(1), address: NodeId(1).address(), anew: true })
         );
-        assert_eq!(story.next(), Operation::Heartbeat { node_id: NodeId(1) });
+        assert_eq!(story.next(), Operation::Heartbeat { node_id: NodeId(1), report: None });
     }
 }
 

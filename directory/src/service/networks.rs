@@ -104,6 +104,7 @@ impl Service {
             name: "backbone".to_owned(),
             join_rule: JoinRule::Open.to_string(),
             members: Some(self.nodes.registered_count()),
+            online: None,
             enterprise: Some(false),
             created: Some(self.created_at),
         };
@@ -112,6 +113,7 @@ impl Service {
             name: network.fact.name.clone(),
             join_rule: network.fact.join_rule.to_string(),
             members: Some(network.members.len()),
+            online: None,
             enterprise: Some(false),
             created: Some(network.fact.created_at),
         });
@@ -150,10 +152,11 @@ impl Service {
                 hostname: node.fact.hostname.clone(),
                 tags: node.fact.tags.clone(),
                 last_seen: node.last_seen_unix_seconds(),
+                online: None,
                 real_addr: Some(node.fact.endpoint.clone()).filter(|_| node.fact.public && !node.fact.relay_only),
             })
         });
-        Answer::ListNodes { nodes: members.collect() }
+        Answer::ListNodes { nodes: members.collect(), more: false }
     }
 
     /// The protocol has no signature for this request, so it takes an administrator, or a connection on which the

@@ -151,7 +151,10 @@ fn requests_are_answered_in_order_however_they_are_cut() {
     for seed in 0..100 {
         push_message(&mut frames, &registration(&key(seed)));
         push_message(&mut frames, &Request::from(Operation::Lookup { node_id: NodeId(seed + 1) }));
-        push_message(&mut frames, &signed(&key(seed), Operation::Heartbeat { node_id: NodeId(seed + 1) }));
+        push_message(
+            &mut frames,
+            &signed(&key(seed), Operation::Heartbeat { node_id: NodeId(seed + 1), report: None }),
+        );
     }
     for piece in frames.chunks(777) {
         client.stream.write_all(piece).unwrap();

@@ -146,9 +146,12 @@ fn network_zero_is_everyone() {
     }
     let backbone = &networks(&mut world)[0];
     assert_eq!((backbone.id, backbone.name.as_str(), backbone.members), (0, "backbone", Some(2)));
-    assert_eq!(error(world.ask(Operation::ListNodes { network_id: 0 })), "admin token required for list_nodes");
-    match world.as_admin(Operation::ListNodes { network_id: 0 }) {
-        Answer::ListNodes { nodes } => assert_eq!(nodes.len(), 2),
+    assert_eq!(
+        error(world.ask(Operation::ListNodes { network_id: 0, after: None })),
+        "admin token required for list_nodes"
+    );
+    match world.as_admin(Operation::ListNodes { network_id: 0, after: None }) {
+        Answer::ListNodes { nodes, .. } => assert_eq!(nodes.len(), 2),
         other => panic!("{other:?}"),
     }
 }
@@ -158,17 +161,18 @@ fn members_are_listed_to_members() {
     let mut world = World::new();
     let (_, one) = world.node(1);
     let club = made(&mut world, one, "club", "invite", "");
-    let list =
-        |world: &mut World, from: From| world.outcome(from, &Operation::ListNodes { network_id: club }.into()).answer;
+    let list = |world: &mut World, from: From| {
+        world.outcome(from, &Operation::ListNodes { network_id: club, after: None }.into()).answer
+    };
     match list(&mut world, from(HOME, 5)) {
-        Answer::ListNodes { nodes } => {
+        Answer::ListNodes { nodes, .. } => {
             assert_eq!((nodes.len(), nodes[0].node_id, nodes[0].address.network), (1, one, club));
             assert_eq!(nodes[0].last_seen, Some(world.now.unix_seconds));
         }
         other => panic!("{other:?}"),
     }
     assert!(error(list(&mut world, from("203.0.113.9", 9))).contains("required"));
-    assert_eq!(error(world.ask(Operation::ListNodes { network_id: 9 })), "network 9: network not found");
+    assert_eq!(error(world.ask(Operation::ListNodes { network_id: 9, after: None })), "network 9: network not found");
 }
 
 #[test]

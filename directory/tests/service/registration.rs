@@ -45,7 +45,7 @@ fn an_owner_does_not_take_over_anything() {
 fn a_daemon_whose_heartbeat_is_unknown_is_told_to_register() {
     let mut world = World::new();
     let alice = key(1);
-    let heartbeat = |node| Operation::Heartbeat { node_id: NodeId(node) };
+    let heartbeat = |node| Operation::Heartbeat { node_id: NodeId(node), report: None };
     assert_eq!(error(world.by(&alice, heartbeat(7))), "node 7: node not found");
     world.node(1);
     assert_eq!(error(world.by(&key(2), heartbeat(1))), "signature verification failed");
@@ -97,7 +97,7 @@ fn a_node_that_never_signed_is_moved_only_while_it_is_not_connected_from_elsewhe
     let alice = key(1);
     let at = |listen_addr: &str| Operation::Register(Register { listen_addr: listen_addr.into(), ..register(&alice) });
     let one = registered(&world.ask(at(":1")));
-    world.by(&alice, Operation::Heartbeat { node_id: one });
+    world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
     world.outcome(from("203.0.113.9", 9), &at(":2").into());
     assert_eq!(endpoint(&mut world, &alice, one), "198.51.100.1:1");
     world.outcome(from(HOME, 2), &at(":3").into());
@@ -155,7 +155,7 @@ fn hostnames_are_first_come_and_survive_silence_and_restart() {
     let found =
         Answer::ResolveHostname { node_id: one, address: one.address(), public: false, hostname: "alpha".into() };
     assert_eq!(world.ask(find.clone()), found);
-    world.by(&alice, Operation::Heartbeat { node_id: one });
+    world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
     assert_eq!(lookup(&mut world, from(HOME, 5), one).tags, ["web"]);
     world.by(&alice, set_hostname(one, ""));
     assert_eq!(error(world.ask(find)), "hostname \"alpha\" not found");
@@ -172,7 +172,7 @@ fn presence_ends_after_five_minutes_and_takes_nothing_with_it() {
     world.pass(Duration::from_secs(1));
     let figures = world.service.figures(world.now);
     assert_eq!((figures.nodes, figures.nodes_online), (1, 0));
-    world.by(&alice, Operation::Heartbeat { node_id: one });
+    world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
     assert_eq!(world.service.figures(world.now).nodes_online, 1);
 }
 
@@ -218,7 +218,10 @@ fn a_rotated_key_is_the_node_and_the_old_one_is_nobody() {
     let rotated = Answer::RotateKey { node_id: one, address: one.address(), public_key: public(&new) };
     assert_eq!(world.by(&old, rotate(public(&new))), rotated);
     world.restart();
-    assert_eq!(error(world.by(&old, Operation::Heartbeat { node_id: one })), "signature verification failed");
+    assert_eq!(
+        error(world.by(&old, Operation::Heartbeat { node_id: one, report: None })),
+        "signature verification failed"
+    );
     assert!(
         error(world.by(&old, Operation::Register(register(&old)))).starts_with("invalid public_key: already replaced")
     );
@@ -274,7 +277,7 @@ fn proven_addresses_follow_signatures_and_connections() {
     assert_eq!(outcome.effects, [Effect::Publish(one)]);
     assert_eq!(world.proven(one), ["192.0.2.7", HOME]);
 
-    let again = world.outcome(from(HOME, 1), &sign(&alice, Operation::Heartbeat { node_id: one }));
+    let again = world.outcome(from(HOME, 1), &sign(&alice, Operation::Heartbeat { node_id: one, report: None }));
     assert_eq!(again.effects, [], "nothing new to tell");
     world.by(&alice, Operation::PollHandshakes { node_id: one });
     let second = sign(&alice, Operation::PollInvites { node_id: one });
@@ -300,7 +303,7 @@ fn a_signature_replayed_from_elsewhere_proves_nothing_while_the_first_connection
     let mut world = World::new();
     let (alice, one) = world.node(1);
     let (home, evil) = (from(HOME, 1), from("203.0.113.9", 9));
-    let heartbeat = sign(&alice, Operation::Heartbeat { node_id: one });
+    let heartbeat = sign(&alice, Operation::Heartbeat { node_id: one, report: None });
     let registration = sign(&alice, Operation::Register(register(&alice)));
     let visibility = sign(&alice, Operation::SetVisibility { node_id: one, public: false });
     for request in [&heartbeat, &visibility] {

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PublicKey;
 use super::json::{ANSWER_VALUES_MAX, RequestError};
+use super::{PublicKey, Signature};
 use crate::NodeId;
 use crate::address::Address;
 
@@ -66,7 +66,12 @@ pub enum Answer {
     #[serde(rename = "list_networks_ok")]
     ListNetworks { networks: Vec<NetworkSummary> },
     #[serde(rename = "list_nodes_ok")]
-    ListNodes { nodes: Vec<Member> },
+    ListNodes {
+        nodes: Vec<Member>,
+        /// Ours: there are more; ask again after the last.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        more: bool,
+    },
     #[serde(rename = "create_network_ok")]
     CreateNetwork { network_id: u16, name: String },
     #[serde(rename = "join_network_ok")]
@@ -94,6 +99,19 @@ pub enum Answer {
     BeaconRegister { beacon_id: NodeId },
     #[serde(rename = "beacon_list_ok")]
     BeaconList { beacons: Vec<Beacon> },
+    #[serde(rename = "publish_capability_ok")]
+    PublishCapability { node_id: NodeId, serial: u64 },
+    #[serde(rename = "query_ok")]
+    Query { hits: Vec<Hit> },
+    #[serde(rename = "changes_ok")]
+    Changes {
+        /// To be given back with the next question.
+        cursor: u64,
+        /// What lies between is no longer known: ask for all there is, then go on from here.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reset: bool,
+        changes: Vec<Change>,
+    },
 }
 
 impl Answer {
@@ -254,6 +272,74 @@ pub struct HandshakeResponse {
     pub timestamp: u64,
 }
 
+/// An entry of `query`: a node, and what it says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hit {
+    /// The node.
+    pub node_id: NodeId,
+    /// Its address in the network that was asked for, or in the backbone.
+    #[serde(with = "text")]
+    pub address: Address,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// How well it fits, from 1000 for the best downwards; 0 when no words were given. Only comparable within one answer.
+    pub score: u32,
+    /// Whether it is there.
+    pub online: bool,
+    /// Unix seconds of its last sign of life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<u64>,
+    /// The tags it has set; those of the record are in the record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Its key, as the directory has it.
+    pub public_key: PublicKey,
+    /// Its [`Record`](super::capability::Record), as it was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+    /// The node's signature of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signature>,
+}
+
+/// An entry of `changes`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What has happened.
+    pub what: Happened,
+    /// To whom.
+    pub node_id: NodeId,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The network joined or left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_id: Option<u16>,
+    /// When, Unix seconds.
+    pub at: u64,
+}
+
+/// What can happen to a node that others may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Happened {
+    /// It has a new capability record.
+    Published,
+    /// Its record is gone.
+    Withdrawn,
+    /// It is there.
+    Online,
+    /// It is silent, or has left.
+    Offline,
+    /// It is in a network.
+    Joined,
+    /// It is not any more.
+    Left,
+    /// It has another hostname, or other tags.
+    Described,
+}
+
 /// An entry of `list_networks`.
 #[expect(missing_docs, reason = "section 6.4")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,6 +349,9 @@ pub struct NetworkSummary {
     pub join_rule: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<usize>,
+    /// Ours: members that are there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enterprise: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -284,6 +373,9 @@ pub struct Member {
     /// Unix seconds; absent when the node has not been seen since the directory started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<u64>,
+    /// Ours: whether it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub real_addr: Option<String>,
 }
@@ -303,7 +395,13 @@ pub struct Invite {
 pub struct Beacon {
     pub id: NodeId,
     pub addr: String,
+    /// Ours: what else the relay understands. `trace` is [`kind::TRACE`](crate::beacon::kind::TRACE).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<String>,
 }
+
+/// In [`Beacon::extensions`]: the relay takes trace messages.
+pub const EXTENSION_TRACE: &str = "trace";
 
 /// Values that travel as what they print.
 mod text {

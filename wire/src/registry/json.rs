@@ -106,6 +106,26 @@ impl Fields {
         self.number(field, "a whole number from 0 to 65535")?.ok_or(RequestError::Missing(field))
     }
 
+    /// A network's number, if there is one.
+    pub fn optional_network(&mut self, field: &'static str) -> Result<Option<u16>, RequestError> {
+        self.number(field, "a whole number from 0 to 65535")
+    }
+
+    /// A small number; absent counts as 0.
+    pub fn count(&mut self, field: &'static str) -> Result<u16, RequestError> {
+        self.optional_network(field).map(Option::unwrap_or_default)
+    }
+
+    /// A place in a sequence, beyond what a float holds exactly; absent counts as 0.
+    pub fn cursor(&mut self, field: &'static str) -> Result<u64, RequestError> {
+        self.number(field, "a whole number").map(Option::unwrap_or_default)
+    }
+
+    /// What is of no consequence: taken where it has the right shape.
+    pub fn plain<T: serde::de::DeserializeOwned>(&mut self, field: &'static str) -> Option<T> {
+        serde_json::from_value(self.take(field)?).ok()
+    }
+
     /// Bytes in base64; absent, `null` and empty count as none.
     pub fn base64<const N: usize>(
         &mut self,

@@ -1,7 +1,8 @@
 //! Every request of section 6.4: fields by their names on the wire, bounded texts, numbers that may come as floats.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::capability::RECORD_BYTES_MAX;
 use super::json::{Fields, RequestError};
 use super::{PublicKey, Signature};
 use crate::NodeId;
@@ -35,35 +36,197 @@ pub struct Request {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Operation {
     Register(Register),
-    Heartbeat { node_id: NodeId },
-    Lookup { node_id: NodeId },
-    Resolve { node_id: NodeId, requester_id: NodeId },
-    ResolveHostname { hostname: String },
-    SetHostname { node_id: NodeId, hostname: String },
-    SetTags { node_id: NodeId, tags: Vec<String> },
-    SetVisibility { node_id: NodeId, public: bool },
-    SetTaskExec { node_id: NodeId, enabled: bool },
-    SetKeyExpiry { node_id: NodeId },
-    ReportTrust { node_id: NodeId, peer_id: NodeId },
-    RevokeTrust { node_id: NodeId, peer_id: NodeId },
-    CheckTrust { node_id: NodeId, peer_id: NodeId },
-    RequestHandshake { from_node_id: NodeId, to_node_id: NodeId, justification: String },
-    PollHandshakes { node_id: NodeId },
-    RespondHandshake { node_id: NodeId, peer_id: NodeId, accept: bool },
-    Punch { requester_id: NodeId, node_a: NodeId, node_b: NodeId },
-    RotateKey { node_id: NodeId, new_public_key: PublicKey },
-    Deregister { node_id: NodeId },
+    Heartbeat {
+        node_id: NodeId,
+        /// Ours, and not covered by the signature: for figures alone.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        report: Option<Report>,
+    },
+    Lookup {
+        node_id: NodeId,
+    },
+    Resolve {
+        node_id: NodeId,
+        requester_id: NodeId,
+    },
+    ResolveHostname {
+        hostname: String,
+    },
+    SetHostname {
+        node_id: NodeId,
+        hostname: String,
+    },
+    SetTags {
+        node_id: NodeId,
+        tags: Vec<String>,
+    },
+    SetVisibility {
+        node_id: NodeId,
+        public: bool,
+    },
+    SetTaskExec {
+        node_id: NodeId,
+        enabled: bool,
+    },
+    SetKeyExpiry {
+        node_id: NodeId,
+    },
+    ReportTrust {
+        node_id: NodeId,
+        peer_id: NodeId,
+    },
+    RevokeTrust {
+        node_id: NodeId,
+        peer_id: NodeId,
+    },
+    CheckTrust {
+        node_id: NodeId,
+        peer_id: NodeId,
+    },
+    RequestHandshake {
+        from_node_id: NodeId,
+        to_node_id: NodeId,
+        justification: String,
+    },
+    PollHandshakes {
+        node_id: NodeId,
+    },
+    RespondHandshake {
+        node_id: NodeId,
+        peer_id: NodeId,
+        accept: bool,
+    },
+    Punch {
+        requester_id: NodeId,
+        node_a: NodeId,
+        node_b: NodeId,
+    },
+    RotateKey {
+        node_id: NodeId,
+        new_public_key: PublicKey,
+    },
+    Deregister {
+        node_id: NodeId,
+    },
     ListNetworks,
-    ListNodes { network_id: u16 },
-    CreateNetwork { node_id: NodeId, name: String, join_rule: String, token: String },
-    JoinNetwork { node_id: NodeId, network_id: u16, token: String },
-    LeaveNetwork { node_id: NodeId, network_id: u16 },
-    InviteToNetwork { network_id: u16, inviter_id: NodeId, target_node_id: NodeId },
-    PollInvites { node_id: NodeId },
-    RespondInvite { node_id: NodeId, network_id: u16, accept: bool },
-    GetNetworkPolicy { network_id: u16 },
-    BeaconRegister { beacon_id: NodeId, addr: String },
+    ListNodes {
+        network_id: u16,
+        /// Ours: members with a higher number alone, for lists longer than one answer holds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after: Option<NodeId>,
+    },
+    CreateNetwork {
+        node_id: NodeId,
+        name: String,
+        join_rule: String,
+        token: String,
+    },
+    JoinNetwork {
+        node_id: NodeId,
+        network_id: u16,
+        token: String,
+    },
+    LeaveNetwork {
+        node_id: NodeId,
+        network_id: u16,
+    },
+    InviteToNetwork {
+        network_id: u16,
+        inviter_id: NodeId,
+        target_node_id: NodeId,
+    },
+    PollInvites {
+        node_id: NodeId,
+    },
+    RespondInvite {
+        node_id: NodeId,
+        network_id: u16,
+        accept: bool,
+    },
+    GetNetworkPolicy {
+        network_id: u16,
+    },
+    BeaconRegister {
+        beacon_id: NodeId,
+        addr: String,
+    },
     BeaconList,
+    /// Ours: puts a capability record in the place of an older one. `record` is the text of a
+    /// [`Record`](super::capability::Record), the request's signature is that of the record.
+    PublishCapability {
+        node_id: NodeId,
+        record: String,
+    },
+    /// Ours.
+    Query(Query),
+    /// Ours.
+    Changes(Changes),
+}
+
+/// The fields of `query`: which live nodes can do what is wanted, the best first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Query {
+    /// Who asks. Without a requester and its signature only public nodes are found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester_id: Option<NodeId>,
+    /// What is wanted, in any words; empty for everybody.
+    pub text: String,
+    /// Tags that a node must have, all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Members of this network alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_id: Option<u16>,
+    /// This node alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// Nodes that are not online as well.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub offline: bool,
+    /// Hits wanted; [`QUERY_LIMIT_MAX`] at most, [`QUERY_LIMIT`] when zero.
+    pub limit: u16,
+}
+
+/// The fields of `changes`: what has changed since, or, held back until something does, what changes next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Who asks. Without a requester and its signature only changes of public nodes are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requester_id: Option<NodeId>,
+    /// Changes of members of this network alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_id: Option<u16>,
+    /// The cursor of the last answer; 0 asks for the present one.
+    pub after: u64,
+    /// How long to wait for a change, [`CHANGES_WAIT_SECONDS_MAX`] at most; 0 answers at once.
+    pub wait_seconds: u16,
+}
+
+/// Hits of a query that names no limit.
+pub const QUERY_LIMIT: u16 = 10;
+/// Hits of one query.
+pub const QUERY_LIMIT_MAX: u16 = 50;
+/// Bytes of the words of a query.
+pub const QUERY_BYTES_MAX: usize = 1024;
+/// The longest a question for changes is held back.
+pub const CHANGES_WAIT_SECONDS_MAX: u16 = 60;
+
+/// What a node tells of itself with a heartbeat, if it likes. Nobody checks it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// Peers reached directly.
+    pub direct: u32,
+    /// Peers reached through a relay.
+    pub relayed: u32,
+    /// Bytes sent directly since the node started.
+    pub direct_bytes: u64,
+    /// Bytes sent through a relay since the node started.
+    pub relayed_bytes: u64,
+    /// As in [`About::nat_mapping`](crate::extension::About::nat_mapping).
+    pub nat_mapping: u8,
+    /// As in [`About::nat_filtering`](crate::extension::About::nat_filtering).
+    pub nat_filtering: u8,
 }
 
 /// The fields of `register`.
@@ -115,7 +278,7 @@ impl Operation {
     fn from_fields(kind: &str, fields: &mut Fields) -> Result<Self, RequestError> {
         Ok(match kind {
             "register" => Self::Register(Register::from_fields(fields)?),
-            "heartbeat" => Self::Heartbeat { node_id: fields.node("node_id")? },
+            "heartbeat" => Self::Heartbeat { node_id: fields.node("node_id")?, report: fields.plain("report") },
             "lookup" => Self::Lookup { node_id: fields.node("node_id")? },
             "resolve" => Self::Resolve { node_id: fields.node("node_id")?, requester_id: fields.node("requester_id")? },
             "resolve_hostname" => Self::ResolveHostname { hostname: fields.text("hostname", TEXT_BYTES_MAX)? },
@@ -156,7 +319,9 @@ impl Operation {
             }
             "deregister" => Self::Deregister { node_id: fields.node("node_id")? },
             "list_networks" => Self::ListNetworks,
-            "list_nodes" => Self::ListNodes { network_id: fields.network("network_id")? },
+            "list_nodes" => {
+                Self::ListNodes { network_id: fields.network("network_id")?, after: fields.optional_node("after")? }
+            }
             "create_network" => Self::CreateNetwork {
                 node_id: fields.node("node_id")?,
                 name: fields.text("name", TEXT_BYTES_MAX)?,
@@ -188,12 +353,31 @@ impl Operation {
                 addr: fields.text("addr", TEXT_BYTES_MAX)?,
             },
             "beacon_list" => Self::BeaconList,
+            "publish_capability" => Self::PublishCapability {
+                node_id: fields.node("node_id")?,
+                record: fields.text("record", RECORD_BYTES_MAX)?,
+            },
+            "query" => Self::Query(Query {
+                requester_id: fields.optional_node("requester_id")?,
+                text: fields.text("text", QUERY_BYTES_MAX)?,
+                tags: fields.texts("tags", TAGS_READ_MAX, TEXT_BYTES_MAX)?,
+                network_id: fields.optional_network("network_id")?,
+                node_id: fields.optional_node("node_id")?,
+                offline: fields.flag("offline")?,
+                limit: fields.count("limit")?,
+            }),
+            "changes" => Self::Changes(Changes {
+                requester_id: fields.optional_node("requester_id")?,
+                network_id: fields.optional_network("network_id")?,
+                after: fields.cursor("after")?,
+                wait_seconds: fields.count("wait_seconds")?,
+            }),
             _ => return Err(RequestError::UnknownType(kind.to_owned())),
         })
     }
 
     /// The types, in the order of [`Operation::index`].
-    pub const NAMES: [&'static str; 30] = [
+    pub const NAMES: [&'static str; 33] = [
         "register",
         "heartbeat",
         "lookup",
@@ -224,6 +408,9 @@ impl Operation {
         "get_network_policy",
         "beacon_register",
         "beacon_list",
+        "publish_capability",
+        "query",
+        "changes",
     ];
 
     /// The position of this type in [`Operation::NAMES`], for counters.
@@ -260,6 +447,9 @@ impl Operation {
             Self::GetNetworkPolicy { .. } => 27,
             Self::BeaconRegister { .. } => 28,
             Self::BeaconList => 29,
+            Self::PublishCapability { .. } => 30,
+            Self::Query(_) => 31,
+            Self::Changes(_) => 32,
         }
     }
 

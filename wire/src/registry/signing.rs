@@ -1,7 +1,8 @@
 //! The texts that get signed (section 6.3): ASCII, node numbers in decimal. None holds a time or a nonce, and most do
 //! not cover the value that is set; the directory has to live with replays.
 
-use super::request::{Operation, Register};
+use super::capability;
+use super::request::{Changes, Operation, Query, Register};
 use crate::NodeId;
 
 impl Operation {
@@ -11,7 +12,7 @@ impl Operation {
         let kind = self.name();
         Some(match self {
             Self::Register(Register { listen_addr, public_key, .. }) => format!("register:{listen_addr}:{public_key}"),
-            Self::Heartbeat { node_id }
+            Self::Heartbeat { node_id, .. }
             | Self::SetHostname { node_id, .. }
             | Self::SetTags { node_id, .. }
             | Self::SetVisibility { node_id, .. }
@@ -33,6 +34,18 @@ impl Operation {
             | Self::RespondInvite { node_id, network_id, .. } => format!("{kind}:{node_id}:{network_id}"),
             Self::InviteToNetwork { network_id, inviter_id, target_node_id } => {
                 format!("invite:{inviter_id}:{network_id}:{target_node_id}")
+            }
+            Self::PublishCapability { node_id, record } => capability::signed_text(*node_id, record),
+            Self::Query(query) => {
+                let Query { requester_id, text, tags, network_id, node_id, offline, limit } = query;
+                let (requester, tags) = ((*requester_id)?, tags.join(","));
+                let network = network_id.map(|network| network.to_string()).unwrap_or_default();
+                let node = node_id.map(|node| node.to_string()).unwrap_or_default();
+                format!("query:{requester}:{network}:{node}:{offline}:{limit}:{tags}:{text}")
+            }
+            Self::Changes(Changes { requester_id, network_id, .. }) => {
+                let network = network_id.map(|network| network.to_string()).unwrap_or_default();
+                format!("changes:{}:{network}", (*requester_id)?)
             }
             Self::Lookup { .. }
             | Self::ResolveHostname { .. }
@@ -58,7 +71,7 @@ impl Operation {
     #[must_use]
     pub const fn signer(&self) -> Option<NodeId> {
         match self {
-            Self::Heartbeat { node_id }
+            Self::Heartbeat { node_id, .. }
             | Self::SetHostname { node_id, .. }
             | Self::SetTags { node_id, .. }
             | Self::SetVisibility { node_id, .. }
@@ -77,6 +90,8 @@ impl Operation {
             Self::Resolve { requester_id, .. } | Self::Punch { requester_id, .. } => Some(*requester_id),
             Self::RequestHandshake { from_node_id, .. } => Some(*from_node_id),
             Self::InviteToNetwork { inviter_id, .. } => Some(*inviter_id),
+            Self::PublishCapability { node_id, .. } => Some(*node_id),
+            Self::Query(Query { requester_id, .. }) | Self::Changes(Changes { requester_id, .. }) => *requester_id,
             Self::Register(_)
             | Self::CheckTrust { .. }
             | Self::Lookup { .. }

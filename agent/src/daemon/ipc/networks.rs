@@ -22,7 +22,7 @@ pub(super) fn follow(context: Rc<Context>, request: NetworkRequest<'_>) -> Work 
             &context,
             of_own(Rc::clone(&context), move |node_id| Operation::LeaveNetwork { node_id, network_id }),
         ),
-        NetworkRequest::Members { network } => ask(context, Operation::ListNodes { network_id: network }),
+        NetworkRequest::Members { network } => ask(context, Operation::ListNodes { network_id: network, after: None }),
         NetworkRequest::Invite { network: network_id, node: target_node_id } => {
             of_own(context, move |inviter_id| Operation::InviteToNetwork { network_id, inviter_id, target_node_id })
         }

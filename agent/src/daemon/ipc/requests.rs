@@ -147,10 +147,10 @@ fn broadcast(client: Rc<Client>, network: u16, port: u16, token: &str, data: &[u
     let (token, data) = (token.to_owned(), data.to_vec());
     Box::pin(async move {
         let core = &client.context.core;
-        let mut request = core.look(|node| node.sign(Operation::ListNodes { network_id: network }));
+        let mut request = core.look(|node| node.sign(Operation::ListNodes { network_id: network, after: None }));
         request.admin_token = Some(token).filter(|token| !token.is_empty());
         let nodes = match core.directory().ask(request).await {
-            Ok(Answer::ListNodes { nodes }) => nodes,
+            Ok(Answer::ListNodes { nodes, .. }) => nodes,
             Ok(Answer::Error { error }) => return Outcome::Failed(format!("broadcast: {error}")),
             Ok(_) => return Outcome::Failed("broadcast: the directory gave another answer".to_owned()),
             Err(error) => return Outcome::Failed(format!("broadcast: {error}")),

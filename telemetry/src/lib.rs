@@ -1,0 +1,18 @@
+//! What the programs have in common to be followed: logs, spans of traces, flight recorders.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`log`] | the log of a process: text for people, JSON with stable fields for collectors |
+//! | [`span`] | a span as a plain value, made after the fact by whoever knows when it began and ended |
+//! | [`export`] | hands spans to a collector (OTLP); never waits, and counts what it loses |
+//! | [`recorder`] | the last events of each of many subjects, in bounded memory |
+#![forbid(unsafe_code)]
+
+pub mod export;
+pub mod log;
+pub mod recorder;
+pub mod span;
+
+pub use export::Exporter;
+pub use recorder::Recorder;
+pub use span::Span;

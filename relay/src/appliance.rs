@@ -9,6 +9,9 @@ pub mod cli;
 mod data_dir;
 mod directory_link;
 pub mod doctor;
+mod recorder;
+mod relay_source;
+mod spans;
 mod welcome;
 mod whereabouts;
 
@@ -19,10 +22,13 @@ use nix::sys::signal::{SigSet, Signal};
 use relay::membership::Membership;
 use relay::runtime::Relay;
 
-use self::admin::{Admin, Sources};
+use self::admin::{Admin, Events, Sources};
 use self::cli::Arguments;
 use self::data_dir::DataDir;
 use self::directory_link::Link;
+use self::recorder::Recorder;
+use self::relay_source::Source;
+use self::spans::Spans;
 use self::whereabouts::Whereabouts;
 
 /// Connections the embedded directory may hold need a file descriptor each.
@@ -53,13 +59,18 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     relay.membership().remember(before.clone());
     relay.serve()?;
     let keeper = whereabouts.map(|whereabouts| whereabouts.keep(Arc::clone(&relay), before)).transpose()?;
-    let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone() };
+    let exporter = telemetry::Exporter::none();
+    let recorder = Recorder::start(Arc::clone(relay.events()), Spans::new(exporter.clone()))?;
+    let source = Arc::new(Source::new(Arc::clone(&relay), recorder, settings.relay.cpus.clone()));
+    let events = Events { source: Arc::clone(&source), token: settings.admin_token(data_dir.as_ref())? };
+    let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone(), events };
     let admin = settings.http.map(|address| Admin::start(address, sources)).transpose()?;
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
     wait_for_end(&relay, signals)?;
     relay.stop();
     drop(keeper);
     drop(admin);
+    drop(source);
     if let Some(directory) = directory.and_then(Arc::into_inner) {
         directory.shutdown();
     }

@@ -244,21 +244,30 @@ impl Arguments {
 }
 
 impl Settings {
+    /// The administrator's secret: of the file named, else of the data folder. `None` where there is neither.
+    ///
+    /// # Errors
+    /// It cannot be read or made, or is empty.
+    pub fn admin_token(&self, data_dir: Option<&DataDir>) -> anyhow::Result<Option<directory::AdminToken>> {
+        let token = match (&self.admin_token_file, data_dir) {
+            (Some(file), _) => std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read --admin-token-file {}", file.display()))?,
+            (None, Some(data_dir)) => data_dir.admin_token()?,
+            (None, None) => return Ok(None),
+        };
+        let token = directory::AdminToken::new(&token);
+        token.context("the admin token is empty; write one into the file").map(Some)
+    }
+
     /// The embedded directory's part.
     ///
     /// # Errors
     /// The admin token cannot be read or made.
     pub fn directory_config(&self, listen: SocketAddr, data_dir: &DataDir) -> anyhow::Result<directory::Config> {
-        let token = match &self.admin_token_file {
-            Some(file) => std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read --admin-token-file {}", file.display()))?,
-            None => data_dir.admin_token()?,
-        };
-        let token = directory::AdminToken::new(&token).context("the admin token is empty; write one into the file")?;
         Ok(directory::Config {
             listen: vec![listen],
             tls: self.tls.clone(),
-            admin_token: Some(token),
+            admin_token: self.admin_token(Some(data_dir))?,
             exempt: self.relay.rules.exempt.clone(),
             ..directory::Config::new(data_dir.path())
         })

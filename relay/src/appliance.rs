@@ -21,6 +21,8 @@ use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use relay::membership::Membership;
 use relay::runtime::Relay;
+use telemetry::Exporter;
+use telemetry::export::{Guard, Options};
 
 use self::admin::{Admin, Events, Sources};
 use self::cli::Arguments;
@@ -59,8 +61,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     relay.membership().remember(before.clone());
     relay.serve()?;
     let keeper = whereabouts.map(|whereabouts| whereabouts.keep(Arc::clone(&relay), before)).transpose()?;
-    let exporter = telemetry::Exporter::none();
-    let recorder = Recorder::start(Arc::clone(relay.events()), Spans::new(exporter.clone()))?;
+    let (exporter, otlp) = start_exporter(settings.otlp.clone())?;
+    let recorder = Recorder::start(Arc::clone(relay.events()), Spans::new(exporter))?;
     let source = Arc::new(Source::new(Arc::clone(&relay), recorder, settings.relay.cpus.clone()));
     let events = Events { source: Arc::clone(&source), token: settings.admin_token(data_dir.as_ref())? };
     let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone(), events };
@@ -71,10 +73,20 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     drop(keeper);
     drop(admin);
     drop(source);
+    // What was recorded last is still delivered.
+    drop(otlp);
     if let Some(directory) = directory.and_then(Arc::into_inner) {
         directory.shutdown();
     }
     Ok(())
+}
+
+/// Where spans go, and what keeps them going.
+fn start_exporter(options: Option<Options>) -> anyhow::Result<(Exporter, Option<Guard>)> {
+    let Some(options) = options else { return Ok((Exporter::none(), None)) };
+    let (exporter, guard) =
+        Exporter::start(options).context("change --otlp, or OTEL_EXPORTER_OTLP_ENDPOINT in the environment")?;
+    Ok((exporter, Some(guard)))
 }
 
 /// SIGTERM and SIGINT are waited for by one thread; all threads started later inherit the mask.

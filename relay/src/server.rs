@@ -249,7 +249,7 @@ impl Server {
             Handoff::Notify(node) => {
                 if let Some(session) = self.sessions.find(node) {
                     self.push_send(Send::new(session.path, &Message::Notify { kind: 1 }));
-                    self.note(now, node, What::NotifySent { at: session.path.remote });
+                    self.note_present(now, node, What::NotifySent { at: session.path.remote });
                 }
             }
             Handoff::Withdraw(node) => {
@@ -371,12 +371,12 @@ impl Server {
             return Action::Drop(DropReason::SourceMismatch);
         }
         let Some(session) = self.sessions.find(target).filter(|session| self.is_present(session.path.local)) else {
-            self.note(now, requester, What::PunchUnknown { peer: target });
+            self.note_present(now, requester, What::PunchUnknown { peer: target });
             self.want(now, target, from);
             return Action::Drop(DropReason::UnknownDestination);
         };
-        self.note(now, requester, What::PunchBrokered { peer: target, at: session.path.remote });
-        self.note(now, target, What::PunchedBy { peer: requester, at: from.remote });
+        self.note_present(now, requester, What::PunchBrokered { peer: target, at: session.path.remote });
+        self.note_present(now, target, What::PunchedBy { peer: requester, at: from.remote });
         let send = Send::new(session.path, &Message::PunchCommand(from.remote.socket_addr()));
         let len = encode(reply, &Message::PunchCommand(session.path.remote.socket_addr()));
         Action::ReplyAndSend { len, send }

@@ -22,6 +22,8 @@ use super::data_dir::DataDir;
 /// However low a limit, a few packets in a row must pass, or nothing would.
 const BURST_PACKETS_MIN: u64 = 32;
 const BURST_BYTES_MIN: u64 = 65_536;
+/// Whom spans are from.
+const PROGRAM: &str = "pilot-relay";
 
 /// How datagrams are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -147,6 +149,10 @@ pub struct Arguments {
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
+    /// OpenTelemetry collector that the relay's spans of traced messages are sent to, as http://127.0.0.1:4318 [default:
+    /// OTEL_EXPORTER_OTLP_ENDPOINT, else none]
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
 }
 
 /// What the arguments mean on this host.
@@ -162,6 +168,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// What to hand out as relay addresses, as given.
     pub advertise_text: Vec<String>,
+    /// Where spans are sent.
+    pub otlp: Option<telemetry::export::Options>,
     tls: directory::Tls,
     admin_token_file: Option<PathBuf>,
 }
@@ -216,6 +224,10 @@ impl Arguments {
                 sessions_max: self.sessions_max,
                 spin: Duration::from_micros(spin),
                 rules,
+            },
+            otlp: match self.otlp {
+                Some(url) => Some(telemetry::export::Options::new(&url, PROGRAM, env!("CARGO_PKG_VERSION"))),
+                None => telemetry::export::Options::from_environment(PROGRAM, env!("CARGO_PKG_VERSION")),
             },
             registry: self.registry.resolve(has_ipv6),
             http: self.http.resolve(has_ipv6),

@@ -132,7 +132,7 @@ fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Unix nanoseconds of a point of the relay's time.
+/// Tells when a point of the relay's time was on the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct WallClock {
     now: Time,
@@ -145,6 +145,12 @@ impl WallClock {
     #[expect(clippy::disallowed_methods, reason = "people and collectors read wall-clock time")]
     pub fn read() -> Self {
         Self { now: Time::read_clock(), unix: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+    }
+
+    /// A clock of a test.
+    #[cfg(test)]
+    pub const fn of(now: Time, unix: Duration) -> Self {
+        Self { now, unix }
     }
 
     /// When `at` was, as time since 1970.

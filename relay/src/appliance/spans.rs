@@ -105,3 +105,66 @@ fn random_span_id() -> Option<[u8; 8]> {
     let mut id = [0; 8];
     getrandom::fill(&mut id).ok().filter(|()| id != [0; 8]).map(|()| id)
 }
+
+#[cfg(test)]
+mod tests {
+    use relay::events::Destination;
+    use relay::sessions::Grade;
+    use wire::trace::TraceContext;
+
+    use super::*;
+
+    const CONTEXT: TraceContext = TraceContext { trace_id: [0xAB; 16], span_id: [0xCD; 8], flags: 1 };
+    const ID: [u8; 8] = [0xEF; 8];
+    const PEER: NodeId = NodeId(2);
+
+    fn made(what: What) -> Option<Span> {
+        let clock = WallClock::of(Time(7_000_000_000), Duration::from_secs(1_000_000));
+        span(1, &Event { at: Time(5_000_000_000), node: NodeId(3), what }, ID, &clock)
+    }
+
+    fn attribute(span: &Span, name: &str) -> Option<Value> {
+        span.attributes.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone())
+    }
+
+    #[test]
+    fn an_introduction_hangs_below_the_agents_span() {
+        let (found, grade) = (Destination::Recalled, Grade::ProvenAddress);
+        let what = What::TraceSent { peer: PEER, context: CONTEXT, found, grade, is_ipv6: true };
+        let span = made(what).unwrap();
+        assert_eq!((span.name.as_ref(), span.kind), ("pilot.relay.introduce", Kind::Server));
+        assert_eq!((span.context, span.parent, span.parent_is_remote), (CONTEXT.child(ID), Some([0xCD; 8]), true));
+        assert_eq!((span.start_ns, span.end_ns), (999_998_000_000_000, 999_998_000_000_000));
+        for (name, value) in [
+            ("pilot.node", Value::from(3_u32)),
+            ("pilot.peer", Value::from(2_u32)),
+            ("pilot.relay.shard", Value::from(1_i64)),
+            ("pilot.relay.destination", Value::from("recalled")),
+            ("pilot.relay.sender_grade", Value::from(1_i64)),
+            ("network.type", Value::from("ipv6")),
+        ] {
+            assert_eq!(attribute(&span, name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_relayed_lasts_until_the_last_datagram() {
+        let forwarded = |datagrams, first_us, last_us| {
+            made(What::TraceForwarded { peer: PEER, context: CONTEXT, datagrams, first_us, last_us }).unwrap()
+        };
+        let span = forwarded(3, 100, 250);
+        assert_eq!(span.name, "pilot.relay.forward");
+        assert_eq!(span.end_ns - span.start_ns, 250_000);
+        assert_eq!(attribute(&span, "pilot.relay.datagrams"), Some(Value::from(3_u32)));
+        assert_eq!(attribute(&span, "pilot.relay.first_us"), Some(Value::from(100_u32)));
+        let direct = forwarded(0, 0, 0);
+        assert_eq!(attribute(&direct, "pilot.relay.datagrams"), Some(Value::from(0_u32)));
+        assert_eq!(attribute(&direct, "pilot.relay.first_us"), None);
+    }
+
+    #[test]
+    fn other_events_are_no_spans() {
+        assert_eq!(made(What::SessionExpired), None);
+        assert_eq!(made(What::TraceReceived { peer: PEER, trace_id: [1; 16] }), None);
+    }
+}

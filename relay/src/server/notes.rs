@@ -60,6 +60,13 @@ impl Server {
         }
     }
 
+    /// Notes what befell a node that has a session, or may send as if: whether it exists need not be looked up again.
+    pub(super) fn note_present(&mut self, now: Time, node: NodeId, what: What) {
+        if node.is_node() {
+            self.notes.push(Event { at: now, node, what });
+        }
+    }
+
     /// Notes what a packet of the fast path can cause: one a second and session.
     #[cold]
     pub(super) fn note_seldom(&mut self, now: Time, slot: Slot, node: NodeId, what: What) {
@@ -93,7 +100,7 @@ impl Server {
         };
         let grade = self.grade(sender, &from.remote);
         let is_ipv6 = from.remote.ip().is_ipv6();
-        self.note(now, sender, What::TraceSent { peer: dest, context, found, grade, is_ipv6 });
+        self.note_present(now, sender, What::TraceSent { peer: dest, context, found, grade, is_ipv6 });
         self.note(now, dest, What::TraceReceived { peer: sender, trace_id: context.trace_id });
         if context.is_sampled()
             && let Some(seen) = self.watches.begin(now, sender, dest, context)

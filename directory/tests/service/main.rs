@@ -30,6 +30,7 @@ struct World {
     now: Now,
     limits: Limits,
     relays: Vec<String>,
+    extensions: Vec<String>,
 }
 
 /// Someone at an address, on a connection.
@@ -52,7 +53,7 @@ impl World {
         let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
         let store = Store::in_memory(now.unix_seconds).unwrap();
         let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN));
-        Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()] }
+        Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()], extensions: Vec::new() }
     }
 
     /// Ends the process and starts it again: only facts survive.
@@ -66,7 +67,13 @@ impl World {
     }
 
     fn outcome(&mut self, from: From, request: &Request) -> Outcome {
-        let caller = Caller { connection: from.connection, ip: from.ip, exempt: false, advertised: &self.relays };
+        let caller = Caller {
+            connection: from.connection,
+            ip: from.ip,
+            exempt: false,
+            advertised: &self.relays,
+            extensions: &self.extensions,
+        };
         let mut checked = None;
         let outcome = loop {
             match self.service.handle(self.now, &caller, request, checked.as_ref()) {

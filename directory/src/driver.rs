@@ -99,7 +99,7 @@ impl Driver {
 
     /// The counters as text.
     pub fn metrics_text(&self) -> String {
-        let figures = self.service().figures(self.clock.now());
+        let figures = self.service().figures();
         self.metrics.text(&figures)
     }
 
@@ -138,7 +138,7 @@ impl Driver {
 
     /// A connection has ended.
     pub async fn closed(self: &Arc<Self>, connection: ConnectionId) {
-        let effects = self.service().handle_close(connection);
+        let effects = self.service().handle_close(self.clock.now(), connection);
         self.tell_relay(effects).await;
     }
 

@@ -150,9 +150,11 @@ impl Service {
             enterprise: Some(false),
             created: Some(created),
         };
-        let created = std::iter::once(self.created_at)
-            .chain(self.networks.by_id.values().map(|network| network.fact.created_at));
-        Answer::ListNetworks { networks: self.groups().zip(created).map(|(figures, at)| summary(figures, at)).collect() }
+        let created =
+            std::iter::once(self.created_at).chain(self.networks.by_id.values().map(|network| network.fact.created_at));
+        Answer::ListNetworks {
+            networks: self.groups().zip(created).map(|(figures, at)| summary(figures, at)).collect(),
+        }
     }
 
     /// Every network at a glance, the backbone first, in the order of their numbers.

@@ -238,7 +238,7 @@ impl Driver {
 
     /// A connection has ended.
     pub async fn closed(self: &Arc<Self>, connection: ConnectionId) {
-        let effects = self.service().handle_close(self.clock.now(), connection);
+        let effects = self.service().handle_close(connection);
         self.tell_relay(effects).await;
     }
 

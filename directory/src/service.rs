@@ -183,15 +183,9 @@ impl Service {
     }
 
     /// A connection has ended, and what it proved with it.
-    pub fn handle_close(&mut self, now: Now, connection: ConnectionId) -> Vec<Effect> {
-        let nodes = self.proofs.on(connection).to_vec();
-        let effects = self.proofs.close(connection).into_iter().map(Effect::Publish).collect();
-        for node in nodes {
-            if !self.proofs.is_connected(node) {
-                self.unplugged(now, node);
-            }
-        }
-        effects
+    pub fn handle_close(&mut self, connection: ConnectionId) -> Vec<Effect> {
+        self.presence.unplugged(self.proofs.on(connection));
+        self.proofs.close(connection).into_iter().map(Effect::Publish).collect()
     }
 
     /// The changes decided since the last call, in order.

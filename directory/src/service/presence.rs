@@ -17,7 +17,7 @@ use super::{Now, PRESENCE_TIMEOUT, Service};
 /// Silence after the end of a node's last connection that makes it absent. Two heartbeats of the slowest release: it
 /// reconnects with the first one after the end, and the second is to spare.
 pub const UNPLUGGED_TIMEOUT: Duration = Duration::from_secs(120);
-/// Nodes that one sweep makes absent.
+/// Nodes that one sweep makes absent, and connections whose end it looks after.
 const SWEPT_MAX: usize = 1024;
 /// A deadline on file may be earlier than the true one by so much, so that busy nodes are not filed again each time.
 const FILED_EARLY_MAX: Duration = Duration::from_secs(1);
@@ -69,6 +69,8 @@ impl Life {
 pub(super) struct Presence {
     /// One for each present node.
     deadlines: BTreeSet<(Duration, NodeId)>,
+    /// Nodes of which a connection has ended since the last sweep.
+    unplugged: BTreeSet<NodeId>,
     reports: Reports,
 }
 
@@ -117,6 +119,11 @@ impl Presence {
         }
     }
 
+    /// A connection that carried signatures of `nodes` has ended.
+    pub(super) fn unplugged(&mut self, nodes: &[NodeId]) {
+        self.unplugged.extend(nodes);
+    }
+
     fn file(&mut self, node: NodeId, life: &mut Life, deadline: Duration) {
         if let Some(filed) = life.filed.replace(deadline) {
             self.deadlines.remove(&(filed, node));
@@ -129,9 +136,17 @@ impl Service {
     /// Makes those absent whose time is over, a bounded number at once: true when there may be more.
     pub fn sweep(&mut self, now: Now) -> bool {
         for _ in 0..SWEPT_MAX {
-            let Some((deadline, node)) = self.presence.deadlines.first().copied() else { return false };
+            let Some(node) = self.presence.unplugged.pop_first() else { break };
+            if !self.proofs.is_connected(node) {
+                self.unplug(now, node);
+            }
+        }
+        for _ in 0..SWEPT_MAX {
+            let Some((deadline, node)) = self.presence.deadlines.first().copied() else {
+                return !self.presence.unplugged.is_empty();
+            };
             if deadline > now.monotonic {
-                return false;
+                return !self.presence.unplugged.is_empty();
             }
             let life = &mut self.nodes.entry(node).life;
             match life.deadline().filter(|deadline| *deadline > now.monotonic) {
@@ -159,8 +174,8 @@ impl Service {
         }
     }
 
-    /// The last connection that carried a signature of `node` has ended.
-    pub(super) fn unplugged(&mut self, now: Now, node: NodeId) {
+    /// No connection lives that carried a signature of `node`.
+    fn unplug(&mut self, now: Now, node: NodeId) {
         let life = &mut self.nodes.entry(node).life;
         life.unplugged = Some(now.monotonic);
         if let (Some(filed), Some(deadline)) = (life.filed, life.deadline())

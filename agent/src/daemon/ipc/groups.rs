@@ -106,7 +106,7 @@ async fn list(context: &Context) -> Result<Value, String> {
 }
 
 async fn create(context: &Context, request: &Value) -> Result<Value, String> {
-    let name = request["name"].as_str().unwrap_or_default().to_lowercase();
+    let name = text(request, "name")?;
     let token = text(request, "token")?;
     let join_rule = match &*text(request, "rule")? {
         "" if token.is_empty() => "open".to_owned(),

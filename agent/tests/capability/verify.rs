@@ -99,7 +99,8 @@ fn a_record_out_of_bounds_is_told() {
     let oversized = Hit { record: Some("x".repeat(20_000)), ..hit(&record(5), 1) };
     assert_eq!(rejected(&oversized), Rejection::Oversized { node: NODE, bytes: 20_000 });
     let text = record(5).encode().unwrap();
-    for malformed in [text.replace("citations", &"x".repeat(4096)), "{}".to_owned(), text.replace("}", ",\"more\":1}")] {
+    for malformed in [text.replace("citations", &"x".repeat(4096)), "{}".to_owned(), text.replace("}", ",\"more\":1}")]
+    {
         let malformed = Hit { record: Some(malformed), ..hit(&record(5), 1) };
         assert!(matches!(rejected(&malformed), Rejection::Malformed(NODE, _)));
     }

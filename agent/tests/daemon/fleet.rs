@@ -298,3 +298,38 @@ fn a_watch_tells_what_comes_changes_and_goes_over_a_restart_of_the_directory() {
         drop(charlie);
     });
 }
+
+/// What a broadcast costs its sender; run it with `--ignored --nocapture`. `MEMBERS` says how many there are.
+#[test]
+#[ignore = "a measurement: a hundred daemons in one process"]
+fn what_a_broadcast_costs() {
+    let members: usize = std::env::var("MEMBERS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    run(|| async {
+        let fleet = Fleet::new().await;
+        let (alpha, _) = fleet.daemon("alpha", None).await;
+        fleet.pilotctl(&alpha, &["group", "create", "research"]).await.ok();
+        let mut daemons = Vec::new();
+        for number in 0..members {
+            let (daemon, _) = fleet.daemon(&format!("member-{number}"), None).await;
+            let joined =
+                crate::capabilities::op(&mut daemon.client().await, &json!({"op": "group_join", "group": "research"}));
+            joined.await;
+            daemons.push(daemon);
+        }
+        let mut client = alpha.client().await;
+        let figures =
+            |info: Value| ["bytes_sent", "bytes_recv", "pkts_sent"].map(|field| info[field].as_u64().unwrap());
+        for round in ["first, tunnels included", "second, tunnels open"] {
+            let before = figures(client.info().await);
+            let text = "x".repeat(1000);
+            let data = fleet.pilotctl(&alpha, &["--json", "broadcast", "research", "--data", &text]).await.ok().data();
+            let after = figures(client.info().await);
+            let each: Vec<_> = (0..3).map(|index| (after[index] - before[index]) / members as u64).collect();
+            println!(
+                "{round}: {members} members, {} ms; each: {each:?} [sent B, received B, datagrams]",
+                data["elapsed_ms"]
+            );
+            assert_eq!(data["delivered"], members);
+        }
+    });
+}

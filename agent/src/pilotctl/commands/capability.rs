@@ -4,17 +4,20 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::query::{shown_rejections, shown_tags};
+use super::query::{fitted, shown_rejections, shown_tags};
 use super::{number_of, text_of};
 use crate::capability::Offer;
 use crate::pilotctl::arguments::{Capability, CapabilitySet};
 use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
 use crate::pilotctl::session::Session;
-use crate::pilotctl::text;
+use crate::pilotctl::{text, width};
 
 /// A file is at most so long.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Columns of a title, and of ten tags.
+const COLUMNS_MAX: usize = 160;
+const TAGS_COLUMNS_MAX: usize = 360;
 
 pub(super) async fn run(session: &Session, screen: &mut Screen, command: Capability) -> Result<(), Failure> {
     match command {
@@ -137,14 +140,14 @@ async fn show_peer(session: &Session, screen: &mut Screen, named: &str) -> Resul
 
 fn show_offer(screen: &mut Screen, offer: &Value) -> Result<(), Failure> {
     for (title, field) in [("Title:", "title"), ("Version:", "version")] {
-        let value = text_of(offer, field).into_owned();
-        if !value.is_empty() {
+        let value = fitted(&offer[field], COLUMNS_MAX);
+        if offer[field].as_str().is_some_and(|value| !value.is_empty()) {
             screen.line(&format!("{title:<10}{value}"))?;
         }
     }
     let tags = shown_tags(&offer["tags"]);
     if !tags.is_empty() {
-        screen.line(&format!("{:<10}{tags}", "Tags:"))?;
+        screen.line(&format!("{:<10}{}", "Tags:", width::fitted(&tags, TAGS_COLUMNS_MAX)))?;
     }
     for (title, field) in [("Takes:", "input"), ("Gives:", "output"), ("Price:", "price"), ("Limits:", "limits")] {
         if !offer[field].is_null() {

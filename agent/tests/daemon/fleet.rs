@@ -311,9 +311,8 @@ fn what_a_broadcast_costs() {
         let mut daemons = Vec::new();
         for number in 0..members {
             let (daemon, _) = fleet.daemon(&format!("member-{number}"), None).await;
-            let joined =
-                crate::capabilities::op(&mut daemon.client().await, &json!({"op": "group_join", "group": "research"}));
-            joined.await;
+            let join = json!({"op": "group_join", "group": "research"});
+            crate::capabilities::op(&mut daemon.client().await, &join).await;
             daemons.push(daemon);
         }
         let mut client = alpha.client().await;

@@ -70,7 +70,7 @@ pub struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wanted {
     Nothing,
-    Offer(Offer),
+    Offer(Box<Offer>),
     Withdrawal,
 }
 
@@ -139,7 +139,7 @@ impl Publication {
     pub fn restore(&mut self, kept: &Kept) -> Result<(), OfferError> {
         let record = Record::decode(&kept.record)?;
         self.serial = record.serial;
-        self.wanted = if record.withdrawn { Wanted::Withdrawal } else { Wanted::Offer(Offer::of(&record)) };
+        self.wanted = if record.withdrawn { Wanted::Withdrawal } else { Wanted::Offer(Box::new(Offer::of(&record))) };
         self.made = Some((record, kept.record.clone()));
         self.status = Status::Pending(None);
         Ok(())
@@ -151,7 +151,7 @@ impl Publication {
     /// [`OfferError`]: it cannot be published.
     pub fn offer(&mut self, now: Time, offer: Offer) -> Result<(), OfferError> {
         let offer = offer.checked()?;
-        self.want(now, Wanted::Offer(offer));
+        self.want(now, Wanted::Offer(Box::new(offer)));
         Ok(())
     }
 
@@ -244,7 +244,7 @@ impl Publication {
 
     /// What is offered, published or not.
     #[must_use]
-    pub const fn offered(&self) -> Option<&Offer> {
+    pub fn offered(&self) -> Option<&Offer> {
         match &self.wanted {
             Wanted::Offer(offer) => Some(offer),
             Wanted::Nothing | Wanted::Withdrawal => None,

@@ -9,7 +9,7 @@ use wire::ipc::Request;
 use wire::registry::Base64;
 use wire::registry::answer::Happened;
 
-use crate::stand_in::StandIn;
+use crate::stand_in::{StandIn, Tamper};
 use crate::world::{Client, Daemon, LOOK, PATIENCE, World, run};
 
 pub async fn op(client: &mut Client, request: &Value) -> Value {
@@ -140,7 +140,7 @@ fn tampering_of_the_directory_is_detected_and_named() {
             hit.signature = Some(Base64(other.sign(signed.as_bytes())));
             hit.record = Some(record);
         };
-        let tampers: [(&str, Box<dyn Fn(&mut wire::registry::answer::Hit)>); 5] = [
+        let tampers: [(&str, Tamper); 5] = [
             ("forged", Box::new(forge)),
             (
                 "altered",

@@ -302,6 +302,7 @@ fn a_watch_tells_what_comes_changes_and_goes_over_a_restart_of_the_directory() {
 /// What a broadcast costs its sender; run it with `--ignored --nocapture`. `MEMBERS` says how many there are.
 #[test]
 #[ignore = "a measurement: a hundred daemons in one process"]
+#[expect(clippy::print_stdout, reason = "a measurement shows its figures")]
 fn what_a_broadcast_costs() {
     let members: usize = std::env::var("MEMBERS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
     run(|| async {

@@ -18,7 +18,7 @@ use wire::registry::capability::Record;
 use wire::registry::request::{Changes, Query};
 use wire::registry::{Answer, Operation, Request, Signature, push_message};
 
-type Tamper = Box<dyn Fn(&mut Hit)>;
+pub type Tamper = Box<dyn Fn(&mut Hit)>;
 
 /// What the stand-in keeps.
 #[derive(Default)]

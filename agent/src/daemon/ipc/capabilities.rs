@@ -25,8 +25,8 @@ const PUBLISH_WAIT: Duration = Duration::from_secs(10);
 /// For a client that does not say how long.
 const CHANGES_WAIT_SECONDS: u64 = 30;
 
-pub(super) fn publish(context: Rc<Context>, mut request: Value) -> Work {
-    let offer = Offer::from_value(request["offer"].take()).and_then(Offer::checked);
+pub(super) fn publish(context: Rc<Context>, request: &Value) -> Work {
+    let offer = Offer::from_value(request["offer"].clone()).and_then(Offer::checked);
     match offer {
         Ok(offer) => settle(context, move |publication, now| publication.offer(now, offer).map_err(|e| e.to_string())),
         Err(error) => failed(&format!("publish: {error}")),
@@ -191,7 +191,7 @@ fn refused(node: NodeId, rejection: &Rejection) -> Value {
     json!({ "node_id": node, "reason": rejection.reason(), "detail": rejection.to_string() })
 }
 
-pub(super) fn changes(context: Rc<Context>, request: Value) -> Work {
+pub(super) fn changes(context: Rc<Context>, request: &Value) -> Work {
     let wait = match &request["wait_seconds"] {
         Value::Null => CHANGES_WAIT_SECONDS,
         wait => match wait.as_u64() {
@@ -199,9 +199,9 @@ pub(super) fn changes(context: Rc<Context>, request: Value) -> Work {
             None => return failed("changes: \"wait_seconds\" must be a number"),
         },
     };
-    let after = request["after"].as_u64().unwrap_or(0);
+    let (after, group) = (request["after"].as_u64().unwrap_or(0), request["group"].clone());
     Box::pin(async move {
-        let network = match network_of(&context, &request["group"]).await {
+        let network = match network_of(&context, &group).await {
             Ok(network) => network.filter(|network| *network != 0),
             Err(text) => return Outcome::Failed(format!("changes: {text}")),
         };

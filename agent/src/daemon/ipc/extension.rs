@@ -56,15 +56,15 @@ const KNOWN: &str = "explain, stop, identity, sign_secure, publish, withdraw, ca
      group_members";
 
 /// Follows the operations about capabilities and groups.
-pub(super) fn follow(context: Rc<Context>, op: &str, request: Value) -> Work {
+pub(super) fn follow(context: Rc<Context>, op: &str, request: &Value) -> Work {
     match op {
         "publish" => capabilities::publish(context, request),
         "withdraw" => capabilities::withdraw(context),
         "capability" if request.get("node_id").is_none() => capabilities::own(&context),
-        "capability" => capabilities::of_peer(context, &request),
-        "query" => capabilities::query(context, &request),
+        "capability" => capabilities::of_peer(context, request),
+        "query" => capabilities::query(context, request),
         "changes" => capabilities::changes(context, request),
-        "tunnel_key" => capabilities::tunnel_key(&context, &request),
+        "tunnel_key" => capabilities::tunnel_key(&context, request),
         op if op.starts_with("group") => groups::follow(context, op, request),
         other => unknown(other),
     }

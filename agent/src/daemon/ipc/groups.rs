@@ -16,8 +16,8 @@ const BACKBONE: u16 = 0;
 const BACKBONE_NAME: &str = "backbone";
 const RULES: [&str; 3] = ["open", "token", "invite"];
 
-pub(super) fn follow(context: Rc<Context>, op: &str, request: Value) -> Work {
-    let op = op.to_owned();
+pub(super) fn follow(context: Rc<Context>, op: &str, request: &Value) -> Work {
+    let (op, request) = (op.to_owned(), request.clone());
     if !matches!(
         op.as_str(),
         "groups"

@@ -193,7 +193,7 @@ fn extension(context: Rc<Context>, text: &str) -> Work {
         }
         Some("identity") => proofs::identity(context, &request),
         Some("sign_secure") => proofs::sign(context, text),
-        Some(op) => extensions::follow(context, &op.to_owned(), request),
+        Some(op) => extensions::follow(context, op, &request),
         None => failed("the extension takes a JSON object with \"op\""),
     }
 }

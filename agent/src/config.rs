@@ -4,8 +4,10 @@
 //! | part | subject |
 //! |---|---|
 //! | [`settings`] | the flags, and the same names as keys of the file |
+//! | `offer` | what the node can do, from its flags and its file |
 //! | [`values`] | single values: addresses, fingerprints |
 
+mod offer;
 pub mod settings;
 pub mod values;
 
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 use settings::{LogFormat, Settings};
 use values::{Fingerprint, HostPort, Listen};
 use wire::registry::names;
+
+use crate::capability::Offer;
 
 /// Where the directory listens unless told otherwise.
 const REGISTRY_DEFAULT: &str = "127.0.0.1:9000";
@@ -46,6 +50,8 @@ pub struct Config {
     pub identity: PathBuf,
     /// The name wanted; may be empty.
     pub hostname: String,
+    /// What the node can do for others; tags alone describe the node without a record.
+    pub offer: Option<Offer>,
     /// An email address or another name of whoever runs the node; may be empty.
     pub owner: String,
     /// Anyone may connect.
@@ -131,6 +137,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Value`], [`ConfigError::NoDataDir`].
     pub fn from_settings(settings: Settings, home: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let offer = offer::read(&settings)?;
         let registry = settings.registry.unwrap_or_else(|| REGISTRY_DEFAULT.to_owned());
         let registry = check("registry", &registry, HostPort::parse)?;
         let beacons = settings.beacon.unwrap_or_default();
@@ -178,6 +185,7 @@ impl Config {
             registry,
             beacons,
             hostname,
+            offer,
             data_dir,
         })
     }

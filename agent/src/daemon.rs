@@ -22,13 +22,17 @@
 //! | [`services`] | what the daemon itself offers on the node's ports |
 //! | [`state`] | files that outlive the daemon |
 //! | [`trust_file`] | whom the node trusts, kept after each change |
+//! | [`capability_file`] | what the node offers, kept likewise |
+//! | [`feeds`] | what changes in the directory, while somebody watches |
 
 pub mod addresses;
 pub mod byte_stream;
+pub mod capability_file;
 pub mod clock;
 pub mod core;
 pub mod directory;
 pub mod drive;
+pub mod feeds;
 pub mod ipc;
 pub mod relays;
 pub mod runtime;
@@ -52,6 +56,7 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::node::{self, Event, Node};
 use crate::stream::{self, State as StreamState};
+use capability_file::CapabilityFile;
 use clock::Clock;
 use core::Core;
 use directory::{Directory, Place as DirectoryPlace};
@@ -102,7 +107,9 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
             format!("the trust file in {} is damaged; restore it or move it away", config.data_dir.display())
         })?;
     }
+    capability_file::begin(&mut node, clock.now(), &state, config.offer.clone())?;
     let core = Core::new(node, clock, directory);
+    let capability = Rc::new(CapabilityFile::new(Rc::clone(&core), Rc::clone(&state)));
     let trust = Rc::new(TrustFile::new(Rc::clone(&core), Rc::clone(&state)));
     let context = Rc::new(ipc::Context {
         core: Rc::clone(&core),
@@ -116,13 +123,16 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         stop: Notify::new(),
         clients: Cell::new(0),
         trust: Rc::clone(&trust),
+        verifier: RefCell::default(),
+        feeds: feeds::Feeds::new(&core),
     });
     let _process = state.note_process(clock.now()).await;
     services::start(&core, &state, config.services, ring)?;
 
     let (lists, listed) = mpsc::channel(LISTS_MAX);
     let relay_lost = Rc::new(Notify::new());
-    let concern = concern(Rc::clone(&context), lists, Rc::clone(&relay_lost), Rc::clone(&trust));
+    let concern =
+        concern(Rc::clone(&context), lists, Rc::clone(&relay_lost), Rc::clone(&trust), Rc::clone(&capability));
     let first = first_relays(&config, &state);
     let _tasks = [
         Task::spawn(drive::drive(Rc::clone(&core), Rc::clone(&sockets), concern)),
@@ -150,6 +160,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         Some(()) = stop.recv() => {}
     }
     trust.keep_now().await;
+    capability.keep().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -190,6 +201,7 @@ fn concern(
     lists: mpsc::Sender<Vec<String>>,
     relay_lost: Rc<Notify>,
     trust: Rc<TrustFile>,
+    capability: Rc<CapabilityFile>,
 ) -> impl Fn(Event) + 'static {
     move |event| match event {
         Event::Registered { node, address } => {
@@ -215,6 +227,10 @@ fn concern(
             tracing::info!(%peer, ?justification, "asks to be trusted; answer with: pilotctl approve {peer}");
         }
         Event::TrustChanged => trust.handle_changed(),
+        Event::CapabilityChanged => {
+            let capability = Rc::clone(&capability);
+            spawn_local(async move { capability.keep().await });
+        }
         // These have found who waits for them.
         Event::Opened(_)
         | Event::Accepted { .. }

@@ -12,6 +12,7 @@
 //! | [`node`] | all of it joined: what a driver sees | 5 |
 //! | [`path`] | relayed at first, direct as soon as that has proven itself | 5 |
 //! | [`registration`] | the node's place in the directory | 6 |
+//! | [`capability`] | what the node can do for others: published, and verified where others say it | – |
 //! | [`relays`] | which relay is used, and whether it answers | 4 |
 //! | [`nat`] | what the NATs on the way do, as far as a STUN server can tell | RFC 5780 |
 //! | [`tunnel`] | sealed frames between nodes: key exchange, sessions, replay windows | 3 |
@@ -24,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod capability;
 pub mod client;
 pub mod config;
 pub mod daemon;

@@ -23,6 +23,7 @@
 //! | `backbone` | answers of the directory |
 //! | `handshakes` | messages about trust on port 444 |
 //! | `application` | what the application may do and ask |
+//! | `capabilities` | what the node offers, and the keys by which it knows others |
 //! | `connections`, `ports`, `peers`, `questions`, `admission` | the tables these work on |
 
 mod about;
@@ -31,6 +32,7 @@ mod application;
 mod attendance;
 mod backbone;
 mod bucket;
+mod capabilities;
 mod config;
 mod connections;
 mod explain;
@@ -54,6 +56,7 @@ use wire::registry::answer::Answer;
 use wire::registry::request::Request;
 
 use crate::Time;
+use crate::capability::Publication;
 use crate::identity::Identity;
 use crate::nat;
 use crate::registration::{Announcement, Registration};
@@ -100,6 +103,7 @@ pub struct Node {
     incarnation: u32,
 
     registration: Registration,
+    publication: Publication,
     relays: Relays,
     nat: nat::Discovery,
     trust: Trust,
@@ -150,6 +154,7 @@ impl Node {
         let jitter = u64::from_be_bytes(*chance.first_chunk().expect("8 bytes of 32"));
         Self {
             registration: Registration::new(announcement, public_key, jitter),
+            publication: Publication::new(public_key),
             relays: Relays::new(now, &config.relays),
             nat: nat::Discovery::new(&derive(seed, "nat", 0)),
             trust: Trust::new(Arc::clone(&identity), config.trust_auto_approve),
@@ -184,6 +189,7 @@ impl Node {
     /// Unix seconds, which trust messages carry. To be told now and then: once a turn of the owner's loop.
     pub fn set_wall_clock(&mut self, unix_seconds: u64) {
         self.trust.set_wall_clock(unix_seconds);
+        self.publication.set_wall_clock(unix_seconds);
     }
 
     /// The endpoints of the tunnel socket in the host's own networks: at the start, and whenever they change.
@@ -284,6 +290,7 @@ impl Node {
             Some(self.sweep_due),
             self.standing_due,
             self.registration.poll_timeout(),
+            self.publication.poll_timeout(),
             self.relays.poll_timeout(),
             self.nat.poll_timeout(),
             self.trust.poll_timeout(),

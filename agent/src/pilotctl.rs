@@ -6,7 +6,7 @@
 //! | [`arguments`] | the command line itself |
 //! | [`commands`] | what each command does |
 //! | [`exit`] | how a command ends |
-//! | [`screen`], [`table`], [`text`], [`duration`] | what is printed, and how |
+//! | [`screen`], [`table`], [`text`], [`width`], [`duration`] | what is printed, and how |
 //! | [`places`] | files and folders |
 //! | `session` | the connection to the daemon, and who a peer is |
 //! | `directory` | the few questions that work without a daemon |
@@ -25,6 +25,7 @@ pub mod screen;
 mod session;
 pub mod table;
 pub mod text;
+pub mod width;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -40,6 +40,18 @@ pub struct Settings {
     /// The name others may call this node by
     #[arg(long, value_name = "NAME", env = "PILOT_HOSTNAME")]
     pub hostname: Option<String>,
+    /// What this node can do for others, in a few words; found by `pilotctl query`
+    #[arg(long, value_name = "TITLE", env = "PILOT_CAPABILITY")]
+    pub capability: Option<String>,
+    /// The same in as many words as it takes
+    #[arg(long, value_name = "TEXT", env = "PILOT_CAPABILITY_TEXT")]
+    pub capability_text: Option<String>,
+    /// A word that describes this node; may be repeated
+    #[arg(long, value_name = "TAG", env = "PILOT_TAGS", value_delimiter = ',')]
+    pub tag: Option<Vec<String>>,
+    /// A file with title, text, tags, input, output, price, limits, version (JSON or TOML)
+    #[arg(long, value_name = "FILE", env = "PILOT_CAPABILITY_FILE")]
+    pub capability_file: Option<PathBuf>,
     /// Who runs this node, as an email address
     #[arg(long, alias = "email", value_name = "TEXT", env = "PILOT_OWNER")]
     #[serde(alias = "email")]
@@ -119,6 +131,10 @@ impl Settings {
             data_dir: self.data_dir.or(lower.data_dir),
             identity: self.identity.or(lower.identity),
             hostname: self.hostname.or(lower.hostname),
+            capability: self.capability.or(lower.capability),
+            capability_text: self.capability_text.or(lower.capability_text),
+            tag: self.tag.or(lower.tag),
+            capability_file: self.capability_file.or(lower.capability_file),
             owner: self.owner.or(lower.owner),
             public: self.public.or(lower.public),
             trust_auto_approve: self.trust_auto_approve.or(lower.trust_auto_approve),

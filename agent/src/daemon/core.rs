@@ -43,6 +43,8 @@ pub struct Core {
     trust: Notify,
     registrations: Cell<u64>,
     registered: Notify,
+    /// What the node offers has changed, or how that stands.
+    capability: Notify,
 }
 
 /// Why a stream did not open.
@@ -71,6 +73,7 @@ impl Core {
             trust: Notify::new(),
             registrations: Cell::new(0),
             registered: Notify::new(),
+            capability: Notify::new(),
         })
     }
 
@@ -180,6 +183,11 @@ impl Core {
         self.registered.notified()
     }
 
+    /// Returns when what the node offers, or how its publication stands, has changed after the call.
+    pub fn capability_changed(&self) -> Notified<'_> {
+        self.capability.notified()
+    }
+
     /// How often the directory has registered this node.
     #[must_use]
     pub fn registrations(&self) -> u64 {
@@ -210,6 +218,10 @@ impl Core {
                 self.registrations.set(self.registrations.get() + 1);
                 self.registered.notify_waiters();
                 return Some(Event::Registered { node, address });
+            }
+            Event::CapabilityChanged => {
+                self.capability.notify_waiters();
+                return Some(Event::CapabilityChanged);
             }
             event => return Some(event),
         }

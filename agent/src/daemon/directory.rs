@@ -40,6 +40,7 @@ pub struct Place {
 /// A handle to ask with. The task that serves it ends with the last handle.
 #[derive(Clone, Debug)]
 pub struct Directory {
+    place: Rc<Place>,
     questions: mpsc::Sender<Question>,
     moves: Rc<watch::Sender<()>>,
     status: Rc<RefCell<Status>>,
@@ -65,9 +66,16 @@ impl Directory {
         let (questions, incoming) = mpsc::channel(QUESTIONS_MAX);
         let status = Rc::new(RefCell::new(Status::default()));
         let (moves, moved) = watch::channel(());
+        let shared = Rc::new(place.clone());
         let client = Client { place, incoming, moved, status: Rc::clone(&status), chance };
         tokio::task::spawn_local(client.run());
-        Self { questions, moves: Rc::new(moves), status }
+        Self { place: shared, questions, moves: Rc::new(moves), status }
+    }
+
+    /// A connection of its own to the same directory, for questions that are held back there and would delay others.
+    #[must_use]
+    pub fn another(&self, chance: u64) -> Self {
+        Self::new(Place::clone(&self.place), chance)
     }
 
     /// Asks one question.

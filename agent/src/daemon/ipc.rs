@@ -8,10 +8,15 @@
 //! | `outgoing` | what waits to be written to a client: bounded, so that a slow one holds up only itself |
 //! | `requests` | requests that take their time, and their answers |
 //! | `trust`, `networks`, `envelope`, `proofs` | the groups among them |
+//! | `extension` | what no other daemon knows, documented for programs in any language |
+//! | `capabilities`, `groups` | the groups among that |
 //! | `info` | what the daemon tells of itself |
 
+mod capabilities;
 mod client;
 mod envelope;
+mod extension;
+mod groups;
 mod info;
 mod networks;
 mod outgoing;
@@ -35,8 +40,10 @@ use tokio::time::{sleep, timeout};
 use wire::ipc::{ERROR_CODE, Reply};
 
 use super::core::Core;
+use super::feeds::Feeds;
 use super::trust_file::TrustFile;
 use crate::Time;
+use crate::capability::Verifier;
 use crate::identity::Identity;
 
 pub use place::{Place, PlaceError};
@@ -70,6 +77,10 @@ pub struct Context {
     pub stop: Notify,
     /// Where trust is kept.
     pub trust: Rc<TrustFile>,
+    /// Which capability records have been seen.
+    pub verifier: RefCell<Verifier>,
+    /// What changes in the directory, for those who watch.
+    pub feeds: Rc<Feeds>,
     /// Clients connected.
     pub clients: Cell<usize>,
 }

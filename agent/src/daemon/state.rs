@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::Time;
+use crate::capability::publication::Kept;
 use crate::identity::{self, FileError, Identity};
 
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const TRUST_NAME: &str = "trust.json";
 const RELAYS_NAME: &str = "relays.json";
+const CAPABILITY_NAME: &str = "capability.json";
 const PID_NAME: &str = "pilot.pid";
 const LOCK_NAME: &str = "lock";
 /// Larger files are not ours.
@@ -108,6 +110,22 @@ impl State {
     pub async fn keep_relays(&self, now: Time, relays: &[String]) {
         if self.relays() != relays {
             self.keep(now, RELAYS_NAME, serde_json::json!(relays).to_string()).await;
+        }
+    }
+
+    /// What this node offered last, signed; none where it is missing or unreadable.
+    #[must_use]
+    pub fn capability(&self) -> Option<Kept> {
+        let text = read(&self.folder.join(CAPABILITY_NAME)).ok().flatten()?;
+        let kept = serde_json::from_str(&text);
+        kept.inspect_err(|error| tracing::warn!(%error, file = CAPABILITY_NAME, "this is no record; it is passed over"))
+            .ok()
+    }
+
+    /// Keeps what this node offers.
+    pub async fn keep_capability(&self, now: Time, kept: &Kept) {
+        if self.capability().as_ref() != Some(kept) {
+            self.keep(now, CAPABILITY_NAME, serde_json::json!(kept).to_string()).await;
         }
     }
 

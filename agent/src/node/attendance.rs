@@ -52,6 +52,7 @@ impl Node {
         while let Some(operation) = self.registration.poll_operation(now) {
             self.questions.ask(&self.identity, Purpose::Registration, operation);
         }
+        self.attend_publication(now);
         while let Some((relay, node)) = self.relays.poll_discover(now) {
             let mut bytes = [0; 5];
             Message::Discover { node, extended: false }.encode(&mut Writer::new(&mut bytes));
@@ -143,6 +144,7 @@ impl Node {
                     self.become_node(now, node);
                 }
                 self.relays.set_node(now, node);
+                self.publication.handle_registered(now, node);
                 self.standing_due = Some(now);
                 if self.relays_due.is_none() && !self.config.relays_fixed {
                     self.relays_due = Some(now);

@@ -45,6 +45,7 @@ impl Node {
     pub(super) fn take_answer(&mut self, now: Time, purpose: Purpose, answer: Result<Answer, Unanswered>) {
         match purpose {
             Purpose::Registration => self.registration.handle_answer(now, answer.as_ref()),
+            Purpose::Publication => self.publication.handle_answer(now, answer.as_ref()),
             Purpose::Identity(node) => self.take_identity(now, node, answer),
             Purpose::Endpoints(node) => {
                 // A refusal leaves the relay, and what punching brings.

@@ -34,6 +34,8 @@ pub enum Event {
     },
     /// The directory refused something the node was told to announce, as a hostname that another has.
     Complaint(String),
+    /// What the node offers, or how its publication stands, has changed; keep it.
+    CapabilityChanged,
     /// The directory cannot be reached, and why; everything that needs no answer of it goes on.
     DirectoryLost(String),
     /// The directory answers again.

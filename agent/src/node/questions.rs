@@ -17,6 +17,8 @@ const OUTSTANDING_MAX: usize = 1024;
 pub enum Purpose {
     /// The node's own registration.
     Registration,
+    /// What the node offers.
+    Publication,
     /// A peer's key.
     Identity(NodeId),
     /// A peer's endpoints.
@@ -41,7 +43,8 @@ pub struct Questions {
 impl Questions {
     /// Asks.
     pub fn ask(&mut self, identity: &Identity, purpose: Purpose, operation: Operation) {
-        let is_own = matches!(purpose, Purpose::Registration | Purpose::Trust(_) | Purpose::Relays);
+        let is_own =
+            matches!(purpose, Purpose::Registration | Purpose::Publication | Purpose::Trust(_) | Purpose::Relays);
         if !is_own && self.purposes.len() >= OUTSTANDING_MAX {
             return self.refused.push_back(purpose);
         }

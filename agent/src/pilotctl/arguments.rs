@@ -1,16 +1,18 @@
 //! The command line: every command with its words, defaults and help. What they do is in `commands`.
 
 mod daemon;
+mod groups;
 mod node;
 mod peers;
 
 pub use daemon::{Daemon, Start};
+pub use groups::{Broadcast, Capability, CapabilitySet, Group, Query, Relevant, Watch};
 pub use node::{
     Completions, Disconnect, Find, Handshake, Man, Network, Peers, Register, Reject, SetHostname, SetTags, Trust,
 };
 pub use peers::{
-    Bench, Broadcast, Choice, Connect, Dgram, Inbox, InboxRead, Listen, MessageType, Peer, Ping, Publish, Receive,
-    Received, Send, SendFile, SendMessage, Subscribe,
+    Bench, Choice, Connect, Dgram, Inbox, InboxRead, Listen, MessageType, Peer, Ping, Publish, Receive, Received, Send,
+    SendFile, SendMessage, Subscribe,
 };
 
 use std::ffi::OsString;
@@ -134,15 +136,25 @@ pub enum Command {
     Listen(Listen),
     /// Send one datagram and hear that it left
     Dgram(Dgram),
-    /// Send a datagram to all of a network
-    Broadcast(Broadcast),
+    /// Send a message to every live member of a group
+    #[command(after_help = "Examples:\n  pilotctl broadcast research --data \"news for all\"\n  \
+        pilotctl broadcast 3 --file task.json --type json --parallel 64\n\n\
+        The sender pays: one tunnel and one message for each live member, none for those who are offline. Nothing is\n\
+        multiplied by a relay or the directory, so twice the members cost the sender twice the bytes.\n\
+        The exit status is 1 where a live member has not confirmed it.")]
+    Broadcast(Box<Broadcast>),
 
     /// Send a message to a peer's inbox
     #[command(after_help = "Examples:\n  pilotctl send-message bravo --data \"any news?\"\n  \
         pilotctl send-message bravo --data-file task.json --type json\n  \
-        pilotctl send-message bravo --data @ping --reply-to 4f1c… --wait 30s")]
-    SendMessage(SendMessage),
+        pilotctl send-message bravo --data @ping --reply-to 4f1c… --wait 30s\n  \
+        pilotctl send-message --group research --most-relevant citations --data \"who wrote it?\"\n\n\
+        With --most-relevant the best live node that offers this gets it; where that fails, the next. One that may have\n\
+        got it without saying so is named, and the next gets it as well, but for --at-most-once.")]
+    SendMessage(Box<SendMessage>),
     /// Send a file; an interrupted transfer goes on where it stopped
+    #[command(after_help = "Examples:\n  pilotctl send-file bravo results.tar\n  \
+        pilotctl send-file --group research --most-relevant citations references.bib")]
     SendFile(SendFile),
     /// Show messages that have come
     Inbox(Inbox),
@@ -169,6 +181,22 @@ pub enum Command {
     /// Show who is trusted
     #[command(visible_alias = "trusted")]
     Trust(Trust),
+
+    /// Find live nodes by what they can do, the best first
+    #[command(after_help = "Examples:\n  pilotctl query \"resolve academic citations\" --group research\n  \
+        pilotctl query --tag papers --limit 3 --json\n\n\
+        Records are verified here: one that its node has not signed is withheld, and said to be.\n\
+        The exit status is 1 where nobody is found, as with grep.")]
+    Query(Query),
+    /// Print who can do something, then what changes there, until interrupted
+    #[command(after_help = "Example: pilotctl watch citations --group research --json")]
+    Watch(Watch),
+    /// Say what this node can do for others
+    #[command(subcommand)]
+    Capability(Capability),
+    /// Groups of nodes, by name
+    #[command(subcommand)]
+    Group(Group),
 
     /// Find a node by its hostname
     Find(Find),

@@ -1,19 +1,26 @@
 //! What each command does. One file per subject; each asks the daemon, then shows the answer.
 
+mod broadcast;
+mod capability;
 mod channel;
 mod daemon;
 mod datagrams;
+mod delivery;
 mod events;
 mod exchange;
 mod explain;
+mod groups;
 mod mailbox;
 mod names;
 mod networks;
 mod node;
 mod peers;
 mod ping;
+mod query;
+mod relevant;
 mod streams;
 mod trust;
+mod watch;
 
 use super::arguments::{Arguments, Command};
 use super::directory;
@@ -49,9 +56,10 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<(), Failur
 
         Command::Listen(what) => datagrams::listen(session, screen, &what).await,
         Command::Dgram(what) => datagrams::send(session, screen, &what).await,
-        Command::Broadcast(what) => datagrams::broadcast(session, screen, &what).await,
+        Command::Broadcast(what) if what.message.is_some() => datagrams::broadcast(session, screen, &what).await,
+        Command::Broadcast(what) => broadcast::broadcast(session, screen, &what).await,
 
-        Command::SendMessage(what) => exchange::send_message(session, screen, what).await,
+        Command::SendMessage(what) => exchange::send_message(session, screen, *what).await,
         Command::SendFile(what) => exchange::send_file(session, screen, &what).await,
         Command::Inbox(what) => mailbox::inbox(session, screen, what),
         Command::Received(what) => mailbox::received(session, screen, &what.choice),
@@ -65,6 +73,11 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<(), Failur
         Command::Untrust(who) => trust::untrust(session, screen, &who.peer).await,
         Command::Pending => trust::pending(session, screen).await,
         Command::Trust(what) => trust::trusted(session, screen, &what).await,
+
+        Command::Query(what) => query::query(session, screen, &what).await,
+        Command::Watch(what) => watch::watch(session, screen, &what).await,
+        Command::Capability(what) => capability::run(session, screen, what).await,
+        Command::Group(what) => groups::run(session, screen, what).await,
 
         Command::Find(what) => names::find(session, screen, &what.hostname).await,
         Command::Lookup(who) => names::lookup(session, screen, &who.peer).await,

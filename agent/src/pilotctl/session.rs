@@ -14,7 +14,7 @@ use super::exit::{Code, Failure};
 use super::places::Places;
 use super::screen::Screen;
 use super::text;
-use crate::client::{Client, RequestError, Stream};
+use crate::client::{Client, RequestError, Stream, is_unknown_command};
 
 /// For an answer of the daemon that waits for nobody else.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -89,6 +89,23 @@ impl Daemon {
             Err(_) => Err(Failure::new(Code::Timeout, "the daemon does not answer")
                 .hint("see its log, or start it again: pilotctl daemon stop; pilotctl daemon start")),
         }
+    }
+
+    /// Asks what only this fleet's daemon knows: `op` and its fields.
+    pub(super) async fn extension(&self, request: &Value) -> Result<Value, Failure> {
+        self.ask(Request::Extension(&request.to_string())).await.map_err(|failure| {
+            let is_older =
+                is_unknown_command(&failure.message) || failure.message.contains("does not know the operation");
+            match failure.code {
+                Code::ConnectionFailed if is_older => {
+                    failure.hint("this needs a newer daemon, pilot-agent: pilotctl daemon stop; pilotctl daemon start")
+                }
+                Code::ConnectionFailed if failure.message.contains("not found") => {
+                    Failure { code: Code::NotFound, ..failure }.hint("see groups: pilotctl group list")
+                }
+                _ => failure,
+            }
+        })
     }
 
     /// Who the user means.

@@ -1,7 +1,7 @@
 //! Columns that line up.
 
 use super::screen::Screen;
-use super::text;
+use super::{text, width};
 
 /// Rows of cells under headings. Cells are text, not markup; what others wrote is made harmless.
 pub struct Table {
@@ -34,15 +34,16 @@ impl Table {
     }
 
     fn lines(&self) -> Vec<String> {
-        let width = |column: usize, heading: &str| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        let widest = |column: usize, heading: &str| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width::of(cell));
             cells.max().unwrap_or(0).max(heading.len())
         };
-        let widths: Vec<_> = self.headings.iter().enumerate().map(|(column, heading)| width(column, heading)).collect();
+        let widths: Vec<_> =
+            self.headings.iter().enumerate().map(|(column, heading)| widest(column, heading)).collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
             let mut line = String::new();
             for (cell, width) in cells.zip(&widths) {
-                let padding = width.saturating_sub(cell.chars().count());
+                let padding = width.saturating_sub(width::of(cell));
                 line.push_str(cell);
                 line.extend(std::iter::repeat_n(' ', padding + 2));
             }

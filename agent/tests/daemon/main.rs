@@ -1,12 +1,15 @@
 //! The daemon over real sockets: a directory, a relay and daemons in this process, clients on unix sockets. Every wait is
 //! for an event and has a deadline, so a failure is an error and not a hang.
 
+mod capabilities;
 mod capture;
 mod channels;
 mod clients;
 mod directory;
+mod fleet;
 mod pairs;
 mod program;
+mod stand_in;
 mod startup;
 mod tunnel_sockets;
 mod world;

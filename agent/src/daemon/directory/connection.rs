@@ -60,6 +60,9 @@ impl Question {
                 | Operation::ListNodes { .. }
                 | Operation::GetNetworkPolicy { .. }
                 | Operation::BeaconList
+                | Operation::PublishCapability { .. }
+                | Operation::Query(_)
+                | Operation::Changes(_)
         )
     }
 }

@@ -11,7 +11,8 @@ use wire::registry::answer::Visibility;
 use wire::registry::{Answer, Operation, names};
 
 use super::client::{Client, Outcome};
-use super::{Context, envelope, info, networks, proofs, trust};
+use super::{Context, envelope, extension as extensions, info, networks, proofs, trust};
+use crate::capability::Publication;
 
 /// Work that is done beside other requests.
 pub(super) type Work = Pin<Box<dyn Future<Output = Outcome>>>;
@@ -71,7 +72,7 @@ pub(super) fn failed(text: &str) -> Work {
     Box::pin(async { Outcome::Failed(text) })
 }
 
-fn done(answer: Value) -> Work {
+pub(super) fn done(answer: Value) -> Work {
     Box::pin(async { Outcome::Json(answer) })
 }
 
@@ -102,6 +103,9 @@ pub(super) async fn put(context: &Context, operation: Operation) -> Result<Answe
         Answer::SetVisibility { visibility, .. } => {
             let public = *visibility == Visibility::Public;
             context.core.act(|node, _| node.set_visibility(public));
+        }
+        Answer::SetTags { .. } => {
+            context.core.act(|node, now| node.with_publication(now, Publication::forget_tags));
         }
         _ => {}
     }
@@ -189,9 +193,7 @@ fn extension(context: Rc<Context>, text: &str) -> Work {
         }
         Some("identity") => proofs::identity(context, &request),
         Some("sign_secure") => proofs::sign(context, text),
-        Some(other) => failed(&format!(
-            "this daemon does not know the operation {other:?}; it knows explain, stop, identity and sign_secure"
-        )),
+        Some(op) => extensions::follow(context, op, &request),
         None => failed("the extension takes a JSON object with \"op\""),
     }
 }

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 pub enum Daemon {
     /// Start it in the background and wait until it is registered
     #[command(after_help = "Examples:\n  pilotctl daemon start --hostname coordinator\n  \
+        pilotctl daemon start --hostname specialist-papers --capability \"resolve academic citations\" --tag papers\n  \
         pilotctl daemon start --registry relay.example:9000 --beacon relay.example:9001 --public")]
     Start(Box<Start>),
     /// Stop it and wait for its end
@@ -23,6 +24,18 @@ pub struct Start {
     /// The name other nodes find this one by
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
+    /// What this node can do for others, in a few words
+    #[arg(long, value_name = "TITLE")]
+    pub capability: Option<String>,
+    /// The same in as many words as it takes
+    #[arg(long, value_name = "TEXT")]
+    pub capability_text: Option<String>,
+    /// A word that describes this node; may be repeated
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// A file with title, text, tags, input, output, price, limits, version (JSON or TOML)
+    #[arg(long, value_name = "FILE")]
+    pub capability_file: Option<PathBuf>,
     /// The relay, host:port
     #[arg(long, value_name = "ADDR")]
     pub beacon: Option<String>,

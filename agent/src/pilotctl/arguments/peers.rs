@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Relevant;
 use crate::pilotctl::duration;
 
 /// Where the secure channel is.
@@ -113,23 +114,15 @@ pub struct Dgram {
     pub data: String,
 }
 
-/// `broadcast`.
-#[derive(Debug, Args)]
-pub struct Broadcast {
-    /// The network's number
-    pub network: u16,
-    /// What to send
-    pub message: String,
-    /// The port of all its members
-    #[arg(long, default_value_t = 1000)]
-    pub port: u16,
-}
-
 /// `send-message`.
 #[derive(Debug, Args)]
 pub struct SendMessage {
     /// Hostname, node id or address
-    pub peer: String,
+    #[arg(required_unless_present = "most_relevant")]
+    pub peer: Option<String>,
+    /// Or who else.
+    #[command(flatten)]
+    pub relevant: Relevant,
     /// What to send; - for standard input
     #[arg(long, short = 'd', value_name = "TEXT", required_unless_present = "data_file", allow_hyphen_values = true)]
     pub data: Option<String>,
@@ -140,10 +133,11 @@ pub struct SendMessage {
     #[arg(long, value_enum, default_value_t = MessageType::Text, value_name = "TYPE")]
     pub r#type: MessageType,
     /// Send it so many times
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..),
+        conflicts_with = "most_relevant")]
     pub count: u32,
     /// Send all of them on one stream
-    #[arg(long)]
+    #[arg(long, conflicts_with = "most_relevant")]
     pub reuse_conn: bool,
     /// The id of the message this one answers
     #[arg(long, value_name = "ID")]
@@ -164,13 +158,31 @@ pub enum MessageType {
     Binary,
 }
 
+impl MessageType {
+    /// Its name for scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Binary => "binary",
+        }
+    }
+}
+
 /// `send-file`.
 #[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub struct SendFile {
     /// Hostname, node id or address
-    pub peer: String,
+    #[arg(required_unless_present = "most_relevant")]
+    pub peer: Option<String>,
     /// The file
+    #[arg(required = true)]
     pub file: PathBuf,
+    /// Or who else.
+    #[command(flatten)]
+    pub relevant: Relevant,
 }
 
 /// `inbox`.

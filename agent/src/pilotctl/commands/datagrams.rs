@@ -82,7 +82,12 @@ pub(super) async fn broadcast(session: &Session, screen: &mut Screen, what: &Bro
         return Err(Failure::usage("the admin token is too long"));
     }
     let daemon = session.connect().await?;
-    let (network, port, data) = (what.network, what.port, what.message.as_bytes());
+    let network = what.group.parse().map_err(|_| {
+        Failure::usage(format!("a datagram goes to a network's number, not to \"{}\"", text::harmless(&what.group)))
+            .hint("for a message to a group by its name: pilotctl broadcast GROUP --data TEXT")
+    })?;
+    let message = what.message.as_deref().unwrap_or_default();
+    let (port, data) = (what.port, message.as_bytes());
     let answer = daemon.ask(Request::Broadcast { network, port, token: &token, data }).await;
     let answer = answer.map_err(|failure| failure.while_("broadcast"))?;
     if screen.is_json() {

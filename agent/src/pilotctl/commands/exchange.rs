@@ -8,8 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use wire::services::exchange::Tag;
 
-use super::mailbox;
 use super::streams::read_stdin;
+use super::{mailbox, relevant};
 use crate::client::Stream;
 use crate::pilotctl::arguments::{MessageType, SendFile, SendMessage};
 use crate::pilotctl::exit::{Code, Failure};
@@ -21,7 +21,7 @@ use crate::services::exchange::sender::{self, Message};
 use crate::services::exchange::transfer::{self, Transport};
 use crate::services::files::Threads;
 
-const PORT: u16 = 1001;
+pub(super) const PORT: u16 = 1001;
 /// To deliver one message.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks into the inbox for an answer.
@@ -31,29 +31,16 @@ const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 const ID_BYTES: usize = 16;
 
 pub(super) async fn send_message(session: &Session, screen: &mut Screen, what: SendMessage) -> Result<(), Failure> {
-    let data = content(&what)?;
-    let kind = match what.r#type {
-        MessageType::Text => "text",
-        MessageType::Json => "json",
-        MessageType::Binary => "binary",
-    };
-    let message = match what.r#type {
-        MessageType::Binary => Message::Binary(&data),
-        text_or_json => {
-            let text = std::str::from_utf8(&data)
-                .map_err(|_| Failure::usage("this is no text").hint("send other bytes with --type binary"))?;
-            if text_or_json == MessageType::Json {
-                serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| {
-                    Failure::usage(format!("this is not JSON: {error}")).hint("or send it as --type text")
-                })?;
-                Message::Json(text)
-            } else {
-                Message::Text(text)
-            }
-        }
-    };
+    let data = content(what.data.as_deref(), what.data_file.as_deref())?;
+    let kind = what.r#type.name();
+    let message = message(what.r#type, &data)?;
     let daemon = session.connect().await?;
-    let peer = daemon.peer(screen, &what.peer).await?;
+    let Some(peer) = &what.peer else {
+        let reply_to = what.reply_to.as_deref();
+        let delivered = relevant::message(session, screen, &daemon, &what.relevant, message, reply_to).await?;
+        return relevant::report(session, screen, &delivered, kind, data.len(), what.wait).await;
+    };
+    let peer = daemon.peer(screen, peer).await?;
     let mut open: Option<Stream> = None;
     let mut last_id = String::new();
     let since = clock::unix_seconds();
@@ -105,10 +92,26 @@ pub(super) async fn send_message(session: &Session, screen: &mut Screen, what: S
     Ok(())
 }
 
-fn content(what: &SendMessage) -> Result<Vec<u8>, Failure> {
-    match (&what.data, &what.data_file) {
-        (Some(data), _) if data == "-" => read_stdin(),
-        (Some(data), _) => Ok(data.clone().into_bytes()),
+/// The message, its form checked.
+pub(super) fn message(kind: MessageType, data: &[u8]) -> Result<Message<'_>, Failure> {
+    if kind == MessageType::Binary {
+        return Ok(Message::Binary(data));
+    }
+    let text = std::str::from_utf8(data)
+        .map_err(|_| Failure::usage("this is no text").hint("send other bytes with --type binary"))?;
+    if kind == MessageType::Text {
+        return Ok(Message::Text(text));
+    }
+    serde_json::from_str::<serde::de::IgnoredAny>(text)
+        .map_err(|error| Failure::usage(format!("this is not JSON: {error}")).hint("or send it as --type text"))?;
+    Ok(Message::Json(text))
+}
+
+/// What is to be sent, from the command line, standard input or a file.
+pub(super) fn content(data: Option<&str>, file: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    match (data, file) {
+        (Some("-"), _) => read_stdin(),
+        (Some(data), _) => Ok(data.as_bytes().to_vec()),
         (None, Some(path)) => {
             let unreadable = |error: io::Error| file_failure(path, &error);
             let length = std::fs::metadata(path).map_err(unreadable)?.len();
@@ -123,13 +126,13 @@ fn content(what: &SendMessage) -> Result<Vec<u8>, Failure> {
 }
 
 /// A name for a message that nobody else chooses.
-fn message_id() -> Result<String, Failure> {
+pub(super) fn message_id() -> Result<String, Failure> {
     let bytes = clock::chance::<ID_BYTES>()?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The inbox is a folder that the daemon fills; it is looked at until the answer is there.
-async fn await_reply(
+pub(super) async fn await_reply(
     session: &Session,
     message_id: &str,
     wait: Duration,
@@ -162,7 +165,10 @@ pub(super) async fn send_file(session: &Session, screen: &mut Screen, what: &Sen
         }
     };
     let daemon = session.connect().await?;
-    let peer = daemon.peer(screen, &what.peer).await?;
+    let Some(peer) = &what.peer else {
+        return relevant::send_file(session, screen, &daemon, &what.relevant, &what.file, &name).await;
+    };
+    let peer = daemon.peer(screen, peer).await?;
     let bar = progress_bar(metadata.len(), &name);
     let started = clock::now();
     let mut unreachable = None;

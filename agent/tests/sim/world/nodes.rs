@@ -58,6 +58,7 @@ impl World {
         match event {
             Event::Registered { node, .. } => self.hosts[host.0].known_as = Some(node),
             Event::TrustChanged
+            | Event::CapabilityChanged
             | Event::TrustRequested { .. }
             | Event::DirectoryLost(_)
             | Event::DirectoryBack

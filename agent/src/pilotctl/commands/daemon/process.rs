@@ -134,6 +134,10 @@ pub(super) fn arguments(session: &Session, how: &Start) -> Vec<OsString> {
     with_value(SOCKET_OPTION, Some(session.socket.as_os_str()));
     with_value("--identity", how.identity.as_deref().map(Path::as_os_str));
     with_value("--hostname", how.hostname.as_deref().map(OsStr::new));
+    with_value("--capability", how.capability.as_deref().map(OsStr::new));
+    with_value("--capability-text", how.capability_text.as_deref().map(OsStr::new));
+    with_value("--capability-file", how.capability_file.as_deref().map(Path::as_os_str));
+    how.tag.iter().for_each(|tag| with_value("--tag", Some(OsStr::new(tag))));
     with_value("--config", how.config.as_deref().map(Path::as_os_str));
     with_value("--data-dir", how.data_dir.as_deref().map(Path::as_os_str));
     let switches =

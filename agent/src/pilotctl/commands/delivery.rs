@@ -1,0 +1,82 @@
+//! One message to one node's inbox, and whether it has arrived: yes, no, or nobody knows.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wire::address::{Address, SocketAddress};
+use wire::ipc::Request;
+use wire::services::exchange::Tag;
+
+use super::exchange::PORT;
+use crate::client::{Client, Stream};
+use crate::pilotctl::session::close;
+use crate::pilotctl::{duration, text};
+use crate::services::exchange::sender::{self, Acknowledged, Error, Message};
+
+/// What became of a message.
+#[derive(Debug)]
+pub(super) enum Delivery {
+    /// The receiver has confirmed it.
+    Done(Acknowledged),
+    /// It has not been delivered, and why.
+    Failed(String),
+    /// It was on its way when the connection, or the time, ended: the receiver may have it.
+    Uncertain(String),
+}
+
+/// Sends `message`, within `deadline`. With `key` only to a node that has proved to hold that key.
+pub(super) async fn deliver(
+    client: &Client,
+    to: Address,
+    key: Option<&Value>,
+    message: Message<'_>,
+    tag: Tag<'_>,
+    deadline: Duration,
+) -> Delivery {
+    let is_sending = Cell::new(false);
+    let delivering = async {
+        let mut stream = match dial(client, to, key).await {
+            Ok(stream) => stream,
+            Err(reason) => return Delivery::Failed(reason),
+        };
+        is_sending.set(true);
+        match sender::send(&mut stream, message, Some(tag)).await {
+            Ok(acknowledged) => {
+                close(stream).await;
+                Delivery::Done(acknowledged)
+            }
+            Err(error) => outcome(&error),
+        }
+    };
+    match tokio::time::timeout(deadline, delivering).await {
+        Ok(delivery) => delivery,
+        Err(_) if is_sending.get() => {
+            Delivery::Uncertain(format!("sent, and not confirmed within {}", duration::limit(deadline)))
+        }
+        Err(_) => Delivery::Failed(format!("no answer within {}", duration::limit(deadline))),
+    }
+}
+
+/// Opens a stream to the data exchange of a node; with `key` only of one that has proved to hold it.
+pub(super) async fn dial(client: &Client, to: Address, key: Option<&Value>) -> Result<Stream, String> {
+    let stream = client.dial(SocketAddress { address: to, port: PORT }).await;
+    let stream = stream.map_err(|error| text::harmless(&error.to_string()).into_owned())?;
+    let Some(key) = key else { return Ok(stream) };
+    let question = json!({"op": "tunnel_key", "node_id": to.node}).to_string();
+    let proved = client.ask(Request::Extension(&question)).await.map_err(|error| error.to_string())?;
+    if proved["public_key"].is_string() && proved["public_key"] == *key {
+        return Ok(stream);
+    }
+    close(stream).await;
+    Err("whoever answers has another key than the one that has signed the record".to_owned())
+}
+
+/// What an error of the exchange says about the message.
+pub(super) fn outcome(error: &Error) -> Delivery {
+    let reason = text::harmless(&error.to_string()).into_owned();
+    match error {
+        Error::Refused(_) | Error::NotSendable(_) | Error::File(_) | Error::Changed => Delivery::Failed(reason),
+        Error::Stream(_) | Error::Closed | Error::Silent(_) | Error::Malformed(_) => Delivery::Uncertain(reason),
+    }
+}

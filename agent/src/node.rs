@@ -24,6 +24,7 @@
 //! | `handshakes` | messages about trust on port 444 |
 //! | `application` | what the application may do and ask |
 //! | `connections`, `ports`, `peers`, `questions`, `admission` | the tables these work on |
+//! | `follow`, `control`, `span` | what has happened, for people and collectors: control events, spans of traces |
 
 mod about;
 mod admission;
@@ -33,7 +34,9 @@ mod backbone;
 mod bucket;
 mod config;
 mod connections;
+mod control;
 mod explain;
+mod follow;
 mod handshakes;
 mod info;
 mod outcome;
@@ -41,6 +44,7 @@ mod peers;
 mod ports;
 mod questions;
 mod receive;
+mod span;
 mod transmit;
 
 use std::collections::VecDeque;
@@ -62,18 +66,23 @@ use crate::trust::Trust;
 use crate::tunnel::{Limits, Tunnels};
 
 pub use config::{Config, STUN_PORT};
+pub use control::{ControlEvent, ControlKind, EVENTS_OF_ONE_MAX, PEERS_MAX, Question};
 pub use explain::Explanation;
+pub use follow::Delivery;
 pub use info::{Counters, PeerInfo, StreamInfo};
 pub use outcome::{BindError, DialError, Event, StreamId, Ticket, Transmit, Trouble, Unanswered};
+pub use span::{DialTrace, SpanRecord};
 
 use admission::Admission;
 use bucket::Bucket;
 use connections::Connections;
+use control::Journal;
 use handshakes::Handshakes;
 use peers::Peers;
 use ports::Ports;
 use questions::{Purpose, Questions};
 use receive::{HeldPacket, Punches};
+use span::Tracing;
 
 /// Room for any datagram that [`Node::poll_transmit`] writes.
 pub const DATAGRAM_MAX: usize = 65_535;
@@ -132,6 +141,11 @@ pub struct Node {
     loopback: VecDeque<Box<[u8]>>,
     events: VecDeque<Event>,
     counters: Counters,
+
+    journal: Journal,
+    tracing: Tracing,
+    /// Relays that take trace messages.
+    trace_relays: Vec<SocketAddr>,
 }
 
 impl Node {
@@ -174,6 +188,9 @@ impl Node {
             loopback: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            journal: Journal::default(),
+            tracing: Tracing::new(derive(seed, "traces", 0)),
+            trace_relays: Vec::new(),
             seed: *seed,
             incarnation: 0,
             config,
@@ -264,6 +281,7 @@ impl Node {
         }
         while let Some(node) = self.peers.pop_due(now) {
             self.with_path(now, node, |path| path.handle_timeout(now));
+            self.follow_rest(now, node);
         }
         while let Some(id) = self.connections.pop_due(now) {
             if let Some(connection) = self.connections.get_mut(id) {
@@ -301,6 +319,11 @@ impl Node {
         let transmit = self.next_transmit(now, out)?;
         self.counters.datagrams_sent += 1;
         self.counters.bytes_sent += transmit.len as u64;
+        match out[..transmit.len].first() {
+            Some(&wire::beacon::kind::RELAY) => self.counters.bytes_sent_relayed += transmit.len as u64,
+            Some(b'P') => self.counters.bytes_sent_direct += transmit.len as u64,
+            _ => {}
+        }
         Some(transmit)
     }
 

@@ -146,6 +146,8 @@ pub struct Node {
     tracing: Tracing,
     /// Relays that take trace messages.
     trace_relays: Vec<SocketAddr>,
+    /// The same as the directory names them.
+    trace_relay_names: Vec<String>,
 }
 
 impl Node {
@@ -191,6 +193,7 @@ impl Node {
             journal: Journal::default(),
             tracing: Tracing::new(derive(seed, "traces", 0)),
             trace_relays: Vec::new(),
+            trace_relay_names: Vec::new(),
             seed: *seed,
             incarnation: 0,
             config,

@@ -8,6 +8,7 @@
 //! | `outgoing` | what waits to be written to a client: bounded, so that a slow one holds up only itself |
 //! | `requests` | requests that take their time, and their answers |
 //! | `trust`, `networks`, `envelope`, `proofs` | the groups among them |
+//! | `traces` | traces of dials, and the flight recorder |
 //! | `info` | what the daemon tells of itself |
 
 mod client;
@@ -18,6 +19,7 @@ mod outgoing;
 mod place;
 mod proofs;
 mod requests;
+mod traces;
 mod trust;
 
 use std::cell::{Cell, RefCell};

@@ -69,7 +69,13 @@ impl Node {
         Some(self.connections.get(stream)?.trace.as_ref()?.context)
     }
 
-    /// Relays that take trace messages, as the directory says.
+    /// Relays of the directory's last list that take trace messages, as it names them.
+    #[must_use]
+    pub fn relays_that_trace(&self) -> &[String] {
+        &self.trace_relay_names
+    }
+
+    /// The addresses of relays that take trace messages.
     pub fn set_trace_relays(&mut self, relays: &[SocketAddr]) {
         self.trace_relays = relays.to_vec();
     }
@@ -634,5 +640,31 @@ const fn name(end: End) -> &'static str {
         End::TimedOut => "timeout",
         End::Truncated => "truncated",
         End::Aborted => "aborted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::identity::Identity;
+    use crate::node::Config;
+
+    #[test]
+    fn forged_contexts_of_streams_that_are_not_there_cost_little_and_do_nothing() {
+        let now = Time(1_000_000_000);
+        let identity = Arc::new(Identity::from_seed(&[1; 32]));
+        let mut node = Node::new(now, Config::default(), identity, &[2; 32]);
+        let context = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 };
+        for port in 0..u16::MAX {
+            let payload = Payload { sender_port: port, receiver_port: !port, context };
+            node.take_trace(now, NodeId(u32::from(port) % 100 + 1), &payload.to_bytes());
+        }
+        let dropped = node.counters().dropped;
+        node.take_trace(now, NodeId(1), b"PRtrace\0\x01short");
+        assert_eq!(node.counters().dropped, dropped + 1);
+        assert_eq!((node.poll_control_event(), node.poll_span()), (None, None));
+        assert!(node.tracing.early() <= 256, "{}", node.tracing.early());
     }
 }

@@ -182,6 +182,11 @@ impl Tracing {
         self.finished.push_back(SpanRecord { end: now.max(span.start), ..span });
     }
 
+    #[cfg(test)]
+    pub(super) fn early(&self) -> usize {
+        self.early_contexts.len() + self.early_spans.len()
+    }
+
     pub(super) fn poll(&mut self) -> Option<SpanRecord> {
         self.finished.pop_front()
     }

@@ -6,9 +6,12 @@
 //! | [`span`] | a span as a plain value, made after the fact by whoever knows when it began and ended |
 //! | [`export`] | hands spans to a collector (OTLP); never waits, and counts what it loses |
 //! | [`event_log`] | events of a program in a file that rotates by itself |
+//! | `collector` | a receiver of OTLP for tests (feature `collector`) |
 //! | [`recorder`] | the last events of each of many subjects, in bounded memory |
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "collector")]
+pub mod collector;
 pub mod event_log;
 pub mod export;
 pub mod log;

@@ -116,16 +116,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Moves every file on by one. As long as that fails nothing is written, so that no file grows beyond its bound.
     fn rotate(&mut self) -> io::Result<()> {
-        self.file = None;
-        self.file_bytes = 0;
         let oldest = self.options.files_max.saturating_sub(1);
-        if oldest == 0 {
-            return absent_is_fine(fs::remove_file(self.options.path(0)));
-        }
         for age in (0..oldest).rev() {
             absent_is_fine(fs::rename(self.options.path(age), self.options.path(age + 1)))?;
         }
+        if oldest == 0 {
+            absent_is_fine(fs::remove_file(self.options.path(0)))?;
+        }
+        (self.file, self.file_bytes) = (None, 0);
         Ok(())
     }
 

@@ -8,5 +8,6 @@ mod directory;
 mod pairs;
 mod program;
 mod startup;
+mod traces;
 mod tunnel_sockets;
 mod world;

@@ -256,14 +256,14 @@ fn concern(
             // The next list is as good when this one finds no place.
             let _ = lists.try_send(list);
         }
-        Event::PathChanged { peer, direct: Some(endpoint) } => tracing::info!(%peer, %endpoint, "direct path"),
-        Event::PathChanged { peer, direct: None } => tracing::info!(%peer, "path through the relay"),
         Event::TrustRequested { peer, justification } => {
             tracing::info!(%peer, ?justification, "asks to be trusted; answer with: pilotctl approve {peer}");
         }
         Event::TrustChanged => trust.handle_changed(),
+        // The control event beside it says more.
+        Event::PathChanged { .. }
         // These have found who waits for them.
-        Event::Opened(_)
+        | Event::Opened(_)
         | Event::Accepted { .. }
         | Event::Readable(_)
         | Event::Writable(_)

@@ -3,6 +3,7 @@
 mod client;
 mod documents;
 mod errors;
+mod flight;
 mod hostile;
 mod pipes;
 mod shapes;

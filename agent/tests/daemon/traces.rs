@@ -248,6 +248,9 @@ fn figures_are_served_over_http_and_follow_what_happens() {
         }
         assert!(get(address, "/other").await.0.starts_with("HTTP/1.1 404"));
         alpha.stop().await.unwrap();
-        assert!(TcpStream::connect(address).await.is_err(), "it ends with the daemon");
+        eventually("the address ends with the daemon", async || {
+            TcpStream::connect(address).await.is_err().then_some(())
+        })
+        .await;
     });
 }

@@ -172,7 +172,11 @@ impl Node {
         state.relayed_by = None;
         let rtt = state.path.rtt();
         let candidates = state.path.candidates().len();
-        let why = state.path.history().iter().last().map(|(_, what)| what.to_string()).unwrap_or_default();
+        let is_cause = |what: &What| {
+            matches!(what, What::Silent(_) | What::Unreachable(_) | What::NetworkChanged | What::RelayOnly)
+        };
+        let causes = state.path.history().iter().filter(|(_, what)| is_cause(what));
+        let why = causes.last().map(|(_, what)| what.to_string()).unwrap_or_default();
         let to = direct.map_or_else(|| "relay".to_owned(), |_| "direct".to_owned());
         let nats = self.nat_attributes(peer);
         self.with_reaches(now, peer, |tracing, reach| {

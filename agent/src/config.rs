@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use settings::{LogFormat, Settings};
-use values::{Fingerprint, HostPort, Listen};
+use values::{Fingerprint, HostPort, Listen, Share};
 use wire::registry::names;
 
 use crate::capability::Offer;
@@ -66,6 +66,14 @@ pub struct Config {
     pub log_format: LogFormat,
     /// What to log, as `RUST_LOG` is written.
     pub log_level: String,
+    /// The collector of traces, a base URL; none for what the environment says.
+    pub otlp_endpoint: Option<String>,
+    /// The share of traces begun here that are recorded.
+    pub trace_sample: Share,
+    /// Where health and figures are served over HTTP.
+    pub http: Option<SocketAddr>,
+    /// Keep events in a file.
+    pub event_log: bool,
     /// Which services of its own the daemon offers.
     pub services: Services,
 }
@@ -177,6 +185,21 @@ impl Config {
             relay_only: settings.relay_only.unwrap_or(false),
             log_format: settings.log_format.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_else(|| "info".to_owned()),
+            otlp_endpoint: settings.otlp_endpoint.filter(|url| !url.is_empty()),
+            trace_sample: match settings.trace_sample.as_deref() {
+                Some(text) => check("trace-sample", text, Share::parse)?,
+                None => Share::ALL,
+            },
+            http: settings
+                .http
+                .as_deref()
+                .map(|text| {
+                    check("http", text, |text| {
+                        text.parse().map_err(|_| "write IP:PORT, such as 127.0.0.1:9102".to_owned())
+                    })
+                })
+                .transpose()?,
+            event_log: !settings.no_event_log.unwrap_or(false),
             services: Services {
                 echo: !settings.no_echo.unwrap_or(false),
                 data_exchange: !settings.no_dataexchange.unwrap_or(false),

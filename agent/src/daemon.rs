@@ -24,6 +24,8 @@
 //! | [`trust_file`] | whom the node trusts, kept after each change |
 //! | [`capability_file`] | what the node offers, kept likewise |
 //! | [`feeds`] | what changes in the directory, while somebody watches |
+//! | [`observe`] | what happened, for people and collectors: event log, spans, figures |
+//! | [`metrics`], [`http`] | figures for Prometheus, over HTTP |
 
 pub mod addresses;
 pub mod byte_stream;
@@ -33,7 +35,10 @@ pub mod core;
 pub mod directory;
 pub mod drive;
 pub mod feeds;
+pub mod http;
 pub mod ipc;
+pub mod metrics;
+pub mod observe;
 pub mod relays;
 pub mod runtime;
 pub mod services;
@@ -48,7 +53,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::{AbortHandle, spawn_local};
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
 use zeroize::Zeroizing;
@@ -60,7 +65,10 @@ use capability_file::CapabilityFile;
 use clock::Clock;
 use core::Core;
 use directory::{Directory, Place as DirectoryPlace};
+use http::Http;
 use ipc::Place;
+use observe::Observer;
+use observe::event_log::EventLog;
 use runtime::Ring;
 use sockets::Sockets;
 use state::State;
@@ -108,7 +116,8 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         })?;
     }
     capability_file::begin(&mut node, clock.now(), &state, config.offer.clone())?;
-    let core = Core::new(node, clock, directory);
+    let (observer, _observing) = observe(&config, clock)?;
+    let core = Core::new(node, clock, directory, Rc::clone(&observer));
     let capability = Rc::new(CapabilityFile::new(Rc::clone(&core), Rc::clone(&state)));
     let trust = Rc::new(TrustFile::new(Rc::clone(&core), Rc::clone(&state)));
     let context = Rc::new(ipc::Context {
@@ -126,6 +135,10 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         verifier: RefCell::default(),
         feeds: feeds::Feeds::new(&core),
     });
+    let _http = match config.http {
+        Some(address) => Some(Task::spawn(Http::bind(address).await?.serve(Rc::clone(&context), observer))),
+        None => None,
+    };
     let _process = state.note_process(clock.now()).await;
     services::start(&core, &state, config.services, ring)?;
 
@@ -163,6 +176,40 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
     capability.keep().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What keeps the collector's thread and that of the event log at work.
+type Observing = (Option<telemetry::export::Guard>, Option<telemetry::event_log::Guard>);
+
+/// Where what happens is told, as the operator wants it. An event log that cannot be written costs a warning.
+fn observe(config: &Config, clock: Clock) -> anyhow::Result<(Rc<Observer>, Observing)> {
+    let (name, version) = ("pilot-agent", env!("CARGO_PKG_VERSION"));
+    let options = match &config.otlp_endpoint {
+        Some(endpoint) => Some(telemetry::export::Options::new(endpoint, name, version)),
+        None => telemetry::export::Options::from_environment(name, version),
+    };
+    let (exporter, exporting) = match options {
+        Some(mut options) => {
+            if options.instance_id.is_empty() {
+                options.instance_id.clone_from(&config.hostname);
+            }
+            let started = telemetry::Exporter::start(options);
+            let (exporter, guard) = started.context("traces cannot be exported; see --otlp-endpoint")?;
+            (exporter, Some(guard))
+        }
+        None => (telemetry::Exporter::none(), None),
+    };
+    let opened =
+        config.event_log.then(|| telemetry::EventLog::open(telemetry::event_log::Options::new(&config.data_dir)));
+    let (events, keeping) = match opened {
+        Some(Ok((log, guard))) => (EventLog::new(log), Some(guard)),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "there will be no event log");
+            (EventLog::none(), None)
+        }
+        None => (EventLog::none(), None),
+    };
+    Ok((Observer::new(clock, exporter, events, config.trace_sample), (exporting, keeping)))
 }
 
 fn node_config(config: &Config) -> node::Config {
@@ -221,8 +268,6 @@ fn concern(
             // The next list is as good when this one finds no place.
             let _ = lists.try_send(list);
         }
-        Event::PathChanged { peer, direct: Some(endpoint) } => tracing::info!(%peer, %endpoint, "direct path"),
-        Event::PathChanged { peer, direct: None } => tracing::info!(%peer, "path through the relay"),
         Event::TrustRequested { peer, justification } => {
             tracing::info!(%peer, ?justification, "asks to be trusted; answer with: pilotctl approve {peer}");
         }
@@ -231,8 +276,10 @@ fn concern(
             let capability = Rc::clone(&capability);
             spawn_local(async move { capability.keep().await });
         }
+        // The control event beside it says more.
+        Event::PathChanged { .. }
         // These have found who waits for them.
-        Event::Opened(_)
+        | Event::Opened(_)
         | Event::Accepted { .. }
         | Event::Readable(_)
         | Event::Writable(_)
@@ -255,7 +302,11 @@ struct Task(AbortHandle);
 
 impl Task {
     fn spawn(work: impl Future<Output = ()> + 'static) -> Self {
-        Self(spawn_local(work).abort_handle())
+        Self::of(&spawn_local(work))
+    }
+
+    fn of(task: &JoinHandle<()>) -> Self {
+        Self(task.abort_handle())
     }
 }
 

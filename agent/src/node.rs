@@ -25,6 +25,7 @@
 //! | `application` | what the application may do and ask |
 //! | `capabilities` | what the node offers, and the keys by which it knows others |
 //! | `connections`, `ports`, `peers`, `questions`, `admission` | the tables these work on |
+//! | `follow`, `control`, `span` | what has happened, for people and collectors: control events, spans of traces |
 
 mod about;
 mod admission;
@@ -35,7 +36,9 @@ mod bucket;
 mod capabilities;
 mod config;
 mod connections;
+mod control;
 mod explain;
+mod follow;
 mod handshakes;
 mod info;
 mod outcome;
@@ -43,6 +46,7 @@ mod peers;
 mod ports;
 mod questions;
 mod receive;
+mod span;
 mod transmit;
 
 use std::collections::VecDeque;
@@ -65,18 +69,23 @@ use crate::trust::Trust;
 use crate::tunnel::{Limits, Tunnels};
 
 pub use config::{Config, STUN_PORT};
+pub use control::{ControlEvent, ControlKind, EVENTS_OF_ONE_MAX, PEERS_MAX, Question};
 pub use explain::Explanation;
+pub use follow::Delivery;
 pub use info::{Counters, PeerInfo, StreamInfo};
 pub use outcome::{BindError, DialError, Event, StreamId, Ticket, Transmit, Trouble, Unanswered};
+pub use span::{DialTrace, SpanRecord};
 
 use admission::Admission;
 use bucket::Bucket;
 use connections::Connections;
+use control::Journal;
 use handshakes::Handshakes;
 use peers::Peers;
 use ports::Ports;
 use questions::{Purpose, Questions};
 use receive::{HeldPacket, Punches};
+use span::Tracing;
 
 /// Room for any datagram that [`Node::poll_transmit`] writes.
 pub const DATAGRAM_MAX: usize = 65_535;
@@ -136,6 +145,13 @@ pub struct Node {
     loopback: VecDeque<Box<[u8]>>,
     events: VecDeque<Event>,
     counters: Counters,
+
+    journal: Journal,
+    tracing: Tracing,
+    /// Relays that take trace messages.
+    trace_relays: Vec<SocketAddr>,
+    /// The same as the directory names them.
+    trace_relay_names: Vec<String>,
 }
 
 impl Node {
@@ -179,6 +195,10 @@ impl Node {
             loopback: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
+            journal: Journal::default(),
+            tracing: Tracing::new(derive(seed, "traces", 0)),
+            trace_relays: Vec::new(),
+            trace_relay_names: Vec::new(),
             seed: *seed,
             incarnation: 0,
             config,
@@ -270,6 +290,7 @@ impl Node {
         }
         while let Some(node) = self.peers.pop_due(now) {
             self.with_path(now, node, |path| path.handle_timeout(now));
+            self.follow_rest(now, node);
         }
         while let Some(id) = self.connections.pop_due(now) {
             if let Some(connection) = self.connections.get_mut(id) {
@@ -308,6 +329,11 @@ impl Node {
         let transmit = self.next_transmit(now, out)?;
         self.counters.datagrams_sent += 1;
         self.counters.bytes_sent += transmit.len as u64;
+        match out[..transmit.len].first() {
+            Some(&wire::beacon::kind::RELAY) => self.counters.bytes_sent_relayed += transmit.len as u64,
+            Some(b'P') => self.counters.bytes_sent_direct += transmit.len as u64,
+            _ => {}
+        }
         Some(transmit)
     }
 

@@ -264,20 +264,23 @@ impl Path {
         }
     }
 
-    /// A probe has been answered, on whatever path.
-    pub fn handle_answer(&mut self, now: Time, token: Token) {
-        let Some(index) = self.probes.iter().position(|probe| probe.token == token) else { return };
-        let Some(probe) = self.probes.remove(index) else { return };
-        if now.since(probe.sent_at) > PROBE_LIFETIME {
-            return;
+    /// A probe has been answered, on whatever path. The endpoint and its round-trip time, if that is news.
+    pub fn handle_answer(&mut self, now: Time, token: Token) -> Option<(SocketAddr, Duration)> {
+        let index = self.probes.iter().position(|probe| probe.token == token)?;
+        let probe = self.probes.remove(index)?;
+        let rtt = now.since(probe.sent_at);
+        if rtt > PROBE_LIFETIME {
+            return None;
         }
-        let Some(candidate) = self.candidates.get_mut(probe.to) else { return };
-        candidate.handle_answer(now, now.since(probe.sent_at));
+        let candidate = self.candidates.get_mut(probe.to)?;
+        let is_news = !candidate.is_valid();
+        candidate.handle_answer(now, rtt);
         if self.selected == Some(probe.to) {
             self.liveness.handle_heard();
         } else if self.is_better(now, probe.to) {
             self.select(now, Some(probe.to));
         }
+        is_news.then_some((probe.to, rtt))
     }
 
     /// A datagram has been sent to the peer, on the path in use. That may have been a keepalive: what the application

@@ -265,7 +265,9 @@ fn a_peer_whose_nat_gives_it_another_endpoint_is_followed_before_the_old_one_is_
         now = path.poll_timeout().unwrap();
         path.handle_timeout(now);
         let done = actions(&mut path);
-        tokens_to(&done, endpoint(9)).into_iter().for_each(|token| path.handle_answer(now + RTT, token));
+        tokens_to(&done, endpoint(9)).into_iter().for_each(|token| {
+            path.handle_answer(now + RTT, token);
+        });
         moves.extend(done.into_iter().chain(actions(&mut path)).filter(|done| matches!(done, Action::Changed(_))));
     }
     assert_eq!(moves, [Action::Changed(Some(endpoint(9)))], "nobody was sent back to the relay in between");
@@ -285,7 +287,9 @@ fn groundless_doubt_moves_no_traffic() {
         let done = actions(&mut path);
         probes += tokens_to(&done, endpoint(2)).len();
         let tokens = [endpoint(2), endpoint(1)].map(|to| tokens_to(&done, to));
-        tokens.into_iter().flatten().for_each(|token| path.handle_answer(due + RTT, token));
+        tokens.into_iter().flatten().for_each(|token| {
+            path.handle_answer(due + RTT, token);
+        });
         now = due + RTT;
         assert_eq!(path.direct(), Some(endpoint(1)));
     }
@@ -337,7 +341,9 @@ fn a_late_answer_does_not_bring_a_dead_path_back() {
     }
     let tokens = tokens_to(&done, endpoint(1));
     assert!(tokens.len() >= 4);
-    tokens.into_iter().for_each(|token| path.handle_answer(now + SECOND * 3, token));
+    tokens.into_iter().for_each(|token| {
+        path.handle_answer(now + SECOND * 3, token);
+    });
     assert_eq!(path.direct(), None);
 }
 
@@ -549,7 +555,7 @@ proptest! {
                         path.handle_answer(now, *token);
                     }
                 }
-                Input::Answer(sequence, false) => path.handle_answer(now, Token { sequence, payload: [0; 8] }),
+                Input::Answer(sequence, false) => drop(path.handle_answer(now, Token { sequence, payload: [0; 8] })),
                 Input::Sent => path.handle_sent(now),
                 Input::Unreachable(number) => path.handle_unreachable(now, endpoint(number)),
                 Input::NetworkChange => path.handle_network_change(now),

@@ -8,7 +8,7 @@
 //! ```text
 //!          0               4               8
 //!      0   │ "PRtunnel"                    │   never the start of a path probe, whose payload is 4 bytes or text
-//!      8   │ v │ k │ capab.│ handshake id …│   version 1; kind 1 = hello, 2 = accept; bit 0 = ephemeral keys
+//!      8   │ v │ k │ capab.│ handshake id …│   version 1; kind 1 = hello, 2 = accept; bit 0 = ephemeral keys, 1 = traces
 //!     16   │ … id          │ nonce prefix  │   of the frames its sender will seal with the new key
 //!     24   │                               │
 //!     32   │ ephemeral X25519 key          │
@@ -18,6 +18,8 @@
 //! ```
 //!
 //! An accept bears the handshake id of its hello. What the two sides make of the keys is the agent's affair.
+
+pub mod trace;
 
 use crate::codec::{DecodeError, Reader, Writer};
 
@@ -39,6 +41,14 @@ pub struct Capabilities(pub u16);
 impl Capabilities {
     /// Ephemeral keys and periodic rekeying.
     pub const EPHEMERAL_KEYS: Self = Self(1);
+    /// [`trace`] payloads are understood.
+    pub const TRACE: Self = Self(2);
+
+    /// Both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 
     /// Whether all of `other` are there.
     #[must_use]

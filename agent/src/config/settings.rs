@@ -77,6 +77,19 @@ pub struct Settings {
     /// What to log: error, warn, info, debug, or as RUST_LOG is written [default: info]
     #[arg(long, value_name = "LEVEL", env = "PILOT_LOG_LEVEL")]
     pub log_level: Option<String>,
+    /// Send spans of traces to this OTLP collector [default: as OTEL_EXPORTER_OTLP_ENDPOINT says]
+    #[arg(long, value_name = "URL", env = "PILOT_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+    /// The share of traces begun here that are recorded, 0 to 1 [default: 1]
+    #[arg(long, value_name = "SHARE", env = "PILOT_TRACE_SAMPLE")]
+    pub trace_sample: Option<String>,
+    /// Health and figures for Prometheus over HTTP, at /healthz and /metrics [default: none]
+    #[arg(long, value_name = "IP:PORT", env = "PILOT_HTTP")]
+    pub http: Option<String>,
+    /// No event log (events.jsonl in the data folder)
+    #[arg(long, env = "PILOT_NO_EVENT_LOG", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_name = "BOOL", value_parser = BoolishValueParser::new())]
+    pub no_event_log: Option<bool>,
     /// No echo service (port 7)
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL",
         value_parser = BoolishValueParser::new())]
@@ -142,6 +155,10 @@ impl Settings {
             endpoint: self.endpoint.or(lower.endpoint),
             log_format: self.log_format.or(lower.log_format),
             log_level: self.log_level.or(lower.log_level),
+            otlp_endpoint: self.otlp_endpoint.or(lower.otlp_endpoint),
+            trace_sample: self.trace_sample.or(lower.trace_sample),
+            http: self.http.or(lower.http),
+            no_event_log: self.no_event_log.or(lower.no_event_log),
             no_echo: self.no_echo.or(lower.no_echo),
             no_dataexchange: self.no_dataexchange.or(lower.no_dataexchange),
             no_eventstream: self.no_eventstream.or(lower.no_eventstream),

@@ -52,6 +52,38 @@ impl fmt::Display for HostPort {
     }
 }
 
+/// A share of a whole, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share(u32);
+
+impl Share {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// All of it.
+    pub const ALL: Self = Self(Self::WHOLE);
+    const WHOLE: u32 = 1_000_000;
+
+    /// Reads a number from 0 to 1.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+        let share = share.ok_or("write a share from 0 to 1, such as 0.01")?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to a million")]
+        Ok(Self((share * f64::from(Self::WHOLE)).round() as u32))
+    }
+
+    /// Whether one of many belongs to the share; `chance` is any number, as likely as any other.
+    pub fn takes(self, chance: impl FnOnce() -> u32) -> bool {
+        match self {
+            Self::NONE => false,
+            Self::ALL => true,
+            Self(share) => chance() % Self::WHOLE < share,
+        }
+    }
+}
+
 /// Where the tunnel sockets are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listen {

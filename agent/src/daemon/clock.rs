@@ -25,6 +25,13 @@ impl Clock {
         Time(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// The same point in time as nanoseconds since 1970, by the host's calendar as it is set now.
+    #[must_use]
+    pub fn unix_ns(&self, at: Time) -> u64 {
+        let (unix, now) = (unix_time().as_nanos(), u128::from(self.now().0));
+        u64::try_from((unix + u128::from(at.0)).saturating_sub(now)).unwrap_or(u64::MAX)
+    }
+
     /// The same point in time, as the runtime counts it.
     #[must_use]
     pub fn instant(&self, time: Time) -> tokio::time::Instant {

@@ -14,12 +14,14 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use wire::address::SocketAddress;
 use wire::registry::{Answer, Operation};
+use wire::trace::TraceContext;
 
 use super::byte_stream::ByteStream;
 use super::clock::Clock;
 use super::directory::Directory;
+use super::observe::Observer;
 use crate::Time;
-use crate::node::{BindError, DialError, Event, Node, StreamId, Unanswered};
+use crate::node::{BindError, DialError, DialTrace, Event, Node, StreamId, Unanswered};
 use crate::stream::End;
 
 pub use backlog::Listener;
@@ -34,6 +36,7 @@ pub struct Core {
     node: RefCell<Node>,
     clock: Clock,
     directory: Directory,
+    observer: Rc<Observer>,
     /// Something was done to the node; the loop takes what follows.
     acted: Notify,
     waiting: RefCell<Waiting>,
@@ -61,11 +64,12 @@ pub enum DialFailure {
 impl Core {
     /// Shares `node`.
     #[must_use]
-    pub fn new(node: Node, clock: Clock, directory: Directory) -> Rc<Self> {
+    pub fn new(node: Node, clock: Clock, directory: Directory, observer: Rc<Observer>) -> Rc<Self> {
         Rc::new(Self {
             node: RefCell::new(node),
             clock,
             directory,
+            observer,
             acted: Notify::new(),
             waiting: RefCell::default(),
             backlogs: RefCell::default(),
@@ -106,6 +110,12 @@ impl Core {
         &self.directory
     }
 
+    /// Where what the node tells of itself goes.
+    #[must_use]
+    pub const fn observer(&self) -> &Rc<Observer> {
+        &self.observer
+    }
+
     /// Returns when something was done to the node that the loop has not seen.
     pub(super) async fn acted(&self) {
         self.acted.notified().await;
@@ -129,12 +139,18 @@ impl Core {
         Ok(Listener::new(self, port))
     }
 
-    /// Opens a stream. A dial that is dropped is given up.
+    /// Opens a stream. A dial that is dropped is given up. It belongs to `trace`, or begins one.
     ///
     /// # Errors
     /// [`DialFailure`].
-    pub async fn dial(self: &Rc<Self>, to: SocketAddress) -> Result<ByteStream, DialFailure> {
-        let id = self.act(|node, now| node.dial(now, to))?;
+    pub async fn dial(
+        self: &Rc<Self>,
+        to: SocketAddress,
+        trace: Option<TraceContext>,
+    ) -> Result<ByteStream, DialFailure> {
+        let begun = || DialTrace::New { sampled: self.observer.samples() };
+        let trace = trace.map_or_else(begun, DialTrace::Within);
+        let id = self.act(|node, now| node.dial_traced(now, to, trace))?;
         let stream = ByteStream::new(self, id);
         let opened = {
             let dialling = Dialling(&stream);

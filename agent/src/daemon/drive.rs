@@ -36,9 +36,11 @@ pub async fn drive(core: Rc<Core>, sockets: Rc<Sockets>, concern: impl Fn(Event)
         ask(&core);
         while let Some(event) = core.turn(|node, _| node.poll_event()) {
             if let Some(event) = core.handle_event(event) {
+                core.observer().take_event(&core, &event);
                 concern(event);
             }
         }
+        core.observer().attend(&core);
         // Tasks that the events woke run before the next turn, and so do the kernel's news.
         tokio::task::yield_now().await;
         if sending == Sending::More {

@@ -10,6 +10,7 @@
 //! | `trust`, `networks`, `envelope`, `proofs` | the groups among them |
 //! | `extension` | what no other daemon knows, documented for programs in any language |
 //! | `capabilities`, `groups` | the groups among that |
+//! | `traces` | traces of dials, and the flight recorder |
 //! | `info` | what the daemon tells of itself |
 
 mod capabilities;
@@ -23,6 +24,7 @@ mod outgoing;
 mod place;
 mod proofs;
 mod requests;
+mod traces;
 mod trust;
 
 use std::cell::{Cell, RefCell};

@@ -42,6 +42,8 @@ pub async fn follow(
             core.act(|node, now| node.set_relays(now, &addresses));
             told = addresses;
         }
+        let tracing = tracing(&core.look(|node| node.relays_that_trace().to_vec()), &names);
+        core.act(|node, _| node.set_trace_relays(&tracing));
         let has_names = places.iter().any(|place| place.address().is_none());
         let is_well = names.failing.is_empty() && core.look(|node| node.relay().is_some());
         let next = tokio::select! {
@@ -60,6 +62,16 @@ pub async fn follow(
         places = known;
         names.retain(&places);
     }
+}
+
+/// The addresses of relays that take trace messages.
+fn tracing(texts: &[String], names: &Names) -> Vec<SocketAddr> {
+    let places = texts.iter().take(RELAYS_MAX).filter_map(|text| HostPort::parse(text).ok());
+    let addresses = |place: HostPort| match place.address() {
+        Some(address) => vec![address],
+        None => names.known.get(&place.to_string()).cloned().unwrap_or_default(),
+    };
+    places.flat_map(addresses).collect()
 }
 
 /// What names meant when they were last looked up.

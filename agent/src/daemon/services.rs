@@ -1,6 +1,6 @@
 //! The services the daemon offers on ports of the node: each accepts streams and lets the service's own code serve them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use wire::address::SocketAddress;
@@ -11,14 +11,16 @@ use super::core::{Core, Listener};
 use super::runtime::Ring;
 use super::state::State;
 use crate::config::Services;
+use crate::node::Delivery;
 use crate::services::events::Broker;
-use crate::services::exchange::receiver::{self, Receiver};
+use crate::services::exchange::receiver::{self, Received, Receiver};
 use crate::services::files::{Chosen, Threads, Uring};
 use crate::services::slots::Slots;
 use crate::services::{WallClock, echo};
 
 const ECHO_PORT: u16 = 7;
-const EXCHANGE_PORT: u16 = 1001;
+/// The data exchange.
+pub const EXCHANGE_PORT: u16 = 1001;
 const EVENTS_PORT: u16 = 1002;
 /// Streams that one service serves at a time; more are refused.
 const STREAMS_MAX: usize = 1024;
@@ -41,10 +43,23 @@ pub fn start(core: &Rc<Core>, state: &State, services: Services, ring: Ring) -> 
         let clock: WallClock = Rc::new(unix_time);
         let tell = Rc::new(|received| tracing::info!(?received, "received"));
         let receiver = Rc::new(Receiver::new(config, files(ring), clock, tell));
+        let owner = Rc::clone(core);
         serve(core.listen(EXCHANGE_PORT)?, "data exchange", move |stream, from| {
-            let receiver = Rc::clone(&receiver);
+            let (receiver, core) = (Rc::clone(&receiver), Rc::clone(&owner));
             async move {
-                if let Err(error) = receiver.serve(from.address, stream).await {
+                let (id, began) = (stream.id(), Cell::new(core.clock().now()));
+                let note = |received: &Received| {
+                    let (what, bytes) = match received {
+                        Received::Message { bytes, .. } => ("message", *bytes as u64),
+                        Received::File { bytes, .. } => ("file", *bytes),
+                    };
+                    let now = core.clock().now();
+                    let began = began.replace(now);
+                    core.act(|node, now| {
+                        node.note_delivery(now, id, Delivery { is_received: true, what, bytes, began });
+                    });
+                };
+                if let Err(error) = receiver.serve_noting(from.address, stream, &note).await {
                     tracing::debug!(%from, %error, "data exchange");
                 }
             }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use super::connections::{Connection, Key, Owner};
 use super::peers::Peer;
 use super::questions::sign;
+use super::span::DialTrace;
 use super::{BindError, Counters, DialError, Event, Node, PeerInfo, StreamId, StreamInfo, Trouble};
 use crate::Time;
 use crate::nat::Behavior;
@@ -45,13 +46,30 @@ impl Node {
     /// # Errors
     /// [`DialError`] when it cannot even be tried.
     pub fn dial(&mut self, now: Time, to: SocketAddress) -> Result<StreamId, DialError> {
-        let id = self.open(now, to, Owner::Application)?;
+        let id = self.open(now, to, Owner::Application, None)?;
+        self.attend(now);
+        Ok(id)
+    }
+
+    /// As [`Node::dial`], followed by a trace: its spans come from [`Node::poll_span`], and the peer is told if it
+    /// understands that.
+    ///
+    /// # Errors
+    /// [`DialError`] when it cannot even be tried.
+    pub fn dial_traced(&mut self, now: Time, to: SocketAddress, trace: DialTrace) -> Result<StreamId, DialError> {
+        let id = self.open(now, to, Owner::Application, Some(trace))?;
         self.attend(now);
         Ok(id)
     }
 
     /// Opens a stream for `owner`.
-    pub(super) fn open(&mut self, now: Time, to: SocketAddress, owner: Owner) -> Result<StreamId, DialError> {
+    pub(super) fn open(
+        &mut self,
+        now: Time,
+        to: SocketAddress,
+        owner: Owner,
+        trace: Option<DialTrace>,
+    ) -> Result<StreamId, DialError> {
         let peer = to.address.node;
         let own = self.check_peer(peer)?;
         if self.connections.is_full() {
@@ -63,7 +81,7 @@ impl Node {
         let local = SocketAddress { address: Address { network: to.address.network, node: own }, port };
         let stream = Stream::connect(now, self.config.stream);
         let is_application = owner == Owner::Application;
-        let mut connection = Connection::new(stream, key(port), local, to, owner);
+        let mut connection = Connection::new(now, stream, key(port), local, to, owner);
         connection.opening = true;
         let id = self.connections.insert(connection);
         if peer != own {
@@ -72,6 +90,9 @@ impl Node {
                 self.admission.handle_dial(now, peer);
             }
             self.admit_peer(now, peer).trouble = None;
+        }
+        self.follow_dial(now, id, trace);
+        if peer != own {
             self.reach(now, peer);
         }
         Ok(id)
@@ -129,15 +150,17 @@ impl Node {
             connection.released = true;
             connection.stream.close(now);
             self.connections.make_ready(stream);
+            self.follow_end(now, stream, false);
         }
     }
 
     /// Gives a stream up with an RST.
-    pub fn abort(&mut self, _now: Time, stream: StreamId) {
+    pub fn abort(&mut self, now: Time, stream: StreamId) {
         if let Some(connection) = self.connections.get_mut(stream) {
             connection.released = true;
             connection.stream.abort();
             self.connections.make_ready(stream);
+            self.follow_end(now, stream, false);
         }
     }
 

@@ -4,6 +4,7 @@ use wire::NodeId;
 use wire::beacon::Message;
 use wire::codec::Writer;
 use wire::packet::Packet;
+use wire::registry::Operation;
 
 use super::about::about;
 use super::bucket::Rate;
@@ -49,7 +50,10 @@ impl Node {
         while let Some(event) = self.registration.poll_event() {
             self.attend_registration(now, event);
         }
-        while let Some(operation) = self.registration.poll_operation(now) {
+        while let Some(mut operation) = self.registration.poll_operation(now) {
+            if let Operation::Heartbeat { report, .. } = &mut operation {
+                *report = Some(self.report());
+            }
             self.questions.ask(&self.identity, Purpose::Registration, operation);
         }
         self.attend_publication(now);
@@ -182,6 +186,7 @@ impl Node {
             Output::Transmit { peer, route, frame } => self.send_frame(now, peer, route, frame),
             Output::IdentityWanted(node) => self.ask_identity(now, node),
             Output::Established { peer, .. } => self.establish(now, peer),
+            Output::Negotiated { peer } => self.follow_negotiated(now, peer),
             Output::Unreachable { peer, .. } => self.give_up(now, peer, Trouble::Silent),
             Output::Refused { .. } => self.counters.dropped += 1,
         }
@@ -193,6 +198,7 @@ impl Node {
         state.established_at = Some(now);
         state.trouble = None;
         state.path.handle_session(now);
+        self.follow_session(now, peer, None);
         self.attend_path(now, peer);
         for id in self.connections.with(peer) {
             self.connections.make_ready(id);
@@ -201,6 +207,7 @@ impl Node {
 
     /// Streams to the peer that are not open yet end; those that are go on as long as they like.
     pub(super) fn give_up(&mut self, now: Time, peer: NodeId, trouble: Trouble) {
+        self.follow_session(now, peer, Some(trouble.to_string()));
         if let Some(state) = self.peers.get_mut(peer) {
             state.trouble.get_or_insert(trouble);
         }
@@ -221,13 +228,15 @@ impl Node {
         // Also of a peer that hides its endpoint: it may not do so any more.
         let asks = may_go_direct && state.path.direct().is_none() && state.needs_endpoints(now);
         if asks {
-            self.ask_endpoints(peer);
+            self.ask_endpoints(now, peer);
         }
         self.attend_path(now, peer);
-        if let Some(tunnels) = &mut self.tunnels
-            && tunnels.connect(now, peer).is_err()
-        {
-            self.give_up(now, peer, Trouble::Silent);
+        let Some(tunnels) = &mut self.tunnels else { return };
+        let is_known = tunnels.has_session(peer);
+        match tunnels.connect(now, peer) {
+            Err(_) => self.give_up(now, peer, Trouble::Silent),
+            Ok(()) if !is_known => self.follow_exchange(now, peer),
+            Ok(()) => {}
         }
     }
 
@@ -254,8 +263,14 @@ impl Node {
         while let Some(action) = self.peers.get_mut(node).and_then(|peer| peer.path.poll_action()) {
             match action {
                 Action::Punch => self.ask_to_punch(now, node),
-                Action::Probe { to, token } => self.send_probe(now, node, to, token),
-                Action::Changed(direct) => self.tell(Event::PathChanged { peer: node, direct }),
+                Action::Probe { to, token } => {
+                    self.follow_probe(now, node, to);
+                    self.send_probe(now, node, to, token);
+                }
+                Action::Changed(direct) => {
+                    self.follow_path(now, node, direct);
+                    self.tell(Event::PathChanged { peer: node, direct });
+                }
             }
         }
         self.peers.arm(node);
@@ -271,19 +286,28 @@ impl Node {
         Message::PunchRequest { requester, target }.encode(&mut Writer::new(&mut bytes));
         self.send_small(relay, bytes.into());
         self.punches.handle_asked(now, target);
+        self.follow_punch_request(now, target, relay);
     }
 
     /// Tells the owner of a stream what is new, and lets the stream send.
     pub(super) fn settle(&mut self, now: Time, id: StreamId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let is_open = !matches!(connection.stream.state(), State::SynSent | State::Closed);
+        let has_opened = is_open && std::mem::take(&mut connection.opening);
+        if has_opened {
+            self.follow_opened(now, id);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.stream.end().is_some() && !connection.is_end_told {
+            self.follow_end(now, id, false);
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.owner != Owner::Application {
             self.settle_handshake(now, id);
             return self.connections.make_ready(id);
         }
         let mut events = [None, None, None];
-        let is_open = !matches!(connection.stream.state(), State::SynSent | State::Closed);
-        if connection.opening && is_open && !connection.released {
-            connection.opening = false;
+        if has_opened && !connection.released {
             events[0] = Some(Event::Opened(id));
         }
         let has_news = connection.stream.readable_bytes() > 0 || connection.stream.end().is_some();

@@ -3,10 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use wire::NodeId;
-use wire::registry::answer::{Answer, Resolved};
+use wire::registry::answer::{Answer, Beacon, EXTENSION_TRACE, Resolved};
 use wire::registry::request::Operation;
 
 use super::bucket::Rate;
+use super::control::Question;
 use super::questions::Purpose;
 use super::{Event, Node, Trouble, Unanswered};
 use crate::Time;
@@ -26,23 +27,40 @@ impl Node {
             }
             return;
         }
+        self.follow_question(now, node, Question::Lookup);
         self.questions.ask(&self.identity, Purpose::Identity(node), Operation::Lookup { node_id: node });
     }
 
-    pub(super) fn ask_endpoints(&mut self, node: NodeId) {
+    pub(super) fn ask_endpoints(&mut self, now: Time, node: NodeId) {
         let Some(own) = self.id() else { return };
+        self.follow_question(now, node, Question::Resolve);
         let operation = Operation::Resolve { node_id: node, requester_id: own };
         self.questions.ask(&self.identity, Purpose::Endpoints(node), operation);
     }
 
-    pub(super) fn ask_admission(&mut self, node: NodeId) {
+    pub(super) fn ask_admission(&mut self, now: Time, node: NodeId) {
         let Some(own) = self.id() else { return };
+        self.follow_question(now, node, Question::CheckTrust);
         let operation = Operation::CheckTrust { node_id: own, peer_id: node };
         self.questions.ask(&self.identity, Purpose::Admission(node), operation);
     }
 
     /// Gives an answer to the engine that waits for it.
     pub(super) fn take_answer(&mut self, now: Time, purpose: Purpose, answer: Result<Answer, Unanswered>) {
+        let about = match purpose {
+            Purpose::Identity(node) => Some((node, Question::Lookup)),
+            Purpose::Endpoints(node) => Some((node, Question::Resolve)),
+            Purpose::Admission(node) => Some((node, Question::CheckTrust)),
+            Purpose::Registration | Purpose::Relays | Purpose::Trust(_) => None,
+        };
+        if let Some((node, question)) = about {
+            let refusal = match &answer {
+                Ok(Answer::Error { error }) => Some(error.clone()),
+                Ok(_) => None,
+                Err(unanswered) => Some(unanswered.to_string()),
+            };
+            self.follow_answer(now, node, question, refusal);
+        }
         match purpose {
             Purpose::Registration => self.registration.handle_answer(now, answer.as_ref()),
             Purpose::Publication => self.publication.handle_answer(now, answer.as_ref()),
@@ -64,6 +82,8 @@ impl Node {
             }
             Purpose::Relays => {
                 if let Ok(Answer::BeaconList { beacons }) = answer {
+                    let traces = |beacon: &&Beacon| beacon.extensions.iter().any(|name| name == EXTENSION_TRACE);
+                    self.trace_relay_names = beacons.iter().filter(traces).map(|beacon| beacon.addr.clone()).collect();
                     let addresses: Vec<_> = beacons.into_iter().map(|beacon| beacon.addr).collect();
                     if !addresses.is_empty() {
                         self.tell(Event::RelaysListed(addresses));

@@ -6,6 +6,7 @@ use wire::NodeId;
 use wire::address::SocketAddress;
 
 use super::StreamId;
+use super::span::StreamTrace;
 use crate::Time;
 use crate::stream::Stream;
 
@@ -68,6 +69,18 @@ pub struct Connection {
     pub bytes_sent: u64,
     /// Bytes the owner has read.
     pub bytes_received: u64,
+    /// When it was dialled, or its SYN came.
+    pub begun_at: Time,
+    /// When the peer's SYN was let in.
+    pub accepted_at: Option<Time>,
+    /// We dialled.
+    pub is_dialled: bool,
+    /// Our SYN has left.
+    pub is_asked: bool,
+    /// Its end has been noted.
+    pub is_end_told: bool,
+    /// Its trace.
+    pub trace: Option<Box<StreamTrace>>,
     is_ready: bool,
     armed: Option<Time>,
 }
@@ -75,7 +88,14 @@ pub struct Connection {
 impl Connection {
     /// A stream that its owner has heard nothing of.
     #[must_use]
-    pub const fn new(stream: Stream, key: Key, local: SocketAddress, remote: SocketAddress, owner: Owner) -> Self {
+    pub const fn new(
+        now: Time,
+        stream: Stream,
+        key: Key,
+        local: SocketAddress,
+        remote: SocketAddress,
+        owner: Owner,
+    ) -> Self {
         Self {
             stream,
             key,
@@ -88,6 +108,12 @@ impl Connection {
             released: false,
             bytes_sent: 0,
             bytes_received: 0,
+            begun_at: now,
+            accepted_at: None,
+            is_dialled: false,
+            is_asked: false,
+            is_end_told: false,
+            trace: None,
             is_ready: false,
             armed: None,
         }

@@ -61,7 +61,7 @@ impl Node {
     pub(super) fn send_handshake(&mut self, now: Time, peer: NodeId, message: Vec<u8>) {
         let to = SocketAddress { address: peer.address(), port: HANDSHAKE_PORT };
         let owner = Owner::HandshakeOut { message, told: false };
-        if self.open(now, to, owner).is_err() {
+        if self.open(now, to, owner, None).is_err() {
             self.trust.handle_send_failed(now, peer);
         }
     }

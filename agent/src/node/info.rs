@@ -64,4 +64,40 @@ pub struct Counters {
     pub dropped: u64,
     /// Streams and datagrams of strangers that were not let in.
     pub strangers: u64,
+    /// Of the bytes sent, frames to peers: directly, and through a relay.
+    pub bytes_sent_direct: u64,
+    /// See [`Counters::bytes_sent_direct`].
+    pub bytes_sent_relayed: u64,
+    /// Frames of peers that came straight from them, and bytes of these.
+    pub frames_received_direct: u64,
+    /// See [`Counters::frames_received_direct`].
+    pub bytes_received_direct: u64,
+    /// Frames that came through a relay, and bytes of these.
+    pub frames_received_relayed: u64,
+    /// See [`Counters::frames_received_relayed`].
+    pub bytes_received_relayed: u64,
+    /// Sessions established.
+    pub sessions: u64,
+    /// Ephemeral keys negotiated.
+    pub rekeyings: u64,
+    /// Exchanges of keys that have failed.
+    pub handshakes_failed: u64,
+    /// Streams this node has dialled.
+    pub streams_dialled: u64,
+    /// Of these, answered.
+    pub streams_opened: u64,
+    /// Of these, failed.
+    pub streams_failed: u64,
+    /// Streams of peers let in.
+    pub streams_accepted: u64,
+    /// Streams of peers not let in.
+    pub streams_refused: u64,
+    /// Segments sent again, of streams that have ended.
+    pub retransmissions: u64,
+    /// Direct paths found.
+    pub paths_direct: u64,
+    /// Direct paths lost.
+    pub paths_lost: u64,
+    /// Searches for a direct path that were given up.
+    pub punches_failed: u64,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use wire::NodeId;
 
 use super::Trouble;
+use super::span::Reach;
 use crate::Time;
 use crate::path::Path;
 
@@ -26,6 +27,14 @@ pub struct Peer {
     pub relay: Option<SocketAddr>,
     /// Datagrams sent directly and through the relay.
     pub sent: (u64, u64),
+    /// What is under way on behalf of streams that are traced.
+    pub(super) reaches: Vec<Reach>,
+    /// Our keys have been sent, and nothing has come of it yet.
+    pub(super) keys_asked: bool,
+    /// The relay that was last noted as being used.
+    pub(super) relayed_by: Option<SocketAddr>,
+    /// The end of a search for a direct path that was last noted.
+    pub(super) rest_noted: Option<Time>,
     endpoints_at: Option<Time>,
     armed: Option<Time>,
 }
@@ -57,6 +66,10 @@ impl Peers {
             established_at: None,
             relay: None,
             sent: (0, 0),
+            reaches: Vec::new(),
+            keys_asked: false,
+            relayed_by: None,
+            rest_noted: None,
             endpoints_at: None,
             armed: None,
         })

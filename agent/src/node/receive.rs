@@ -7,6 +7,7 @@ use std::time::Duration;
 use wire::NodeId;
 use wire::address::SocketAddress;
 use wire::beacon::{self, Message};
+use wire::extension;
 use wire::packet::{Flags, Packet, Protocol};
 use wire::stream::Sequence;
 use wire::stun;
@@ -14,6 +15,7 @@ use wire::tunnel::magic;
 
 use super::admission::Verdict;
 use super::connections::{CONNECTIONS_OF_ONE_MAX, Connection, Key, Owner};
+use super::control::ControlKind;
 use super::handshakes::{HANDSHAKE_PORT, stream_config};
 use super::{Event, Node};
 use crate::Time;
@@ -42,6 +44,8 @@ pub(super) enum HeldPacket {
         local: SocketAddress,
         /// The peer's window.
         window_segments: u16,
+        /// When it came.
+        at: Time,
     },
     /// A datagram.
     Datagram {
@@ -194,6 +198,12 @@ impl Node {
     /// `source` is where the datagram has come from: the peer, or a relay.
     fn receive_frame(&mut self, now: Time, via: Via, source: SocketAddr, frame: &mut [u8]) -> bool {
         let Some(tunnels) = &mut self.tunnels else { return false };
+        let (frames, bytes) = match via {
+            Via::Direct(_) => (&mut self.counters.frames_received_direct, &mut self.counters.bytes_received_direct),
+            Via::Relay(_) => (&mut self.counters.frames_received_relayed, &mut self.counters.bytes_received_relayed),
+        };
+        *frames += 1;
+        *bytes += frame.len() as u64;
         let from = match via {
             Via::Direct(endpoint) => Some(endpoint),
             Via::Relay(_) => None,
@@ -255,7 +265,13 @@ impl Node {
         if packet.flags.contains(Flags::ACK) {
             let Ok(payload) = packet.payload.try_into() else { return };
             let token = Token { sequence: packet.sequence, payload };
-            self.with_path(now, peer, |path| path.handle_answer(now, token));
+            let Some(known) = self.peers.get_mut(peer) else { return };
+            if let Some((endpoint, rtt)) = known.path.handle_answer(now, token) {
+                self.note(now, peer, ControlKind::ProbeAnswered { endpoint, rtt });
+            }
+            self.attend_path(now, peer);
+        } else if extension::trace::has_magic(packet.payload) {
+            self.take_trace(now, peer, packet.payload);
         } else if packet.destination.port == 0 && matches!(via, Via::Direct(_)) {
             let answer = Packet {
                 flags: Flags::ACK,
@@ -303,6 +319,7 @@ impl Node {
             remote: packet.source,
             local: packet.destination,
             window_segments: packet.window_segments,
+            at: now,
         };
         // Whoever asks for trust cannot be trusted yet.
         if port == HANDSHAKE_PORT { self.admit_packet(now, held()) } else { self.judge(now, peer, held) }
@@ -329,11 +346,16 @@ impl Node {
         let verdict = if is_known { Verdict::Admitted } else { self.admission.judge(now, peer) };
         match verdict {
             Verdict::Admitted => self.admit_packet(now, packet()),
-            Verdict::Dropped => self.counters.strangers += 1,
+            Verdict::Dropped => {
+                self.counters.strangers += 1;
+                if let HeldPacket::Syn { local, .. } = packet() {
+                    self.follow_refused(now, peer, local.port, "the peer is not trusted");
+                }
+            }
             Verdict::Held => self.admission.hold(peer, packet()),
             Verdict::Ask => {
                 self.admission.hold(peer, packet());
-                self.ask_admission(peer);
+                self.ask_admission(now, peer);
             }
         }
     }
@@ -341,7 +363,9 @@ impl Node {
     /// Lets a packet in.
     pub(super) fn admit_packet(&mut self, now: Time, packet: HeldPacket) {
         match packet {
-            HeldPacket::Syn { remote, local, window_segments } => self.accept(now, remote, local, window_segments),
+            HeldPacket::Syn { remote, local, window_segments, at } => {
+                self.accept(now, remote, local, window_segments, at);
+            }
             HeldPacket::Datagram { source, port, data } => {
                 self.with_path(now, source.address.node, |path| path.handle_wish(now));
                 self.tell(Event::Datagram { source, port, data });
@@ -349,7 +373,7 @@ impl Node {
         }
     }
 
-    fn accept(&mut self, now: Time, remote: SocketAddress, local: SocketAddress, window_segments: u16) {
+    fn accept(&mut self, now: Time, remote: SocketAddress, local: SocketAddress, window_segments: u16, asked_at: Time) {
         let key = Key { peer: remote.address.node, local_port: local.port, remote_port: remote.port };
         if let Some(id) = self.connections.find(&key) {
             // The same SYN had been held twice, or this one begins the next connection.
@@ -357,7 +381,10 @@ impl Node {
                 Some(connection) if !connection.stream.is_over() => return,
                 // Its reader may not be done with it; only its ports are free.
                 Some(connection) if !connection.released => {}
-                _ => self.connections.remove(id),
+                _ => {
+                    self.follow_end(now, id, true);
+                    self.connections.remove(id);
+                }
             }
         }
         let is_handshake = local.port == HANDSHAKE_PORT;
@@ -368,7 +395,7 @@ impl Node {
         // The port may have been given back while the directory was asked.
         if self.connections.is_full() || !has_room || !(is_handshake || self.ports.is_bound(local.port)) {
             self.counters.dropped += 1;
-            return;
+            return self.follow_refused(now, key.peer, local.port, "too many streams");
         }
         let config = if is_handshake { stream_config(self.config.stream) } else { self.config.stream };
         let syn = Segment {
@@ -380,7 +407,8 @@ impl Node {
         };
         let stream = Stream::accept(now, config, &syn);
         let owner = if is_handshake { Owner::HandshakeIn { received: Vec::new() } } else { Owner::Application };
-        let id = self.connections.insert(Connection::new(stream, key, local, remote, owner));
+        let id = self.connections.insert(Connection::new(now, stream, key, local, remote, owner));
+        self.follow_accepted(now, id, asked_at);
         if is_handshake {
             return self.handshakes.handle_accepted(now, id, key.peer);
         }
@@ -392,6 +420,9 @@ impl Node {
     fn refuse(&mut self, now: Time, peer: NodeId, packet: &Packet<'_>) {
         if !self.admission.admit_reset(now) {
             return;
+        }
+        if packet.flags.contains(Flags::SYN) {
+            self.follow_refused(now, peer, packet.destination.port, "nobody listens there");
         }
         let reset = Packet {
             flags: Flags::RST,

@@ -38,6 +38,8 @@ enum Turn {
     Datagram(Transmit),
     /// To this node itself.
     Looped,
+    /// A small datagram goes first.
+    Told,
     /// Nowhere to send to.
     Lost,
     /// Nothing to send before this, if ever.
@@ -49,7 +51,7 @@ enum Turn {
 impl Node {
     /// The next datagram, whatever it is.
     pub(super) fn next_transmit(&mut self, now: Time, out: &mut [u8]) -> Option<Transmit> {
-        loop {
+        'small: loop {
             if let Some(SmallDatagram { to, bytes }) = self.datagrams.pop_front() {
                 out[..bytes.len()].copy_from_slice(&bytes);
                 return Some(Transmit { to, len: bytes.len() });
@@ -64,10 +66,12 @@ impl Node {
                         }
                         return Some(transmit);
                     }
+                    Turn::Told => continue 'small,
                     Turn::Looped | Turn::Lost => {}
                     Turn::Rest(wakes) => self.connections.rest(wakes),
                     Turn::Gone => {
                         self.connections.rest(None);
+                        self.follow_end(now, id, true);
                         self.connections.remove(id);
                     }
                 }
@@ -94,6 +98,11 @@ impl Node {
             self.reach(now, peer);
             return Turn::Rest(Some(now + SESSION_RETRY));
         }
+        let is_first = connection.opening && !connection.is_asked;
+        if is_first && connection.trace.as_ref().is_some_and(|trace| !trace.is_told) && self.tell_trace(now, id) {
+            return Turn::Told;
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return Turn::Rest(None) };
         let Some(segment) = connection.stream.poll_transmit(now) else {
             if connection.stream.is_closed() && !is_held {
                 return Turn::Gone;
@@ -105,6 +114,9 @@ impl Node {
             let mut bytes = vec![0; packet.encoded_len()];
             packet.encode(&mut Writer::new(&mut bytes));
             self.loopback.push_back(bytes.into());
+            if is_first {
+                self.follow_syn(now, id);
+            }
             return Turn::Looped;
         }
         let frame_len = SEALED_OVERHEAD + packet.encoded_len();
@@ -119,25 +131,34 @@ impl Node {
             Message::Relay { sender: own, dest: peer, inner: &[] }.encode(&mut Writer::new(head));
         }
         self.counters.datagrams_relayed += u64::from(head_len > 0);
-        self.count_sent(now, peer, head_len > 0);
+        self.count_sent(now, peer, (head_len > 0).then_some(to));
+        if is_first {
+            self.follow_syn(now, id);
+        }
         self.with_path(now, peer, |path| path.handle_wish(now));
         Turn::Datagram(Transmit { to, len: head_len + frame_len })
     }
 
-    fn count_sent(&mut self, now: Time, peer: NodeId, relayed: bool) {
+    /// `relay` is the one through which it goes.
+    fn count_sent(&mut self, now: Time, peer: NodeId, relay: Option<SocketAddr>) {
         self.counters.sealed += 1;
-        if relayed {
+        if relay.is_some() {
             self.doubt_relay(now);
         }
+        let mut is_news = false;
         if let Some(state) = self.peers.get_mut(peer) {
-            if relayed {
-                state.sent.1 += 1
+            if relay.is_some() {
+                state.sent.1 += 1;
+                is_news = state.relayed_by != relay || state.reaches.iter().any(|reach| reach.may_be_relayed());
             } else {
-                state.sent.0 += 1
+                state.sent.0 += 1;
             }
             state.path.handle_sent(now);
         }
         self.peers.arm(peer);
+        if let Some(relay) = relay.filter(|_| is_news) {
+            self.follow_relayed(now, peer, relay);
+        }
     }
 
     /// A relay from which nothing has come for a while is asked whether it is there.
@@ -154,7 +175,7 @@ impl Node {
         match route {
             Route::InUse => {
                 let Some((to, head_len)) = next_hop(&self.peers, &self.relays, peer) else { return };
-                self.count_sent(now, peer, head_len > 0);
+                self.count_sent(now, peer, (head_len > 0).then_some(to));
                 self.send_wrapped(peer, to, head_len > 0, frame);
             }
             Route::Every => {
@@ -166,6 +187,7 @@ impl Node {
                     self.send_small(endpoint, frame.clone());
                 }
                 for relay in self.relays_towards(peer) {
+                    self.follow_relayed(now, peer, relay);
                     self.send_wrapped(peer, relay, true, frame.clone());
                 }
             }

@@ -1,11 +1,13 @@
 //! The command line: every command with its words, defaults and help. What they do is in `commands`.
 
 mod daemon;
+mod flight;
 mod groups;
 mod node;
 mod peers;
 
 pub use daemon::{Daemon, Start};
+pub use flight::Events;
 pub use groups::{Broadcast, Capability, CapabilitySet, Group, Query, Relevant, Watch};
 pub use node::{
     Completions, Disconnect, Find, Handshake, Man, Network, Peers, Register, Reject, SetHostname, SetTags, Trust,
@@ -20,6 +22,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+
+use wire::trace::TraceContext;
 
 use super::duration;
 
@@ -56,9 +60,17 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse, display_order = 103)]
     pub timeout: Option<Duration>,
 
+    /// What is done belongs to this trace, else TRACEPARENT (W3C Trace Context)
+    #[arg(long, global = true, value_name = "TRACEPARENT", value_parser = traceparent, display_order = 104)]
+    pub traceparent: Option<TraceContext>,
+
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+fn traceparent(text: &str) -> Result<TraceContext, String> {
+    text.parse().map_err(|error: wire::DecodeError| error.to_string())
 }
 
 const START: &str = "Start here:
@@ -92,6 +104,7 @@ Environment:
   PILOT_SOCKET       the daemon's socket
   PILOT_REGISTRY     the directory, host:port
   PILOT_ADMIN_TOKEN  for broadcasts
+  TRACEPARENT        the trace that what is done belongs to
   NO_COLOR           no colours, whatever its value
 
 Files:
@@ -227,6 +240,9 @@ pub enum Command {
     /// Say how a peer is reached, why so, and what was tried
     #[command(after_help = "Example: pilotctl explain specialist-papers")]
     Explain(Peer),
+    /// Show what has happened with a peer, or with all of them: dials, keys, punching, paths, streams
+    #[command(after_help = "Example: pilotctl events specialist-papers --count 20")]
+    Events(Events),
     /// Show the peers this node has tunnels to
     Peers(Peers),
     /// Show open streams
@@ -258,7 +274,7 @@ pub enum Command {
 #[must_use]
 pub fn normalised(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let takes_value = |word: &str| matches!(word, "--socket" | "--registry" | "--timeout");
+    let takes_value = |word: &str| matches!(word, "--socket" | "--registry" | "--timeout" | "--traceparent");
     let mut index = 1;
     while let Some(word) = arguments.get(index).and_then(|word| word.to_str()) {
         if word == "extras" && index + 1 < arguments.len() {

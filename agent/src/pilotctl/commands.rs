@@ -9,6 +9,7 @@ mod delivery;
 mod events;
 mod exchange;
 mod explain;
+mod flight;
 mod groups;
 mod mailbox;
 mod names;
@@ -41,6 +42,7 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<(), Failur
         socket: arguments.socket.unwrap_or_else(|| places.socket()),
         registry: arguments.registry.or_else(|| places.registry()),
         timeout: arguments.timeout,
+        traceparent: arguments.traceparent.or_else(trace_of_environment),
         places,
     };
     match arguments.command {
@@ -93,6 +95,7 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<(), Failur
         Command::Deregister => names::deregister(session, screen).await,
 
         Command::Explain(who) => explain::explain(session, screen, &who.peer).await,
+        Command::Events(what) => flight::events(session, screen, &what).await,
         Command::Peers(what) => peers::peers(session, screen, &what).await,
         Command::Connections => peers::connections(session, screen).await,
         Command::Disconnect(what) => peers::disconnect(session, screen, what.connection).await,
@@ -112,6 +115,11 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<(), Failur
             }
         },
     }
+}
+
+/// The trace of whoever started this program. Whatever else the variable may hold counts as nothing.
+fn trace_of_environment() -> Option<wire::trace::TraceContext> {
+    std::env::var("TRACEPARENT").ok()?.parse().ok()
 }
 
 /// A field that is a text, for a person.

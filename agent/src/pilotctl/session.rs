@@ -4,10 +4,11 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wire::NodeId;
 use wire::address::{Address, SocketAddress};
 use wire::ipc::{HandshakeRequest, Request};
+use wire::trace::TraceContext;
 
 use super::duration;
 use super::exit::{Code, Failure};
@@ -35,6 +36,8 @@ pub(super) struct Session {
     pub registry: Option<String>,
     /// As the command line has it; zero is for ever.
     pub timeout: Option<Duration>,
+    /// The trace that what is done belongs to.
+    pub traceparent: Option<TraceContext>,
 }
 
 /// A node as the user named it.
@@ -47,7 +50,12 @@ pub(super) struct Peer {
 impl Session {
     /// Connects to the daemon.
     pub(super) async fn connect(&self) -> Result<Daemon, Failure> {
-        Ok(Daemon { client: Client::connect(&self.socket).await? })
+        let daemon = Daemon { client: Client::connect(&self.socket).await? };
+        if let Some(trace) = self.traceparent {
+            // A daemon that knows no traces does everything else.
+            let _ = daemon.trace(&json!({"op": "trace", "traceparent": trace.to_string()})).await;
+        }
+        Ok(daemon)
     }
 
     /// Waits no longer than the user wants, or than `usual`.
@@ -106,6 +114,16 @@ impl Daemon {
                 _ => failure,
             }
         })
+    }
+
+    /// The id of the trace a stream belongs to, if the daemon knows one.
+    pub(super) async fn trace_of(&self, stream: &Stream) -> Option<String> {
+        let answer = self.trace(&json!({"op": "trace", "connection": stream.connection()})).await.ok()?;
+        Some(answer["trace_id"].as_str()?.to_owned())
+    }
+
+    async fn trace(&self, question: &Value) -> Result<Value, Failure> {
+        self.ask(Request::Extension(&question.to_string())).await
     }
 
     /// Who the user means.

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use wire::extension::{About, LEN};
+use wire::extension::{About, Capabilities, LEN};
 
 use super::keys::ExchangeKey;
 use super::session::Session;
@@ -88,6 +88,8 @@ pub struct Negotiation {
     pub pending: Option<Pending>,
     /// What the peer has said about itself.
     pub about: Option<About>,
+    /// What the peer can do.
+    pub capabilities: Capabilities,
     answered: Option<(u64, Time)>,
     switched: Option<Time>,
     switches: u32,
@@ -97,7 +99,15 @@ impl Negotiation {
     /// Nothing asked, nothing answered.
     #[must_use]
     pub const fn new() -> Self {
-        Self { stage: Stage::Idle, pending: None, about: None, answered: None, switched: None, switches: 0 }
+        Self {
+            stage: Stage::Idle,
+            pending: None,
+            about: None,
+            capabilities: Capabilities(0),
+            answered: None,
+            switched: None,
+            switches: 0,
+        }
     }
 
     /// Whether a hello may be sent: none is under way, and no keys are about to be used.

@@ -130,6 +130,11 @@ pub enum Output {
         /// How the peer's key came.
         via: Via,
     },
+    /// Ephemeral keys have been negotiated and are in use.
+    Negotiated {
+        /// With whom.
+        peer: NodeId,
+    },
     /// The peer does not answer, on any path.
     Unreachable {
         /// Who.

@@ -57,6 +57,15 @@ impl Tunnels {
         self.peers.get(&peer)?.negotiation.as_ref()?.about
     }
 
+    /// Whether `peer` understands the trace extension, as it has said in the negotiation of the keys in use.
+    #[must_use]
+    pub fn takes_traces(&self, peer: NodeId) -> bool {
+        self.peers.get(&peer).is_some_and(|peer| {
+            let said = peer.negotiation.as_ref().map(|negotiation| negotiation.capabilities);
+            peer.is_negotiated() && said.is_some_and(|said| said.contains(Capabilities::TRACE))
+        })
+    }
+
     /// Mixes fresh chance into the ephemeral keys to come. Worth while now and then: whoever has once read this process's
     /// memory cannot foretell them afterwards.
     pub fn stir(&mut self, fresh: &[u8; 32]) {
@@ -91,7 +100,10 @@ impl Tunnels {
         match opened.change {
             None | Some(Change::Back) => {}
             // That the keys work on our side too, the peer learns at once.
-            Some(Change::Negotiated) => self.send_keepalive(now, node),
+            Some(Change::Negotiated) => {
+                self.outputs.push_back(Output::Negotiated { peer: node });
+                self.send_keepalive(now, node);
+            }
             Some(Change::Claimed) => {
                 let hello = peer.negotiation.as_ref().and_then(|negotiation| negotiation.hello());
                 if hello.is_none_or(|asked| asked.session != opened.session) {
@@ -168,7 +180,7 @@ impl Tunnels {
     }
 
     fn say(&self, kind: Kind, handshake: u64, prefix: [u8; 4], x25519: &[u8; 32]) -> [u8; extension::LEN] {
-        let capabilities = Capabilities::EPHEMERAL_KEYS;
+        let capabilities = Capabilities::EPHEMERAL_KEYS.and(Capabilities::TRACE);
         Payload { kind, capabilities, handshake, prefix, x25519, about: self.about }.to_bytes()
     }
 
@@ -309,6 +321,7 @@ impl Tunnels {
         self.negotiation(node, |negotiation| {
             drop(negotiation.take_hello());
             negotiation.about = Some(payload.about);
+            negotiation.capabilities = payload.capabilities;
             superseded = negotiation.answered(now, payload.handshake, Pending { within, accept, session });
         });
         // The peer may be using those already.
@@ -357,8 +370,10 @@ impl Tunnels {
         }
         self.negotiation(node, |negotiation| {
             negotiation.about = Some(payload.about);
+            negotiation.capabilities = payload.capabilities;
             negotiation.switched(now, true);
         });
+        self.outputs.push_back(Output::Negotiated { peer: node });
         if !is_other {
             self.send_keepalive(now, node);
         }

@@ -11,5 +11,6 @@ mod pairs;
 mod program;
 mod stand_in;
 mod startup;
+mod traces;
 mod tunnel_sockets;
 mod world;

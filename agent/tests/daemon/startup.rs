@@ -28,7 +28,7 @@ fn a_daemon_leaves_nothing_behind_but_its_state() {
         assert!(!socket.exists());
         let mut left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["identity.json", "inbox", "lock", "received"]);
+        assert_eq!(left, ["events.jsonl", "identity.json", "inbox", "lock", "received"]);
     });
 }
 

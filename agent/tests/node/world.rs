@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use agent::Time;
 use agent::identity::Identity;
-use agent::node::{Config, DATAGRAM_MAX, Event, Node, StreamId, Ticket, Unanswered};
+use agent::node::{Config, ControlEvent, DATAGRAM_MAX, Event, Node, SpanRecord, StreamId, Ticket, Unanswered};
 use wire::NodeId;
 use wire::address::SocketAddress;
 use wire::beacon::{self, Message};
 use wire::codec::Writer;
 use wire::registry::answer::{Answer, Found, Registered, Resolved};
-use wire::registry::request::Operation;
+use wire::registry::request::{Operation, Report};
 use wire::registry::{PublicKey, Request};
+use wire::trace::TraceContext;
 
 /// One way.
 pub const DELAY: Duration = Duration::from_millis(10);
@@ -30,6 +31,14 @@ pub struct Host {
     pub node: Node,
     pub endpoint: SocketAddr,
     pub events: Vec<Event>,
+    pub control: Vec<ControlEvent>,
+    pub spans: Vec<SpanRecord>,
+}
+
+impl Host {
+    fn new(node: Node, endpoint: SocketAddr) -> Self {
+        Self { node, endpoint, events: Vec::new(), control: Vec::new(), spans: Vec::new() }
+    }
 }
 
 struct Entry {
@@ -52,6 +61,10 @@ pub struct World {
     /// Datagrams between two hosts, and those the relay has passed on.
     pub direct: u64,
     pub relayed: u64,
+    /// Traces the relay was told of: by whom, about whom.
+    pub traces: Vec<(NodeId, NodeId, TraceContext)>,
+    /// What the nodes have told of themselves.
+    pub reports: Vec<(NodeId, Report)>,
     entries: BTreeMap<NodeId, Entry>,
     at_relay: HashMap<NodeId, SocketAddr>,
     parcels: BTreeMap<(Time, u64), Parcel>,
@@ -70,6 +83,8 @@ impl World {
             passes: Box::new(|_, _| true),
             direct: 0,
             relayed: 0,
+            traces: Vec::new(),
+            reports: Vec::new(),
             entries: BTreeMap::new(),
             at_relay: HashMap::new(),
             parcels: BTreeMap::new(),
@@ -82,7 +97,7 @@ impl World {
         let number = u8::try_from(self.hosts.len()).unwrap() + 10;
         let endpoint = SocketAddr::new([198, 18, 0, number].into(), 4000);
         let node = self.node(config, endpoint, number, number + 100);
-        self.hosts.push(Host { node, endpoint, events: Vec::new() });
+        self.hosts.push(Host::new(node, endpoint));
         self.hosts.len() - 1
     }
 
@@ -90,8 +105,7 @@ impl World {
     pub fn restart(&mut self, host: usize, config: Config) {
         let number = u8::try_from(host).unwrap() + 10;
         let endpoint = self.hosts[host].endpoint;
-        self.hosts[host] =
-            Host { node: self.node(config, endpoint, number, number + 200), endpoint, events: Vec::new() };
+        self.hosts[host] = Host::new(self.node(config, endpoint, number, number + 200), endpoint);
     }
 
     fn node(&self, config: Config, endpoint: SocketAddr, identity: u8, seed: u8) -> Node {
@@ -193,6 +207,8 @@ impl World {
             while let Some(event) = host.node.poll_event() {
                 host.events.push(event);
             }
+            host.control.extend(std::iter::from_fn(|| host.node.poll_control_event()));
+            host.spans.extend(std::iter::from_fn(|| host.node.poll_span()));
         }
     }
 
@@ -243,6 +259,7 @@ impl World {
                 send(*this, Message::PunchCommand(*that));
                 send(*that, Message::PunchCommand(*this));
             }
+            Ok(Message::Trace { sender, dest, context }) => self.traces.push((sender, dest, context)),
             Ok(Message::Relay { sender, dest, inner }) => {
                 let is_known = self.at_relay.get(&sender) == Some(&from);
                 if let Some(to) = self.at_relay.get(&dest).filter(|_| is_known) {
@@ -280,7 +297,10 @@ impl World {
                     protocol_version: None,
                 })
             }
-            Operation::Heartbeat { .. } => Answer::Heartbeat { time: 1_800_000_000 },
+            Operation::Heartbeat { node_id, report } => {
+                self.reports.extend(report.map(|report| (*node_id, report)));
+                Answer::Heartbeat { time: 1_800_000_000 }
+            }
             Operation::SetVisibility { node_id, public } => {
                 self.entries.get_mut(node_id).unwrap().public = *public;
                 Answer::SetVisibility { node_id: *node_id, visibility: wire::registry::answer::Visibility::Public }

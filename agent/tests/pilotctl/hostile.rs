@@ -25,15 +25,26 @@ fn answers_of_the_daemon_are_shown_escaped() {
         "events": [{"at_secs_ago": 1.0, "what": evil}], "session": {"established": true}, "rtt_ms": -1.0, "relay": evil,
     })
     .to_string();
+    let happened =
+        json!({"events": [{"what": evil, "address": evil, "trace_id": evil, "unix_ms": u64::MAX}]}).to_string();
     let world = World::with_daemon(&[
         (Request::ResolveHostname("bravo"), &resolved),
         (Request::Info, &info),
         (Request::Handshake(HandshakeRequest::Pending), &pending),
         (Request::Extension("{\"node_id\":1,\"op\":\"explain\"}"), &explained),
+        (Request::Extension("{\"node_id\":1,\"op\":\"events\"}"), &happened),
+        (Request::Extension("{\"op\":\"events\"}"), &happened),
     ]);
-    for command in
-        [&["find", "bravo"][..], &["info"], &["peers"], &["pending"], &["explain", "1"], &["daemon", "status"]]
-    {
+    for command in [
+        &["find", "bravo"][..],
+        &["info"],
+        &["peers"],
+        &["pending"],
+        &["explain", "1"],
+        &["events", "1"],
+        &["events"],
+        &["daemon", "status"],
+    ] {
         for json in [&[][..], &["--json"]] {
             let ran = world.run(&[json, command].concat());
             assert_eq!(ran.status(), 0, "{command:?}: {}", ran.err());

@@ -3,6 +3,7 @@
 mod client;
 mod documents;
 mod errors;
+mod flight;
 mod groups;
 mod hostile;
 mod pipes;

@@ -6,6 +6,7 @@ mod nats;
 mod outages;
 mod paths;
 mod random;
+mod traces;
 
 use std::time::Duration;
 

@@ -66,6 +66,7 @@ fn two_of_ours_soon_use_ephemeral_keys() {
     world.pass(Duration::from_millis(200));
     assert_eq!(world.take_received(2), [(1, b"first".to_vec())]);
     assert!(is_forward_secret(&mut world));
+    assert!([(1, 2), (2, 1)].into_iter().all(|(from, to)| world.node(from).tunnels.takes_traces(NodeId(to))));
     assert_eq!(rekeyings(&mut world), [1, 1]);
     assert_eq!(world.node(1).tunnels.about(NodeId(2)), Some(about[1]));
     assert_eq!(world.node(2).tunnels.about(NodeId(1)), Some(about[0]));
@@ -100,6 +101,7 @@ fn a_peer_that_echoes_is_asked_once() {
         world.pass(seconds(60));
     }
     assert_eq!(world.tap.iter().filter(|sent| sent.from == 1 && is_handshake(sent)).count(), 1);
+    assert!(!world.node(1).tunnels.takes_traces(NodeId(2)), "nothing of ours is sent to another's daemon");
     assert_eq!((world.node(1).controls, world.node(2).controls), (0, 1));
     assert!(!is_forward_secret(&mut world) && world.talks(1, 2));
 }

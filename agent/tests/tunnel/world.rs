@@ -319,6 +319,7 @@ impl World {
                     self.launch(delay, Flight::Answer { to: id, about: about.0 });
                     self.node(id).events.push(output);
                 }
+                Output::Negotiated { .. } => {}
                 event => self.node(id).events.push(event),
             }
         }

@@ -21,12 +21,15 @@ use wire::DecodeError;
 use wire::NodeId;
 use wire::address::SocketAddress;
 use wire::ipc::{ERROR_CODE, Reply, Request, command, frame_decoder};
+use wire::trace::TraceContext;
 
 use super::outgoing::{Gone, Outgoing};
 use super::{Context, info, requests};
+use crate::Time;
 use crate::daemon::byte_stream::ByteStream;
-use crate::daemon::core::{Datagram, Listener, SubscriberId};
-use crate::node::{DialError, StreamId};
+use crate::daemon::core::{Core, Datagram, Listener, SubscriberId};
+use crate::daemon::services::EXCHANGE_PORT;
+use crate::node::{Delivery, DialError, StreamId};
 use crate::stream::End;
 
 /// Streams of one client, those it accepted included.
@@ -53,6 +56,8 @@ pub(super) struct Client {
     ports: RefCell<BTreeMap<u16, Port>>,
     /// Where this client's datagrams come from, once it has sent one.
     datagram_port: Cell<Option<u16>>,
+    /// The trace its dials belong to.
+    trace: Cell<Option<TraceContext>>,
     beside: RefCell<JoinSet<()>>,
     cancelled: Notify,
 }
@@ -62,6 +67,24 @@ struct Stream {
     reader: AbortHandle,
     /// The client has been told that the peer has closed.
     end_told: Rc<Cell<bool>>,
+    /// When it was opened, if it was by the client and to a peer's data exchange.
+    exchange_since: Option<Time>,
+}
+
+impl Stream {
+    /// The client is done with it.
+    fn end(&self, core: &Core) {
+        self.reader.abort();
+        let id = self.bytes.id();
+        core.act(|node, now| {
+            let sent = node.streams().find(|stream| stream.id == id).map_or(0, |stream| stream.bytes_sent);
+            if let Some(began) = self.exchange_since.filter(|_| sent > 0) {
+                let what = "exchange";
+                node.note_delivery(now, id, Delivery { is_received: false, what, bytes: sent, began });
+            }
+        });
+        self.bytes.close();
+    }
 }
 
 struct Port {
@@ -73,8 +96,8 @@ struct Port {
 pub(super) enum Outcome {
     /// JSON, under the request's command plus one.
     Json(serde_json::Value),
-    /// A stream is open.
-    Dialled(ByteStream),
+    /// A stream to this port is open.
+    Dialled(ByteStream, u16),
     /// The text of an error.
     Failed(String),
 }
@@ -94,6 +117,7 @@ pub(super) async fn serve(context: Rc<Context>, socket: UnixStream) {
         streams: RefCell::default(),
         ports: RefCell::default(),
         datagram_port: Cell::new(None),
+        trace: Cell::new(None),
         beside: RefCell::default(),
         cancelled: Notify::new(),
     });
@@ -173,10 +197,10 @@ impl Client {
                 self.answer(command::CANCEL, &serde_json::json!({ "cancelled": count })).await
             }
             Request::Dial { to } => {
-                let core = Rc::clone(core);
+                let (core, trace) = (Rc::clone(core), self.trace.get());
                 self.beside(command::DIAL, async move {
-                    match core.dial(to).await {
-                        Ok(stream) => Outcome::Dialled(stream),
+                    match core.dial(to, trace).await {
+                        Ok(stream) => Outcome::Dialled(stream, to.port),
                         Err(failure) => Outcome::Failed(failure.to_string()),
                     }
                 })
@@ -205,7 +229,7 @@ impl Client {
             let _ = match outcome {
                 Outcome::Json(json) => client.answer(command, &json).await,
                 Outcome::Failed(text) => client.fail(&text).await,
-                Outcome::Dialled(stream) => client.adopt_dialled(stream).await,
+                Outcome::Dialled(stream, port) => client.adopt_dialled(stream, port).await,
             };
         });
         Ok(())
@@ -221,6 +245,11 @@ impl Client {
 
     async fn fail(&self, text: &str) -> Result<(), Gone> {
         self.outgoing.push(&Reply::Error { code: ERROR_CODE, text }).await
+    }
+
+    /// The client's dials belong there from now on.
+    pub(super) fn set_trace(&self, trace: Option<TraceContext>) {
+        self.trace.set(trace);
     }
 
     // --- ports ---
@@ -257,27 +286,28 @@ impl Client {
             if self.outgoing.push(&accept).await.is_err() {
                 return;
             }
-            self.adopt(stream);
+            self.adopt(stream, None);
         }
     }
 
     // --- streams ---
 
-    async fn adopt_dialled(self: &Rc<Self>, stream: ByteStream) -> Result<(), Gone> {
+    async fn adopt_dialled(self: &Rc<Self>, stream: ByteStream, port: u16) -> Result<(), Gone> {
         if self.streams.borrow().len() >= STREAMS_MAX {
             return self.fail(&format!("too many connections: at most {STREAMS_MAX} for one client; close some")).await;
         }
         self.outgoing.push(&Reply::DialOk { connection: stream.id().0 }).await?;
-        self.adopt(stream);
+        let exchange_since = (port == EXCHANGE_PORT).then(|| self.context.core.clock().now());
+        self.adopt(stream, exchange_since);
         Ok(())
     }
 
     /// What comes on the stream goes to the client from now on.
-    fn adopt(self: &Rc<Self>, stream: ByteStream) {
+    fn adopt(self: &Rc<Self>, stream: ByteStream, exchange_since: Option<Time>) {
         let (id, bytes, end_told) = (stream.id(), Rc::new(stream), Rc::new(Cell::new(false)));
         let reader = read(Rc::clone(&bytes), Rc::clone(&self.outgoing), Rc::clone(&end_told));
         let reader = tokio::task::spawn_local(reader).abort_handle();
-        self.streams.borrow_mut().insert(id, Stream { bytes, reader, end_told });
+        self.streams.borrow_mut().insert(id, Stream { bytes, reader, end_told, exchange_since });
     }
 
     async fn send(&self, id: StreamId, data: &[u8], reader: &OwnedReadHalf) -> Result<(), Gone> {
@@ -297,16 +327,15 @@ impl Client {
     async fn close(&self, id: StreamId) -> Result<(), Gone> {
         let closed = Reply::CloseOk { connection: id.0 };
         let stream = self.streams.borrow_mut().remove(&id);
-        let Some(Stream { bytes, reader, end_told }) = stream else {
+        let Some(stream) = stream else {
             // A client may end another's stream, as `pilotctl disconnect` does; one that is gone is closed.
             self.context.core.abort(id);
             return self.outgoing.push(&closed).await;
         };
-        reader.abort();
-        bytes.close();
+        stream.end(&self.context.core);
         self.outgoing.push(&closed).await?;
         // Older drivers wait for the second one, which tells that nothing more will come.
-        if end_told.get() { Ok(()) } else { self.outgoing.push(&closed).await }
+        if stream.end_told.get() { Ok(()) } else { self.outgoing.push(&closed).await }
     }
 
     // --- datagrams ---
@@ -336,10 +365,8 @@ impl Client {
         self.beside.borrow_mut().abort_all();
         let core = &self.context.core;
         core.unsubscribe(self.subscriber);
-        for Stream { bytes, reader, .. } in std::mem::take(&mut *self.streams.borrow_mut()).into_values() {
-            reader.abort();
-            bytes.close();
-        }
+        let streams = std::mem::take(&mut *self.streams.borrow_mut());
+        streams.values().for_each(|stream| stream.end(core));
         let ports: Vec<u16> = self.ports.borrow().keys().copied().collect();
         for port in ports {
             self.unbind(port);

@@ -11,7 +11,7 @@ use wire::registry::answer::Visibility;
 use wire::registry::{Answer, Operation, names};
 
 use super::client::{Client, Outcome};
-use super::{Context, envelope, extension as extensions, info, networks, proofs, trust};
+use super::{Context, envelope, extension as extensions, info, networks, proofs, traces, trust};
 use crate::capability::Publication;
 
 /// Work that is done beside other requests.
@@ -50,7 +50,7 @@ pub(super) fn follow(client: Rc<Client>, request: Request<'_>) -> Work {
         }
         Request::SignEnvelope(text) => envelope::sign(context, text),
         Request::VerifyEnvelope(text) => envelope::verify(context, text),
-        Request::Extension(text) => extension(context, text),
+        Request::Extension(text) => extension(&client, text),
         // The client follows these itself.
         Request::Bind { .. }
         | Request::Unbind { .. }
@@ -175,7 +175,8 @@ fn broadcast(client: Rc<Client>, network: u16, port: u16, token: &str, data: &[u
 }
 
 /// What no other daemon knows.
-fn extension(context: Rc<Context>, text: &str) -> Work {
+fn extension(client: &Client, text: &str) -> Work {
+    let context = Rc::clone(&client.context);
     let Ok(request) = serde_json::from_str::<Value>(text) else {
         return failed("the extension takes a JSON object with \"op\"");
     };
@@ -191,6 +192,14 @@ fn extension(context: Rc<Context>, text: &str) -> Work {
             context.stop.notify_one();
             done(json!({ "stopping": true }))
         }
+        Some("trace") => match traces::trace(client, &request) {
+            Ok(answer) => done(answer),
+            Err(text) => failed(&text),
+        },
+        Some("events") => match (request.get("node_id"), node_id(&request)) {
+            (Some(_), None) => failed("events: \"node_id\" must be a node's number"),
+            (_, node) => done(traces::events(&context, node)),
+        },
         Some("identity") => proofs::identity(context, &request),
         Some("sign_secure") => proofs::sign(context, text),
         Some(op) => extensions::follow(context, op, &request),

@@ -57,6 +57,7 @@ pub(super) async fn send_message(session: &Session, screen: &mut Screen, what: S
             Ok((stream, acknowledged))
         };
         let (stream, acknowledged) = session.within(MESSAGE_TIMEOUT, "send-message", delivering).await?;
+        let trace_id = if screen.is_json() { daemon.trace_of(&stream).await } else { None };
         if what.reuse_conn {
             open = Some(stream);
         } else {
@@ -70,6 +71,9 @@ pub(super) async fn send_message(session: &Session, screen: &mut Screen, what: S
             });
             if acknowledged.is_tagged {
                 sent["message_id"] = json!(id);
+            }
+            if let Some(trace_id) = trace_id {
+                sent["trace_id"] = json!(trace_id);
             }
             if let Some(wait) = what.wait.filter(|_| seq + 1 == what.count) {
                 sent["reply"] = json!(await_reply(session, &id, wait, since).await?);

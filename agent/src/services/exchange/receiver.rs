@@ -166,10 +166,23 @@ impl<F: Files> Receiver<F> {
     /// # Errors
     /// [`Error`]. What came before is stored; a file that is not whole waits for the rest.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, from: Address, stream: S) -> Result<(), Error> {
+        self.serve_noting(from, stream, &|_| ()).await
+    }
+
+    /// As [`Receiver::serve`]; `note` hears of what has come on this stream.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn serve_noting<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        from: Address,
+        stream: S,
+        note: &dyn Fn(&Received),
+    ) -> Result<(), Error> {
         let (read, write) = split(stream);
         let frames = Frames::new(read, Some(self.long_frames.of(from.node)));
         let mut served =
-            Served { receiver: self, from, frames, write, transfer: None, unconfirmed: None, out: Vec::new() };
+            Served { receiver: self, from, frames, write, transfer: None, unconfirmed: None, out: Vec::new(), note };
         let outcome = served.run().await;
         if outcome.is_ok() {
             // The sender has heard all and closed.
@@ -238,6 +251,7 @@ impl<F: Files> Receiver<F> {
         kind: &'static str,
         tag: Option<Tag<'_>>,
         data: &[u8],
+        note: &dyn Fn(&Received),
     ) -> Result<(), String> {
         let stored = async {
             if !self.has_room(data.len()).await? {
@@ -256,11 +270,16 @@ impl<F: Files> Receiver<F> {
             inbox::store(&self.files, &self.config.inbox, self.draft(&self.config.inbox).await?, &letter).await
         };
         let path = stored.await.map_err(|error| format!("the message cannot be stored: {error}"))?;
-        (self.notify)(Received::Message { from, kind, bytes: data.len(), path });
+        self.tell(note, Received::Message { from, kind, bytes: data.len(), path });
         Ok(())
     }
 
-    async fn store_file(&self, from: Address, name: &str, data: &[u8]) -> Result<(), String> {
+    fn tell(&self, note: &dyn Fn(&Received), received: Received) {
+        note(&received);
+        (self.notify)(received);
+    }
+
+    async fn store_file(&self, from: Address, name: &str, data: &[u8], note: &dyn Fn(&Received)) -> Result<(), String> {
         let stored = async {
             if data.len() as u64 > self.config.file_bytes_max {
                 return Err(io::Error::from(io::ErrorKind::FileTooLarge));
@@ -277,7 +296,7 @@ impl<F: Files> Receiver<F> {
             published
         };
         let path = stored.await.map_err(|error| format!("the file cannot be stored: {error}"))?;
-        (self.notify)(Received::File { from, bytes: data.len() as u64, path });
+        self.tell(note, Received::File { from, bytes: data.len() as u64, path });
         Ok(())
     }
 
@@ -313,9 +332,14 @@ impl<F: Files> Receiver<F> {
     }
 
     /// Flushes what a transfer has brought, compares it, and gives it its name.
-    async fn finish(&self, from: Address, transfer: &mut Transfer<'_, F>) -> Result<Unconfirmed, String> {
+    async fn finish(
+        &self,
+        from: Address,
+        transfer: &mut Transfer<'_, F>,
+        note: &dyn Fn(&Received),
+    ) -> Result<Unconfirmed, String> {
         const MISMATCH: &str = "hash mismatch: what arrived is not what was announced; send it again";
-        let Self { files, notify, .. } = self;
+        let files = &self.files;
         let failed = |error: io::Error| format!("the file cannot be stored: {error}");
         let (partial, size_bytes) = (transfer.partial.path().to_owned(), transfer.partial.size_bytes());
         if let Some(known) = transfer.known.take() {
@@ -335,7 +359,7 @@ impl<F: Files> Receiver<F> {
             return Err(MISMATCH.to_owned());
         }
         let path = self.publish(&partial, &transfer.name).await.map_err(failed)?;
-        notify(Received::File { from, bytes: size_bytes, path: path.clone() });
+        self.tell(note, Received::File { from, bytes: size_bytes, path: path.clone() });
         Ok(Unconfirmed { partial, name: transfer.name.clone(), sha256: transfer.sha256, path, size_bytes })
     }
 
@@ -361,6 +385,7 @@ struct Served<'a, F: Files, S> {
     /// The file whose last word has not been answered yet.
     unconfirmed: Option<PathBuf>,
     out: Vec<u8>,
+    note: &'a dyn Fn(&Received),
 }
 
 struct Transfer<'a, F: Files> {
@@ -390,12 +415,14 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
 
     async fn take_frame(&mut self) -> Result<(), Error> {
         let Some(Frame { tag, content }) = self.frames.frame() else { return Ok(()) };
-        let (receiver, from) = (self.receiver, self.from);
+        let (receiver, from, note) = (self.receiver, self.from, self.note);
         let (stored, len) = match content {
-            Content::Text(data) => (receiver.store_message(from, "TEXT", tag, data).await, data.len()),
-            Content::Binary(data) => (receiver.store_message(from, inbox::BINARY, tag, data).await, data.len()),
-            Content::Json(data) => (receiver.store_message(from, "JSON", tag, data).await, data.len()),
-            Content::File { name, data } => (receiver.store_file(from, name, data).await, 2 + name.len() + data.len()),
+            Content::Text(data) => (receiver.store_message(from, "TEXT", tag, data, note).await, data.len()),
+            Content::Binary(data) => (receiver.store_message(from, inbox::BINARY, tag, data, note).await, data.len()),
+            Content::Json(data) => (receiver.store_message(from, "JSON", tag, data, note).await, data.len()),
+            Content::File { name, data } => {
+                (receiver.store_file(from, name, data, note).await, 2 + name.len() + data.len())
+            }
             Content::FileStream { id, step } => {
                 let id = *id;
                 return match step {
@@ -538,7 +565,7 @@ impl<'a, F: Files, S: AsyncRead + AsyncWrite + Unpin> Served<'a, F, S> {
         let offset = transfer.known.as_ref().map_or(transfer.partial.position(), |known| known.size_bytes);
         let (receiver, from) = (self.receiver, self.from);
         let verdict = {
-            let mut finishing = pin!(receiver.finish(from, &mut transfer));
+            let mut finishing = pin!(receiver.finish(from, &mut transfer, self.note));
             loop {
                 if let Ok(verdict) = timeout(ALIVE_INTERVAL, &mut finishing).await {
                     break verdict;

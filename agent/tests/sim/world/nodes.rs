@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use agent::Time;
-use agent::node::{Event, Node};
+use agent::node::{DialError, DialTrace, Event, Node, StreamId};
 use wire::address::SocketAddress;
 
 use super::{FIRST_PORT, Happening, World};
@@ -116,12 +116,30 @@ impl World {
     /// # Panics
     /// If it cannot even be tried.
     pub fn dial(&mut self, from: HostId, to: HostId, bytes: [u64; 2]) -> usize {
+        self.dial_with(from, to, bytes, Node::dial)
+    }
+
+    /// As [`World::dial`], followed by a trace that begins here.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn dial_traced(&mut self, from: HostId, to: HostId, bytes: [u64; 2]) -> usize {
+        self.dial_with(from, to, bytes, |node, now, to| node.dial_traced(now, to, DialTrace::New { sampled: true }))
+    }
+
+    fn dial_with(
+        &mut self,
+        from: HostId,
+        to: HostId,
+        bytes: [u64; 2],
+        dial: impl FnOnce(&mut Node, Time, SocketAddress) -> Result<StreamId, DialError>,
+    ) -> usize {
         let index = self.flows.len();
         let port = FIRST_PORT + u16::try_from(index).expect("few flows");
         self.flows.push(Flow::new(self.now, [from, to], port, bytes));
         let address = self.hosts[to.0].id().expect("registered").address();
         self.with_node(to, |_, node| node.bind(port)).expect("a port of its own");
-        let dialled = self.with_node_unsettled(from, |now, node| node.dial(now, SocketAddress { address, port }));
+        let dialled = self.with_node_unsettled(from, |now, node| dial(node, now, SocketAddress { address, port }));
         let stream = dialled.expect("a registered node may dial another");
         self.hosts[from.0].streams.insert(stream, (index, Side::Dialler));
         self.flows[index].half(Side::Dialler).stream = Some(stream);

@@ -1,6 +1,6 @@
 //! The full-text index: SQL of its table, written with the facts it follows from and read on other connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, ToSql, Transaction, params};
 use wire::NodeId;
@@ -76,8 +76,15 @@ impl Reader {
             return self.ranked(search, &telling.join(" AND "));
         }
         let terms = terms.join(" AND ");
-        let heads = self.ranked(search, &format!("{{title tags hostname}} : ({terms})"))?;
-        if heads.len() >= HEADS_MIN { Ok(heads) } else { self.ranked(search, &terms) }
+        let mut found = self.ranked(search, &format!("{{title tags hostname}} : ({terms})"))?;
+        if found.len() < HEADS_MIN {
+            let heads: HashSet<NodeId> = found.iter().map(|candidate| candidate.node).collect();
+            let least = found.last().map_or(u64::MAX, |candidate| candidate.relevance);
+            let others = self.ranked(search, &terms)?.into_iter().filter(|candidate| !heads.contains(&candidate.node));
+            found.extend(others.map(|other| Candidate { relevance: other.relevance.min(least), ..other }));
+            found.truncate(RANKED_MAX);
+        }
+        Ok(found)
     }
 
     /// The rarest words first, as many as leave few enough to rank.

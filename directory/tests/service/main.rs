@@ -1,6 +1,7 @@
 //! Stories about the directory's decisions, over a database in memory: every change goes through SQL, and whenever a
 //! story restarts the directory, what it knows comes from there.
 
+mod capabilities;
 mod capture;
 mod handshakes;
 mod networks;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use directory::config::{AdminToken, Limits};
 use directory::service::{Caller, ConnectionId, Decision, Effect, Now, Outcome, Service};
-use directory::store::Store;
+use directory::store::{Reader, Store};
 use ed25519_dalek::{Signer as _, SigningKey};
 use wire::NodeId;
 use wire::registry::request::Register;
@@ -27,6 +28,7 @@ const HOME: &str = "198.51.100.1";
 struct World {
     service: Service,
     store: Store,
+    reader: Reader,
     now: Now,
     limits: Limits,
     relays: Vec<String>,
@@ -52,7 +54,8 @@ impl World {
         let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
         let store = Store::in_memory(now.unix_seconds).unwrap();
         let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN));
-        Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()] }
+        let reader = store.reader().unwrap();
+        Self { service, store, reader, now, limits, relays: vec!["192.0.2.1:9001".into()] }
     }
 
     /// Ends the process and starts it again: only facts survive.
@@ -67,10 +70,15 @@ impl World {
 
     fn outcome(&mut self, from: From, request: &Request) -> Outcome {
         let caller = Caller { connection: from.connection, ip: from.ip, exempt: false, advertised: &self.relays };
-        let mut checked = None;
+        let (mut checked, mut found) = (None, None);
         let outcome = loop {
-            match self.service.handle(self.now, &caller, request, checked.as_ref()) {
+            let decision = match found.take() {
+                Some(found) => self.service.handle_found(self.now, request, found),
+                None => self.service.handle(self.now, &caller, request, checked.as_ref()),
+            };
+            match decision {
                 Decision::Check(check) => checked = Some(check.run()),
+                Decision::Search(search) => found = Some(self.reader.find(*search).unwrap()),
                 Decision::Done(outcome) => break outcome,
             }
         };

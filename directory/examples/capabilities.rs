@@ -19,7 +19,7 @@ use wire::registry::{Answer, Base64, Operation, Request};
 
 const WORDS: usize = 4000;
 const COMMIT: usize = 500;
-const QUERIES: usize = 2000;
+const QUERIES: usize = 400;
 const UNIX_SECONDS: u64 = 1_795_000_000;
 
 fn main() -> anyhow::Result<()> {

@@ -154,11 +154,10 @@ mod tests {
 
     #[test]
     fn words_are_quoted_and_fillers_left_out_where_anything_else_is_said() {
-        assert_eq!(all("I need a peer that can resolve academic citations"), [
-            "\"resolve\"",
-            "\"academic\"",
-            "\"citations\""
-        ]);
+        assert_eq!(
+            all("I need a peer that can resolve academic citations"),
+            ["\"resolve\"", "\"academic\"", "\"citations\""]
+        );
         assert_eq!(all("who can"), ["\"who\"", "\"can\""]);
         assert_eq!(all("Straße, STRASSE; strasse"), ["\"strasse\""]);
         assert_eq!(all("u\u{308}ber"), ["\"uber\""]);

@@ -157,12 +157,8 @@ impl Service {
     /// What `node` has offered no longer stands: its key or its registration has ended. The serial stays.
     pub(super) fn void_capability(&mut self, node: NodeId) {
         let Some(capability) = self.capabilities.by_node.get(&node) else { return };
-        let fact = CapabilityFact {
-            withdrawn: true,
-            record: Arc::from(""),
-            tags: Vec::new(),
-            ..capability.fact.clone()
-        };
+        let fact =
+            CapabilityFact { withdrawn: true, record: Arc::from(""), tags: Vec::new(), ..capability.fact.clone() };
         let (seen, public) = (capability.seen, capability.public);
         self.keep_capability(fact, seen, public);
     }
@@ -303,16 +299,17 @@ impl Service {
         let found = self.nodes.find(node).ok()?;
         let offered = self.capabilities.offered(node);
         let said = !query.text.trim().is_empty() || !tags.is_empty();
-        let tagged =
-            |tag| found.fact.tags.contains(tag) || offered.is_some_and(|offered| offered.tags.contains(tag));
+        let tagged = |tag| found.fact.tags.contains(tag) || offered.is_some_and(|offered| offered.tags.contains(tag));
         let fits = (query.offline || found.is_online(now))
             && (said || offered.is_some())
             && query.node_id.is_none_or(|wanted| wanted == node)
             && query.network_id.is_none_or(|network| network == 0 || self.networks.is_member(network, node))
             && tags.iter().all(tagged);
-        let seen = || asker.admin || found.fact.public || asker.node.is_some_and(|asker| {
-            asker == node || self.admits(node, asker)
-        });
+        let seen = || {
+            asker.admin
+                || found.fact.public
+                || asker.node.is_some_and(|asker| asker == node || self.admits(node, asker))
+        };
         (fits && seen()).then_some(found)
     }
 

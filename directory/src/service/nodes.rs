@@ -115,8 +115,8 @@ impl Service {
         }
         let after = node.fact.clone();
         let public = after.registered && after.public;
-        let words_changed = (before.registered, &before.hostname, &before.tags)
-            != (after.registered, &after.hostname, &after.tags);
+        let words_changed =
+            (before.registered, &before.hostname, &before.tags) != (after.registered, &after.hostname, &after.tags);
         if after.hostname != before.hostname {
             before.hostname.map(|hostname| self.nodes.by_hostname.remove(&hostname));
             after.hostname.clone().map(|hostname| self.nodes.by_hostname.insert(hostname, id));

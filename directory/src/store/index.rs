@@ -1,6 +1,6 @@
 //! The full-text index: SQL of its table, written with the facts it follows from and read on other connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, ToSql, Transaction, params};
 use wire::NodeId;
@@ -31,6 +31,15 @@ pub(super) fn save(transaction: &Transaction<'_>, words: &Searchable) -> rusqlit
         .map(drop)
 }
 
+/// What becomes of matches.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    /// Ranked by what the index makes of them. Costs a look at every node with one of the words.
+    Ranked,
+    /// All of this relevance.
+    Alike(u64),
+}
+
 /// Asks the index, on a connection of its own. Sees what is committed.
 #[derive(Debug)]
 pub struct Reader {
@@ -51,10 +60,9 @@ impl Reader {
     /// # Errors
     /// The database cannot be read.
     pub fn find(&mut self, search: Search) -> rusqlite::Result<Found> {
-        // One transaction, so that counts and matches are of one state.
         let candidates = match (search.terms.is_empty(), search.breadth) {
             (true, _) if search.tags.is_empty() => Vec::new(),
-            (true, _) => self.ranked(&search, "")?,
+            (true, _) => self.matches(&search, "", Order::Alike(1))?,
             (false, Breadth::All) => self.all(&search)?,
             (false, Breadth::Any) => self.any(&search)?,
         };
@@ -73,11 +81,25 @@ impl Reader {
             }
         }
         if !telling.is_empty() {
-            return self.ranked(search, &telling.join(" AND "));
+            return self.matches(search, &telling.join(" AND "), Order::Ranked);
         }
         let terms = terms.join(" AND ");
-        let heads = self.ranked(search, &format!("{{title tags hostname}} : ({terms})"))?;
-        if heads.len() >= HEADS_MIN { Ok(heads) } else { self.ranked(search, &terms) }
+        self.common(search, &terms)
+    }
+
+    /// `terms` that too many have to rank them all: first those who have them in title, tags or hostname, ranked where
+    /// these are fewer; then whoever else has them.
+    fn common(&mut self, search: &Search, terms: &str) -> rusqlite::Result<Vec<Candidate>> {
+        let heads = format!("{{title tags hostname}} : ({terms})");
+        let order = if self.count(&heads)? < RANKED_MAX { Order::Ranked } else { Order::Alike(2) };
+        let mut found = self.matches(search, &heads, order)?;
+        if found.len() < HEADS_MIN {
+            let heads: HashSet<NodeId> = found.iter().map(|candidate| candidate.node).collect();
+            let others = self.matches(search, terms, Order::Alike(1))?;
+            found.extend(others.into_iter().filter(|other| !heads.contains(&other.node)));
+            found.truncate(RANKED_MAX);
+        }
+        Ok(found)
     }
 
     /// The rarest words first, as many as leave few enough to rank.
@@ -89,12 +111,17 @@ impl Reader {
         counted.retain(|(count, _)| *count > 0);
         counted.sort_by_key(|(count, _)| *count);
         let mut sum = 0;
+        if let Some((count, term)) = counted.first()
+            && *count >= RANKED_MAX
+        {
+            return self.common(search, &term.clone());
+        }
         let taken = counted.into_iter().enumerate().take_while(|(position, (count, _))| {
             sum += count;
             *position == 0 || sum <= RANKED_MAX
         });
         let terms: Vec<String> = taken.map(|(_, (_, term))| term).collect();
-        if terms.is_empty() { Ok(Vec::new()) } else { self.ranked(search, &terms.join(" OR ")) }
+        if terms.is_empty() { Ok(Vec::new()) } else { self.matches(search, &terms.join(" OR "), Order::Ranked) }
     }
 
     /// Nodes with `term`, as far as [`RANKED_MAX`]. Counting is quick but for common words, which are few and are
@@ -116,8 +143,8 @@ impl Reader {
         Ok(count)
     }
 
-    /// The matches of `terms` and the tags, ranked; of more than [`RANKED_MAX`] those with the highest numbers.
-    fn ranked(&self, search: &Search, terms: &str) -> rusqlite::Result<Vec<Candidate>> {
+    /// The matches of `terms` and the tags; of more than [`RANKED_MAX`] those with the highest numbers.
+    fn matches(&self, search: &Search, terms: &str, order: Order) -> rusqlite::Result<Vec<Candidate>> {
         // A tag of hyphens alone has no token; the service looks at tags once more.
         let tags = search.tags.iter().filter(|tag| tag.bytes().any(|byte| byte != b'-')).map(|tag| quoted(tag));
         let tags = tags.collect::<Vec<_>>().join(" AND ");
@@ -127,7 +154,10 @@ impl Reader {
             (false, true) => terms.to_owned(),
             (false, false) => format!("({terms}) AND (tags : ({tags}))"),
         };
-        let rank = if terms.is_empty() { "0.0" } else { "bm25(search, 10.0, 6.0, 4.0, 1.0)" };
+        let rank = match order {
+            Order::Ranked => "bm25(search, 10.0, 6.0, 4.0, 1.0)",
+            Order::Alike(_) => "0.0",
+        };
         let (filter, value): (&str, &dyn ToSql) = match (&search.node, &search.network) {
             (Some(node), _) => ("AND rowid = ?3", &node.0),
             // The sign keeps the index from being asked for one member at a time.
@@ -138,7 +168,11 @@ impl Reader {
             format!("SELECT rowid, {rank} FROM search WHERE search MATCH ?1 {filter} ORDER BY rowid DESC LIMIT ?2");
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows = statement.query_map(params![expression, RANKED_MAX, value], |row| {
-            Ok(Candidate { node: NodeId(row.get(0)?), relevance: relevance(row.get(1)?) })
+            let relevance = match order {
+                Order::Ranked => relevance(row.get(1)?),
+                Order::Alike(relevance) => relevance,
+            };
+            Ok(Candidate { node: NodeId(row.get(0)?), relevance })
         })?;
         let mut candidates = rows.collect::<Result<Vec<_>, _>>()?;
         candidates.sort_by_key(|candidate| (std::cmp::Reverse(candidate.relevance), candidate.node));

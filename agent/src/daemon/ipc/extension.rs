@@ -12,6 +12,8 @@
 //! |---|---|---|
 //! | `explain` | `node_id` | how the peer is reached, and why so |
 //! | `stop` | | `stopping` |
+//! | `trace` | `traceparent`, or `connection` | the trace of the client's next dials, or that of a stream: see `traces` |
+//! | `events` | `[node_id]` | the last control events with a peer, or with all |
 //! | `identity`, `sign_secure` | see `proofs` | |
 //! | `publish` | `offer`: an object with `[title] [text] [tags] [input] [output] [price] [limits] [version]` | as `capability` |
 //! | `withdraw` | | as `capability` |
@@ -51,7 +53,7 @@ use super::requests::{Work, failed};
 use super::{capabilities, groups};
 
 /// All operations, for whoever asks for another.
-const KNOWN: &str = "explain, stop, identity, sign_secure, publish, withdraw, capability, query, changes, tunnel_key, \
+const KNOWN: &str = "explain, stop, trace, events, identity, sign_secure, publish, withdraw, capability, query, changes, tunnel_key, \
      groups, group_create, group_join, group_leave, group_invite, group_invites, group_accept, group_decline and \
      group_members";
 

@@ -259,3 +259,36 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_hold_no_more_than_what_is_remembered() {
+        let mut feed = Feed::default();
+        for step in 0..EVENTS_MAX as u64 * 2 {
+            let networks = if step.is_multiple_of(3) { Box::from([1, 2]) } else { Box::from([3]) };
+            let (what, public) = (Happened::Online, step.is_multiple_of(2));
+            feed.push(Event { what, node: NodeId(1), network: None, at: step, public, networks });
+        }
+        let third = EVENTS_MAX / 3;
+        let close = |length: usize, expected: usize| length.abs_diff(expected) <= 1;
+        let length = |network| feed.by_network.get(&network).map_or(0, VecDeque::len);
+        assert_eq!((feed.events.len(), feed.public.len()), (EVENTS_MAX, EVENTS_MAX / 2));
+        assert!(close(length(1), third) && close(length(2), third) && close(length(3), EVENTS_MAX - third));
+
+        let start = feed.start();
+        let first = |topic| feed.after(topic, start).next().map(|(number, event)| (number - start, event.at));
+        assert_eq!(first(Topic::Everyone), Some((1, EVENTS_MAX as u64)), "the one after the cursor");
+        for (topic, fits) in [(Topic::Public, 2), (Topic::Network(2), 3)] {
+            let events = feed.after(topic, start).map(|(_, event)| event.at);
+            assert!(events.is_sorted() && feed.after(topic, start).all(|(_, event)| event.at % fits == 0));
+        }
+        for step in 0..EVENTS_MAX as u64 {
+            let (what, node) = (Happened::Online, NodeId(1));
+            feed.push(Event { what, node, network: None, at: step, public: false, networks: Box::default() });
+        }
+        assert!(feed.by_network.is_empty() && feed.public.is_empty(), "files of the forgotten go");
+    }
+}

@@ -148,7 +148,14 @@ impl Driver {
     pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Served {
         self.journal.room().await;
         let advertised = self.relay.link.advertised(peer.local_ip);
-        let caller = Caller { connection: peer.connection, ip: peer.ip, exempt: peer.exempt, advertised: &advertised };
+        let extensions = self.relay.link.extensions();
+        let caller = Caller {
+            connection: peer.connection,
+            ip: peer.ip,
+            exempt: peer.exempt,
+            advertised: &advertised,
+            extensions: &extensions,
+        };
         let checked = self.check_all(requests).await;
         let mut answers = Vec::with_capacity(requests.len());
         let mut unstored = Vec::new();

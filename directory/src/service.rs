@@ -80,6 +80,8 @@ pub struct Caller<'a> {
     pub exempt: bool,
     /// Relays to name to it, `HOST:PORT`.
     pub advertised: &'a [String],
+    /// What those relays understand beyond the protocol.
+    pub extensions: &'a [String],
 }
 
 /// What comes of a request.

@@ -33,6 +33,7 @@ struct World {
     now: Now,
     limits: Limits,
     relays: Vec<String>,
+    extensions: Vec<String>,
 }
 
 /// Someone at an address, on a connection.
@@ -55,7 +56,7 @@ impl World {
         let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
         let store = Store::in_memory(now.unix_seconds).unwrap();
         let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN));
-        let mut world = Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()] };
+        let mut world = Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()], extensions: Vec::new() };
         world.service.begin_changes(now.unix_seconds * 1000);
         world
     }
@@ -77,7 +78,13 @@ impl World {
     }
 
     fn outcome(&mut self, from: From, request: &Request) -> Outcome {
-        let caller = Caller { connection: from.connection, ip: from.ip, exempt: false, advertised: &self.relays };
+        let caller = Caller {
+            connection: from.connection,
+            ip: from.ip,
+            exempt: false,
+            advertised: &self.relays,
+            extensions: &self.extensions,
+        };
         let mut checked = None;
         let outcome = loop {
             match self.service.handle(self.now, &caller, request, checked.as_ref()) {

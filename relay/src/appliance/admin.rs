@@ -1,5 +1,7 @@
 //! Health, metrics and counters over HTTP, on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters`
-//! (JSON).
+//! (JSON), and for the administrator `/events` and `/events/{node}` (JSON).
+
+mod events;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use relay::metrics::{Counter, Counters, DropReason, Gauge, prometheus_text};
 use relay::runtime::Relay;
 use serde_json::{Map, Value};
 
+pub use self::events::Events;
+
 /// What is shown.
 #[derive(Clone, Debug)]
 pub struct Sources {
@@ -20,6 +24,8 @@ pub struct Sources {
     pub relay: Arc<Relay>,
     /// The embedded directory, if any.
     pub directory: Option<Arc<directory::Running>>,
+    /// The control events.
+    pub events: Events,
 }
 
 /// The admin address at work; dropping it ends it.
@@ -41,11 +47,13 @@ impl Admin {
         let address = listener.local_addr()?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("admin").enable_all().build()?;
+        let events = events::routes(sources.events.clone(), address);
         let routes = axum::Router::new()
             .route("/healthz", get(health))
             .route("/metrics", get(metrics))
             .route("/counters", get(counters))
-            .with_state(sources);
+            .with_state(sources)
+            .merge(events);
         let listener = {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?

@@ -104,7 +104,13 @@ fn per_second(count: usize, time: Duration) -> f64 {
 
 /// Decisions of the engine on this thread, signatures included.
 fn engine(service: &mut Service, name: &str, requests: &[Request]) {
-    let caller = Caller { connection: ConnectionId(1), ip: [127, 0, 0, 1].into(), exempt: true, advertised: &[] };
+    let caller = Caller {
+        connection: ConnectionId(1),
+        ip: [127, 0, 0, 1].into(),
+        exempt: true,
+        advertised: &[],
+        extensions: &[],
+    };
     let at = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
     let start = cpu_of(UsageWho::RUSAGE_THREAD);
     for request in requests {

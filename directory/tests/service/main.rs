@@ -56,7 +56,8 @@ impl World {
         let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
         let store = Store::in_memory(now.unix_seconds).unwrap();
         let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN));
-        let mut world = Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()], extensions: Vec::new() };
+        let mut world =
+            Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()], extensions: Vec::new() };
         world.service.begin_changes(now.unix_seconds * 1000);
         world
     }

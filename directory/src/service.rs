@@ -358,7 +358,7 @@ impl Service {
         if !first_use && sets_value(&request.operation) {
             return Err(Refusal::SignatureReplayed);
         }
-        self.saw(now, node);
+        self.saw(node, now);
         Ok(())
     }
 

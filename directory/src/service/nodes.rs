@@ -156,7 +156,7 @@ impl Service {
                     Err(refusal) => hostname_error = Some(refusal.to_string()),
                 }
             }
-            self.saw(now, id);
+            self.saw(id, now);
         }
         Ok(Answer::Register(Registered {
             node_id: id,

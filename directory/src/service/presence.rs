@@ -158,7 +158,7 @@ impl Service {
     }
 
     /// A sign of life.
-    pub(super) fn saw(&mut self, now: Now, node: NodeId) {
+    pub(super) fn saw(&mut self, node: NodeId, now: Now) {
         let life = &mut self.nodes.entry(node).life;
         life.seen = Some(now);
         life.unplugged = None;

@@ -26,7 +26,13 @@ fn told(answer: Answer) -> (u64, bool, Vec<Change>) {
 
 /// Has a node join or leave a network, whichever it can: an event without a signature, and kept from the disk.
 fn churn(world: &mut World, node_id: NodeId, network_id: u16) {
-    let caller = Caller { connection: ConnectionId(0), ip: HOME.parse().unwrap(), exempt: false, advertised: &[] };
+    let caller = Caller {
+        connection: ConnectionId(0),
+        ip: HOME.parse().unwrap(),
+        exempt: false,
+        advertised: &[],
+        extensions: &[],
+    };
     let leave = Operation::LeaveNetwork { node_id, network_id };
     let join = Operation::JoinNetwork { node_id, network_id, token: String::new() };
     for operation in [leave, join] {

@@ -17,6 +17,7 @@ use crate::journal::Journal;
 use crate::limits::{AddressRates, Rate};
 use crate::metrics::Metrics;
 use crate::relay_link::RelayLink;
+use crate::service::overview::{NodeView, Overview};
 use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Outcome, Service, SignatureCheck};
 
 /// Signatures that one task checks: some milliseconds of work.
@@ -101,6 +102,16 @@ impl Driver {
     pub fn metrics_text(&self) -> String {
         let figures = self.service().figures(self.clock.now());
         self.metrics.text(&figures)
+    }
+
+    /// The network at a glance.
+    pub fn overview(&self) -> Overview {
+        self.service().overview(self.clock.now())
+    }
+
+    /// Nodes whose number, address, hostname, tag or capability has `text` in it, at most `limit`.
+    pub fn find_nodes(&self, text: &str, limit: usize) -> Vec<NodeView> {
+        self.service().find_nodes(self.clock.now(), text, limit)
     }
 
     /// Answers `requests` in order. Stops early after an answer that may be large; the answers say how far it got.

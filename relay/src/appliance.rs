@@ -9,6 +9,7 @@ pub mod cli;
 mod data_dir;
 mod directory_link;
 pub mod doctor;
+mod relay_source;
 mod welcome;
 mod whereabouts;
 

@@ -1,17 +1,21 @@
-//! Health, metrics and counters over HTTP, on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters`
-//! (JSON).
+//! The admin address (HTTP), on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters` (JSON), and with an
+//! embedded directory its status page `/` and operator view `/operator`.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
+use directory::RelaySource;
+use directory::http::Server;
 use relay::metrics::{Counter, Counters, DropReason, Gauge, prometheus_text};
 use relay::runtime::Relay;
 use serde_json::{Map, Value};
+
+use super::relay_source::Source;
 
 /// What is shown.
 #[derive(Clone, Debug)]
@@ -24,10 +28,7 @@ pub struct Sources {
 
 /// The admin address at work; dropping it ends it.
 #[derive(Debug)]
-pub struct Admin {
-    address: SocketAddr,
-    _runtime: tokio::runtime::Runtime,
-}
+pub struct Admin(Server);
 
 impl Admin {
     /// Listens on `address`.
@@ -35,33 +36,21 @@ impl Admin {
     /// # Errors
     /// The address cannot be used; the text names `--http`.
     pub fn start(address: SocketAddr, sources: Sources) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("cannot listen on TCP {address}; choose another address with --http, or `off`"))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("admin").enable_all().build()?;
-        let routes = axum::Router::new()
+        let figures: Arc<dyn RelaySource> = Arc::new(Source::new(Arc::clone(&sources.relay)));
+        // The pages show what a directory knows; without one there are none.
+        let site = sources.directory.as_ref().map(|directory| directory.site(Some(figures)));
+        let routes = Router::new()
             .route("/healthz", get(health))
             .route("/metrics", get(metrics))
             .route("/counters", get(counters))
             .with_state(sources);
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        runtime.spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
-                tracing::error!(%error, "the admin address has ended");
-            }
-        });
-        Ok(Self { address, _runtime: runtime })
+        Server::start(address, site, |_| routes).map(Self)
     }
 
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 }
 

@@ -43,6 +43,8 @@ pub fn page(status: &Status) -> String {
         "no_relay" => out.push_str(if relay.is_none() { "hidden" } else { "" }),
         "shards" => shards(status, out),
         "share" => out.push_str(&share(&status.paths)),
+        "direct" => out.push_str(&count(status.paths.direct)),
+        "relayed" => out.push_str(&count(status.paths.relayed)),
         "share_note" => out.push_str(&share_note(&status.paths)),
         "direct_width" => out.push_str(&percent_of_bar(status.paths.direct_share)),
         "no_share" => out.push_str(if status.paths.direct_share.is_none() { "hidden" } else { "" }),
@@ -116,15 +118,19 @@ fn unnamed(status: &Status) -> String {
 fn shards(status: &Status, out: &mut String) {
     for shard in status.relay.iter().flat_map(|relay| &relay.shards) {
         let cpu = shard.cpu.map_or_else(|| "–".to_owned(), |cpu| cpu.to_string());
-        let _ = write!(out, "<tr><th scope=\"row\">{}</th><td>{cpu}</td>", shard.shard);
-        for figure in [
-            count(shard.sessions),
-            rate(shard.packets_per_second),
-            megabits(shard.bits_per_second),
-            rate(shard.drops_per_second),
-            count(shard.kernel_drops),
+        let _ = write!(
+            out,
+            "<tr><th scope=\"row\" data-label=\"Shard\">{}</th><td data-label=\"CPU\">{cpu}</td>",
+            shard.shard
+        );
+        for (label, figure) in [
+            ("Sessions", count(shard.sessions)),
+            ("Packets/s", rate(shard.packets_per_second)),
+            ("Mbit/s", megabits(shard.bits_per_second)),
+            ("Drops/s", rate(shard.drops_per_second)),
+            ("Kernel drops", count(shard.kernel_drops)),
         ] {
-            let _ = write!(out, "<td>{figure}</td>");
+            let _ = write!(out, "<td data-label=\"{label}\">{figure}</td>");
         }
         out.push_str("</tr>");
     }
@@ -142,12 +148,7 @@ fn share_note(paths: &Paths) -> String {
         return "No agent reports how it reaches its peers.".to_owned();
     }
     let agents = if paths.reporting == 1 { "agent reports" } else { "agents report" };
-    format!(
-        "{} {agents} {} direct and {} relayed peers.",
-        count(paths.reporting as u64),
-        count(paths.direct),
-        count(paths.relayed)
-    )
+    format!("Peers, as {} {agents} them.", count(paths.reporting as u64))
 }
 
 fn percent_of_bar(share: Option<f64>) -> String {
@@ -212,7 +213,7 @@ mod tests {
         assert!(page(&Status::default()).contains("not reported"));
         let paths = Paths { reporting: 1, direct: 9, relayed: 1, direct_share: Some(0.9) };
         assert_eq!(share(&paths), "90\u{2009}%");
-        assert_eq!(share_note(&paths), "1 agent reports 9 direct and 1 relayed peers.");
+        assert_eq!(share_note(&paths), "Peers, as 1 agent reports them.");
     }
 
     #[test]

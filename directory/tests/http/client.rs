@@ -76,8 +76,9 @@ fn head(reader: &mut BufReader<TcpStream>) -> (u16, Vec<(String, String)>) {
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).unwrap();
-        let Some((name, value)) = line.trim_end().split_once(": ") else { return (status, headers) };
-        headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        // ChromeDriver writes no blank behind the colon.
+        let Some((name, value)) = line.split_once(':') else { return (status, headers) };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
 }
 

@@ -131,13 +131,15 @@ impl Browser {
         log.as_array().unwrap().iter().filter(bad).map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// The addresses that pages have asked for since the last call.
+    /// The addresses that pages have asked for since the last call; those of the browser itself, such as the page of a new
+    /// tab, are not among them.
     pub fn requested(&self) -> Vec<String> {
         let log = self.call("POST", "/se/log", json!({ "type": "performance" }));
         let messages = log.as_array().unwrap().iter().map(|entry| entry["message"].as_str().unwrap());
         let events = messages.map(|message| serde_json::from_str::<Value>(message).unwrap()["message"].take());
         let sent = events.filter(|event| event["method"] == "Network.requestWillBeSent");
-        sent.map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned()).collect()
+        let urls = sent.map(|event| event["params"]["request"]["url"].as_str().unwrap().to_owned());
+        urls.filter(|url| !url.starts_with("chrome:")).collect()
     }
 
     /// A PNG of the whole page, as base64.

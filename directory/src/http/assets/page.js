@@ -80,12 +80,15 @@
     const known = paths.direct_share !== null;
     put("share", known ? `${(paths.direct_share * 100).toFixed(0)}\u2009%` : "not reported");
     const agents = paths.reporting === 1 ? "agent reports" : "agents report";
-    const told = `${count(paths.reporting)} ${agents} ${count(paths.direct)} direct and ${count(paths.relayed)} relayed peers.`;
-    put("share_note", paths.reporting ? told : "No agent reports how it reaches its peers.");
-    find("share-bar").toggleAttribute("hidden", !known);
+    put("direct", count(paths.direct));
+    put("relayed", count(paths.relayed));
+    put("share_note", paths.reporting ? `Peers, as ${count(paths.reporting)} ${agents} them.` : "No agent reports how it reaches its peers.");
+    document.querySelectorAll(".share").forEach((node) => node.toggleAttribute("hidden", !known));
     find("direct-bar").setAttribute("width", ((paths.direct_share || 0) * 100).toFixed(2));
   };
 
+  // What narrow screens show beside each figure.
+  const LABELS = ["Shard", "CPU", "Sessions", "Packets/s", "Mbit/s", "Drops/s", "Kernel drops"];
   const showRelay = (relay) => {
     document.querySelectorAll(".relay").forEach((node) => (node.hidden = !relay));
     if (!relay) return;
@@ -94,6 +97,7 @@
     const make = () => {
       const row = document.createElement("tr");
       row.append(cell("th"), ...Array.from({ length: 6 }, () => cell("td")));
+      LABELS.forEach((label, index) => (row.cells[index].dataset.label = label));
       return row;
     };
     rows(find("shards"), relay.shards, make, (row, shard) => {
@@ -116,7 +120,7 @@
   const charts = {
     online: new Chart(find("online-chart"), { height: 104, spark: true, format: count, unit: "agents", title: "Agents online" }),
     traffic: new Chart(find("traffic-chart"), { height: 220, title: "Relayed traffic" }),
-    growth: new Chart(find("growth-chart"), { height: 150, format: count, unit: "registered nodes", title: "Growth" }),
+    growth: new Chart(find("growth-chart"), { height: 168, format: count, unit: "registered nodes", title: "Growth" }),
   };
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
@@ -131,7 +135,7 @@
     const latest = past.recent[past.recent.length - 1];
     if (kept === "day" && latest) online.push([latest[0], latest[1]]);
     const from = kept === "day" && online.length ? Math.max(past.at - 86_400, online[0][0]) : past.at - 600;
-    charts.online.show({ points: online, from, to: past.at, gap: RANGES[kept].gap, caption: "" });
+    charts.online.show({ points: online, from, to: past.at, gap: RANGES[kept].gap, caption: RANGES[kept].said });
     const hours = past.growth.map((hour) => [hour[0], hour[1]]);
     if (hours.length) hours.push([past.at, past.registered || hours[hours.length - 1][1]]);
     const first = hours.length ? hours[0][0] : past.at;

@@ -56,6 +56,8 @@ pub struct History {
     /// The samples of the minute that is not over, and where it began.
     minute: Option<(Duration, Vec<Sample>)>,
     growth: Growth,
+    /// Whether the last hour of `growth` is one of ours, not one that was written down long ago.
+    hour_is_ours: bool,
 }
 
 impl History {
@@ -82,7 +84,9 @@ impl History {
             push(&mut self.minutes, mean(samples), MINUTES_MAX);
             self.minute = None;
         }
-        self.growth.record(now.unix_seconds, reading.registered, reading.online)
+        let ended = self.growth.record(now.unix_seconds, reading.registered, reading.online);
+        let is_ours = std::mem::replace(&mut self.hour_is_ours, true);
+        ended.filter(|_| is_ours)
     }
 
     /// What the relay does a second; `None` before the second reading, and without a relay.
@@ -173,6 +177,17 @@ mod tests {
         let history = fed(50_000);
         assert_eq!((history.recent().count(), history.minutes().count()), (RECENT_MAX, MINUTES_MAX));
         assert_eq!(history.recent().last().unwrap().at, at(99_998).monotonic);
+    }
+
+    #[test]
+    fn an_hour_is_written_down_once() {
+        let mut growth = Growth::default();
+        growth.record(at(0).unix_seconds, 3, 3);
+        let mut history = History::new(growth);
+        let reading = Reading { registered: 4, online: 2, relay: None };
+        assert_eq!(history.record(at(3600), reading), None, "that hour was another process's");
+        let ended = history.record(at(7200), reading).unwrap();
+        assert_eq!((ended.began, ended.registered, ended.online_peak), (at(3600).unix_seconds, 4, 2));
     }
 
     #[test]

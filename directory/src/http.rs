@@ -126,7 +126,6 @@ impl Site {
     }
 
     /// The routes: `/`, `/status.json`, `/status/…`, `/operator…`, `/assets/…`.
-    #[must_use]
     pub fn routes(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/", get(page))
@@ -140,7 +139,6 @@ impl Site {
     }
 
     /// `/healthz` and `/metrics` (Prometheus text) of a directory that runs alone.
-    #[must_use]
     pub fn probes(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/healthz", get(async || "ok\n"))
@@ -275,7 +273,8 @@ async fn with_headers(mut response: Response) -> Response {
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        // Not `no-referrer`: browsers would then hide the origin of our own forms from us.
+        (header::REFERRER_POLICY, "same-origin"),
         (header::X_FRAME_OPTIONS, "DENY"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Form, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Form, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
@@ -23,6 +23,8 @@ use crate::service::overview::NodeView;
 
 const PAGE: &str = include_str!("assets/operator.html");
 const COOKIE: &str = "pilot_operator";
+/// A form with a token.
+const FORM_BYTES_MAX: usize = 4096;
 /// Nodes found at most; a search that finds more is to be narrowed.
 const FOUND_MAX: usize = 20;
 /// A longer text is in no name, address or tag.
@@ -35,6 +37,7 @@ pub(super) fn routes() -> Router<Arc<Site>> {
         .route("/operator/logout", post(log_out))
         .route("/operator/status.json", get(status))
         .route("/operator/nodes.json", get(nodes))
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
 }
 
 #[derive(Deserialize)]
@@ -86,7 +89,10 @@ async fn log_in(
             ([(header::SET_COOKIE, cookie)], Redirect::to("/operator")).into_response()
         }
         Err(denied) => {
-            tracing::warn!(address = %remote.0.ip(), ?denied, "an operator's login was refused");
+            // Further ones are not worth a line each.
+            if denied == Denied::Wrong {
+                tracing::warn!(address = %remote.0.ip(), "an operator's login was refused: wrong token");
+            }
             (code(denied), Html(form(denied))).into_response()
         }
     }
@@ -179,8 +185,7 @@ fn is_foreign(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     let origin_host = origin.map(|origin| origin.split_once("://").map_or(origin, |(_, host)| host));
-    // Browsers that keep the referrer to themselves send the word `null`; those say `sec-fetch-site` as well.
-    origin_host.is_some_and(|origin| Some(origin) != host && !(origin == "null" && site.is_some()))
+    origin_host.is_some_and(|origin| Some(origin) != host)
 }
 
 fn foreign() -> Response {

@@ -161,7 +161,7 @@ pub fn fleet() -> State {
     let paths = PathFigures { reporting: 1106, direct: 8214, relayed: 1377, ..PathFigures::default() };
     let shard =
         |shard: usize, sessions| ShardFigures { shard, cpu: Some(shard + 2), sessions, ..ShardFigures::default() };
-    State {
+    let mut state = State {
         seconds: 0,
         overview: Overview { nodes: 1730, online: 1284, capabilities: 391, groups, paths },
         nodes: vec![node(42, "specialist-papers"), node(43, "coordinator")],
@@ -172,7 +172,9 @@ pub fn fleet() -> State {
                 .map(|reason| DropFigures { reason, count: 0 })
                 .into(),
         },
-    }
+    };
+    traffic(&mut state);
+    state
 }
 
 /// Two seconds of the fleet's traffic: a day's wave, a faster one, and some noise that is the same every time.

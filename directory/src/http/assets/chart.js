@@ -110,7 +110,7 @@ const Chart = (() => {
           element(svg, "line", { class: "grid", x1: 0, x2: width, y1: y(value), y2: y(value) });
           if (value > 0) element(svg, "text", { x: 0, y: y(value) - 5 }, format(value));
         }
-        const { ticks, step: every } = timeTicks(from, to, width < 480 ? 4 : 8);
+        const { ticks, step: every } = timeTicks(from, to, width < 480 ? 5 : 9);
         for (const at of ticks) {
           if (x(at) < 20 || x(at) > width - 20) continue;
           element(svg, "text", { x: x(at), y: height - 4, "text-anchor": "middle" }, every >= 86400 ? day(at) : clock(at));

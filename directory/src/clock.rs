@@ -1,6 +1,6 @@
 //! The one place that reads the clocks.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::service::Now;
 
@@ -20,9 +20,19 @@ impl Clock {
 
     /// The present.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "the directory's one reader of both clocks")]
+    #[expect(clippy::disallowed_methods, reason = "the directory's one reader of the monotonic clock")]
     pub fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic: self.started.elapsed(), unix_seconds: unix.as_secs() }
+        Now { monotonic: self.started.elapsed(), unix_seconds: unix().as_secs() }
     }
+
+    /// Unix milliseconds.
+    #[must_use]
+    pub fn unix_ms(&self) -> u64 {
+        u64::try_from(unix().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the directory's one reader of the wall clock")]
+fn unix() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

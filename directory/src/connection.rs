@@ -19,7 +19,7 @@ use wire::registry::{
 };
 
 use crate::config::Limits;
-use crate::driver::{Driver, Peer};
+use crate::driver::{Driver, Held, Peer, Served, may_wait};
 use crate::limits::ConnectionRate;
 use crate::metrics::CloseReason;
 
@@ -225,10 +225,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn next_batch(&mut self) -> Result<Option<Vec<Result<Request, RequestError>>>, End> {
         let mut batch = Vec::new();
         let mut rest = &self.received[..];
-        while batch.len() < BATCH_MAX {
+        let mut waiting = false;
+        while batch.len() < BATCH_MAX && !waiting {
             match split_message(rest) {
                 Ok(Some((message, behind))) => {
-                    batch.push(Request::decode(message));
+                    let request = Request::decode(message);
+                    // What comes behind a question that waits stays as it came.
+                    waiting = request.as_ref().is_ok_and(|request| may_wait(&request.operation).is_some());
+                    batch.push(request);
                     rest = behind;
                 }
                 Ok(None) => break,
@@ -255,11 +259,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         let mut rest = &batch[..];
         while !rest.is_empty() {
-            let answers = self.driver.serve(&self.peer, rest).await;
+            let Served { answers, held } = self.driver.serve(&self.peer, rest).await;
             rest = &rest[answers.len()..];
-            self.write(&answers).await?;
+            if !answers.is_empty() {
+                self.write(&answers).await?;
+            }
+            if let Some(held) = held {
+                // It is the last of its batch, and may wait for long.
+                drop((answers, batch));
+                return Box::pin(self.answer_later(held)).await;
+            }
         }
         Ok(())
+    }
+
+    /// Holds a question back until there is an answer to it, on no more memory than an idle connection has. Ends when
+    /// the client goes, as far as that can be seen: what it has sent behind the question is left to the kernel beyond
+    /// [`IDLE_BYTES`].
+    async fn answer_later(&mut self, mut held: Held) -> Result<(), End> {
+        self.received.shrink_to(IDLE_BYTES);
+        self.share.fit(self.received.capacity());
+        loop {
+            let left = held.due.saturating_sub(self.driver.clock().now().monotonic);
+            if self.received.len() < IDLE_BYTES {
+                self.received.reserve_exact(IDLE_BYTES - self.received.len());
+                tokio::select! {
+                    () = held.news() => {}
+                    read = self.read(left) => match read {
+                        // Once it is due.
+                        Err(End::Closed(CloseReason::IdleTimeout)) => {}
+                        other => {
+                            other?;
+                            continue;
+                        }
+                    },
+                }
+            } else if within(left, &mut self.shutdown, held.news()).await.is_none() && *self.shutdown.borrow() {
+                return Err(End::Over);
+            }
+            if let Some(answer) = self.driver.settle(&mut held) {
+                return self.write(&[answer]).await;
+            }
+        }
     }
 
     async fn write(&mut self, answers: &[Answer]) -> Result<(), End> {

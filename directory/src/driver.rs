@@ -6,9 +6,12 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use wire::registry::json::RequestError;
+use wire::registry::request::{CHANGES_WAIT_SECONDS_MAX, Changes};
 use wire::registry::{Answer, Operation, Request};
 
 use crate::clock::Clock;
@@ -17,8 +20,10 @@ use crate::journal::Journal;
 use crate::limits::{AddressRates, Rate};
 use crate::metrics::Metrics;
 use crate::relay_link::RelayLink;
+use crate::service::changes::Watcher;
 use crate::service::overview::{NodeView, Overview};
-use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Outcome, Service, SignatureCheck};
+use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck};
+use crate::watchers::Watchers;
 
 /// Signatures that one task checks: some milliseconds of work.
 const CHECKS_PER_TASK: usize = 64;
@@ -48,6 +53,38 @@ pub struct Driver {
     limits: Limits,
     clock: Clock,
     metrics: Arc<Metrics>,
+    watchers: Watchers,
+}
+
+/// What comes of a batch.
+#[derive(Debug)]
+pub struct Served {
+    /// The answers to its first requests, in order.
+    pub answers: Vec<Answer>,
+    /// The question behind these, if it has to wait for its answer.
+    pub held: Option<Held>,
+}
+
+/// A question for changes that waits until there is one.
+#[derive(Debug)]
+pub struct Held {
+    watcher: Watcher,
+    /// Up to here there was nothing.
+    cursor: u64,
+    signal: watch::Receiver<u64>,
+    /// When it is answered in any case.
+    pub due: Duration,
+}
+
+impl Held {
+    /// Waits until there is something to look at.
+    pub async fn news(&mut self) {
+        let cursor = self.cursor;
+        if self.signal.wait_for(|signalled| *signalled > cursor).await.is_err() {
+            // Topics outlive their waiters; without its topic nothing can come any more.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// The relay, told one thing at a time: what is told is read under the same lock, so the last word is the newest.
@@ -74,6 +111,8 @@ impl Driver {
         metrics: Arc<Metrics>,
     ) -> Self {
         let rate = Rate::new(limits.requests_per_ip_per_second, std::time::Duration::from_secs(1));
+        let mut service = service;
+        service.begin_changes(clock.unix_ms());
         let this = Self {
             service: Mutex::new(service),
             journal,
@@ -82,6 +121,7 @@ impl Driver {
             limits,
             clock,
             metrics,
+            watchers: Watchers::default(),
         };
         let stored: Vec<_> = this.service().registered().map(Effect::Publish).collect();
         this.carry_out(&stored);
@@ -100,7 +140,7 @@ impl Driver {
 
     /// The counters as text.
     pub fn metrics_text(&self) -> String {
-        let figures = self.service().figures(self.clock.now());
+        let figures = self.service().figures();
         self.metrics.text(&figures)
     }
 
@@ -114,16 +154,25 @@ impl Driver {
         self.service().find_nodes(self.clock.now(), text, limit)
     }
 
-    /// Answers `requests` in order. Stops early after an answer that may be large; the answers say how far it got.
-    pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Vec<Answer> {
+    /// Answers `requests` in order. Stops early after an answer that may be large, and before one that has to wait; the
+    /// answers say how far it got.
+    pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Served {
         self.journal.room().await;
         let advertised = self.relay.link.advertised(peer.local_ip);
-        let caller = Caller { connection: peer.connection, ip: peer.ip, exempt: peer.exempt, advertised: &advertised };
+        let extensions = self.relay.link.extensions();
+        let caller = Caller {
+            connection: peer.connection,
+            ip: peer.ip,
+            exempt: peer.exempt,
+            advertised: &advertised,
+            extensions: &extensions,
+        };
         let checked = self.check_all(requests).await;
         let mut answers = Vec::with_capacity(requests.len());
         let mut unstored = Vec::new();
         let mut effects = Vec::new();
         let mut position = 0;
+        let mut held = None;
         for (request, checked) in requests.iter().zip(checked) {
             let (outcome, appended) = self.decide(&caller, request, checked).await;
             if outcome.durable_first {
@@ -131,6 +180,10 @@ impl Driver {
                 unstored.push(answers.len());
             }
             effects.extend(outcome.effects);
+            held = request.as_ref().ok().and_then(|request| self.hold(request, &outcome.answer));
+            if held.is_some() {
+                break;
+            }
             answers.push(outcome.answer);
             if request.as_ref().is_ok_and(|request| may_be_large(&request.operation)) {
                 break;
@@ -144,7 +197,61 @@ impl Driver {
         self.tell_relay(effects).await;
         let errors = answers.iter().filter(|answer| matches!(answer, Answer::Error { .. }));
         errors.for_each(|_| self.metrics.error());
-        answers
+        Served { answers, held }
+    }
+
+    /// The question of `request`, if `answer` shows that it has to wait: there is nothing yet, or nothing that the
+    /// topic has been signalled for.
+    fn hold(&self, request: &Request, answer: &Answer) -> Option<Held> {
+        let question = may_wait(&request.operation)?;
+        let Answer::Changes { cursor, reset: false, changes } = answer else { return None };
+        let now = self.clock.now().monotonic;
+        let service = self.service();
+        let watcher = service.watcher(request, question).ok()?;
+        let signal = self.watchers.subscribe(watcher.topic, service.cursor(), now);
+        drop(service);
+        let cursor = if changes.is_empty() { *cursor } else { question.after };
+        if !changes.is_empty() && *signal.borrow() > cursor {
+            return None;
+        }
+        let wait = Duration::from_secs(question.wait_seconds.min(CHANGES_WAIT_SECONDS_MAX).into());
+        Some(Held { watcher, cursor, signal, due: now + wait })
+    }
+
+    /// The answer to a question that has waited; `None` when there is still nothing for it and it is not due.
+    pub fn settle(&self, held: &mut Held) -> Option<Answer> {
+        let due = self.clock.now().monotonic >= held.due;
+        let answer = self.service().changes_after(&held.watcher, held.cursor);
+        let answer = answer.unwrap_or_else(|refusal| Answer::error(&refusal));
+        match &answer {
+            Answer::Changes { cursor, reset: false, changes } if changes.is_empty() && !due => {
+                held.cursor = *cursor;
+                None
+            }
+            _ => Some(answer),
+        }
+    }
+
+    /// What has to be done once a second: the silent become absent, and those who follow changes hear of what was put
+    /// off.
+    pub fn tick(&self) {
+        let now = self.clock.now();
+        let mut more = true;
+        while more {
+            // Many may fall silent at once; others get the service in between.
+            let mut service = self.service();
+            more = service.sweep(now);
+            self.tell_watchers(service, now);
+        }
+        let cursor = self.service().cursor();
+        self.watchers.tick(cursor, now.monotonic);
+    }
+
+    /// Lets go of the service, and wakes those whom its latest decisions concern.
+    fn tell_watchers(&self, mut service: MutexGuard<'_, Service>, now: Now) {
+        let (news, cursor) = (service.take_news(), service.cursor());
+        drop(service);
+        self.watchers.notice(&news, cursor, now.monotonic);
     }
 
     /// A connection has ended.
@@ -178,6 +285,7 @@ impl Driver {
                     Decision::Done(outcome) => {
                         // Under the service's lock, so that changes are stored in the order they were decided in.
                         let appended = self.journal.append(service.take_changes());
+                        self.tell_watchers(service, now);
                         return (outcome, appended);
                     }
                     Decision::Check(check) => check,
@@ -257,4 +365,13 @@ fn refused(reason: &impl ToString) -> Outcome {
 /// Lists grow with the directory; two of them are not held in memory at once for one connection.
 const fn may_be_large(operation: &Operation) -> bool {
     matches!(operation, Operation::ListNetworks | Operation::ListNodes { .. })
+}
+
+/// The question for changes, if it is one that may wait for its answer. The first question, for the present cursor, never
+/// does.
+pub const fn may_wait(operation: &Operation) -> Option<&Changes> {
+    match operation {
+        Operation::Changes(changes) if changes.wait_seconds > 0 && changes.after > 0 => Some(changes),
+        _ => None,
+    }
 }

@@ -10,6 +10,7 @@
 //! | [`driver`] | the order: check signatures, decide, make durable, tell the relay, answer | bytes |
 //! | [`connection`] | framing, batches, deadlines and memory of one connection | meaning |
 //! | [`listener`] | who may connect; TLS or plain | |
+//! | [`watchers`] | when those who follow changes are woken | what they then see |
 //! | [`limits`], [`endpoint`] | rates; what a `listen_addr` means | |
 //! | [`relay_link`], [`relay_source`] | the seam to a relay, out and in | |
 //! | [`history`] | what the figures were; a plain value | files |
@@ -37,6 +38,7 @@ pub mod relay_source;
 pub mod service;
 pub mod store;
 pub mod tls;
+pub mod watchers;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -46,6 +48,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 use clock::Clock;
 use connection::Budget;
@@ -63,6 +66,8 @@ pub use relay_source::RelaySource;
 
 /// How long requests in progress may take once the directory shuts down.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two calls of [`Driver::tick`].
+const TICK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A directory at work on threads of its own. Dropping it stops it as [`Running::shutdown`] does.
 #[derive(Debug)]
@@ -208,7 +213,14 @@ async fn serve(doors: Arc<Doors>, listeners: Vec<std::net::TcpListener>, mut shu
         });
     }
     drop(alive);
-    // The sender lives in `Running`; without it nobody wants the directory any more.
-    let _ = shutdown.wait_for(|shutdown| *shutdown).await;
+    let mut ticks = tokio::time::interval(TICK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => doors.driver.tick(),
+            // The sender lives in `Running`; without it nobody wants the directory any more.
+            _ = shutdown.wait_for(|shutdown| *shutdown) => break,
+        }
+    }
     let _: Result<Option<()>, _> = tokio::time::timeout(SHUTDOWN_TIMEOUT, all_ended.recv()).await;
 }

@@ -25,6 +25,12 @@ pub trait RelayLink: Send + Sync + 'static {
 
     /// `HOST:PORT` of each relay to hand to a client whose connection arrived at the address `local`.
     fn advertised(&self, local: IpAddr) -> Vec<String>;
+
+    /// What those relays understand beyond the protocol, as [`Beacon::extensions`](wire::registry::answer::Beacon) names
+    /// it.
+    fn extensions(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The link of a directory that runs alone: nobody to tell, and relays known by configuration only.

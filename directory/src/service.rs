@@ -6,7 +6,8 @@
 //!
 //! | part | decides |
 //! |---|---|
-//! | [`nodes`] | registration, lookup, presence, keys |
+//! | [`nodes`] | registration, lookup, keys |
+//! | [`presence`] | who is there, and what it reports of itself |
 //! | [`names`] | hostnames, tags, visibility |
 //! | [`reach`] | who may resolve whom, and at which address |
 //! | [`proofs`] | which addresses are proven to be a node's own |
@@ -20,12 +21,13 @@
 
 mod beacons;
 mod capabilities;
-mod changes;
+pub mod changes;
 mod handshakes;
 mod names;
 mod networks;
 mod nodes;
 pub mod overview;
+mod presence;
 mod proofs;
 mod reach;
 mod refusal;
@@ -47,9 +49,11 @@ use crate::config::{AdminToken, Limits};
 use crate::facts::{Change, Facts};
 use crate::limits::{AddressRates, Rate};
 use beacons::Beacons;
+use changes::Feed;
 use handshakes::Handshakes;
 use networks::Networks;
 use nodes::Nodes;
+use presence::Presence;
 use proofs::Proofs;
 use trust::Trust;
 
@@ -76,6 +80,8 @@ pub struct Caller<'a> {
     pub exempt: bool,
     /// Relays to name to it, `HOST:PORT`.
     pub advertised: &'a [String],
+    /// What those relays understand beyond the protocol.
+    pub extensions: &'a [String],
 }
 
 /// What comes of a request.
@@ -112,6 +118,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Service {
     nodes: Nodes,
+    presence: Presence,
+    feed: Feed,
     proofs: Proofs,
     trust: Trust,
     handshakes: Handshakes,
@@ -132,6 +140,8 @@ impl Service {
         Self {
             proofs: Proofs::new(&facts.nodes),
             nodes: Nodes::new(facts.nodes, facts.retired_keys, limits.nodes_max),
+            presence: Presence::default(),
+            feed: Feed::default(),
             trust: Trust::new(facts.trust),
             handshakes: Handshakes::new(facts.requests, facts.responses),
             networks: Networks::new(facts.networks, facts.members, facts.invites),
@@ -176,6 +186,7 @@ impl Service {
 
     /// A connection has ended, and what it proved with it.
     pub fn handle_close(&mut self, connection: ConnectionId) -> Vec<Effect> {
+        self.presence.unplugged(self.proofs.on(connection));
         self.proofs.close(connection).into_iter().map(Effect::Publish).collect()
     }
 
@@ -203,12 +214,12 @@ impl Service {
         self.nodes.iter().map(|node| node.fact.id)
     }
 
-    /// Figures for the metrics.
+    /// Figures for the metrics; those of presence are as of the latest [`Service::sweep`].
     #[must_use]
-    pub fn figures(&self, now: Now) -> Figures {
+    pub fn figures(&self) -> Figures {
         Figures {
             nodes: self.nodes.registered_count(),
-            nodes_online: self.nodes.iter().filter(|node| node.is_online(now)).count(),
+            nodes_online: self.presence.count(),
             networks: self.networks.count(),
             trust_pairs: self.trust.count(),
         }
@@ -237,16 +248,21 @@ impl Service {
         }
         match operation {
             Operation::Register(_) => unreachable!("decided above"),
-            Operation::Heartbeat { .. } | Operation::SetKeyExpiry { .. } => Ok(Self::acknowledge(now, operation)),
+            Operation::Heartbeat { node_id, report } => {
+                self.report(*node_id, *report);
+                Ok(Answer::Heartbeat { time: now.unix_seconds })
+            }
+            // Keys do not expire here; the request is honoured by doing nothing.
+            Operation::SetKeyExpiry { node_id } => Ok(Answer::SetKeyExpiry { node_id: *node_id }),
             Operation::Lookup { node_id } => self.lookup(caller, *node_id),
             Operation::RotateKey { node_id, new_public_key } => self.rotate_key(now, *node_id, *new_public_key),
-            Operation::Deregister { node_id } => Ok(self.deregister(*node_id)),
+            Operation::Deregister { node_id } => Ok(self.deregister(now, *node_id)),
             Operation::Resolve { node_id, requester_id } => self.resolve(now, caller, *node_id, *requester_id),
             Operation::Punch { requester_id, node_a, node_b } => self.punch(caller, *requester_id, *node_a, *node_b),
             Operation::ResolveHostname { hostname } => self.resolve_hostname(hostname),
-            Operation::SetHostname { node_id, hostname } => self.set_hostname(*node_id, hostname),
-            Operation::SetTags { node_id, tags } => self.set_tags(*node_id, tags),
-            Operation::SetVisibility { node_id, public } => self.set_visibility(*node_id, *public),
+            Operation::SetHostname { node_id, hostname } => self.set_hostname(now, *node_id, hostname),
+            Operation::SetTags { node_id, tags } => self.set_tags(now, *node_id, tags),
+            Operation::SetVisibility { node_id, public } => self.set_visibility(now, *node_id, *public),
             Operation::SetTaskExec { node_id, enabled } => self.set_task_exec(*node_id, *enabled),
             Operation::ReportTrust { node_id, peer_id } => self.report_trust(*node_id, *peer_id),
             Operation::RevokeTrust { node_id, peer_id } => self.revoke_trust(*node_id, *peer_id),
@@ -259,27 +275,27 @@ impl Service {
                 self.respond_handshake(now, *node_id, *peer_id, *accept)
             }
             Operation::ListNetworks => Ok(self.list_networks()),
-            Operation::ListNodes { network_id, after: _ } => self.list_nodes(caller, request, *network_id),
+            Operation::ListNodes { network_id, after } => self.list_nodes(now, caller, request, *network_id, *after),
             Operation::CreateNetwork { node_id, name, join_rule, token } => {
                 self.create_network(now, caller, request, *node_id, (name, join_rule, token))
             }
             Operation::JoinNetwork { node_id, network_id, token } => {
-                self.join_network(request, *node_id, *network_id, token)
+                self.join_network(now, request, *node_id, *network_id, token)
             }
-            Operation::LeaveNetwork { node_id, network_id } => self.leave_network(*node_id, *network_id),
+            Operation::LeaveNetwork { node_id, network_id } => self.leave_network(now, *node_id, *network_id),
             Operation::InviteToNetwork { network_id, inviter_id, target_node_id } => {
                 self.invite_to_network(now, request, *network_id, *inviter_id, *target_node_id)
             }
             Operation::PollInvites { node_id } => Ok(self.poll_invites(*node_id)),
             Operation::RespondInvite { node_id, network_id, accept } => {
-                self.respond_invite(*node_id, *network_id, *accept)
+                self.respond_invite(now, *node_id, *network_id, *accept)
             }
             Operation::GetNetworkPolicy { network_id } => self.network_policy(*network_id),
             Operation::BeaconRegister { beacon_id, addr } => self.beacon_register(now, request, *beacon_id, addr),
             Operation::BeaconList => Ok(self.beacon_list(now, caller)),
             Operation::PublishCapability { node_id, record } => self.publish_capability(*node_id, record),
             Operation::Query(query) => self.query(query),
-            Operation::Changes(changes) => self.changes_since(changes),
+            Operation::Changes(changes) => self.changes_since(request, changes),
         }
     }
 
@@ -314,16 +330,8 @@ impl Service {
         if !first_use && sets_value(&request.operation) {
             return Err(Refusal::SignatureReplayed);
         }
-        self.nodes.saw(node, now);
+        self.saw(now, node);
         Ok(())
-    }
-
-    fn acknowledge(now: Now, operation: &Operation) -> Answer {
-        match operation {
-            // Keys do not expire here; the request is honoured by doing nothing.
-            Operation::SetKeyExpiry { node_id } => Answer::SetKeyExpiry { node_id: *node_id },
-            _ => Answer::Heartbeat { time: now.unix_seconds },
-        }
     }
 
     /// Whether the request comes from an administrator; a wrong token is refused rather than ignored.

@@ -9,7 +9,9 @@ pub mod cli;
 mod data_dir;
 mod directory_link;
 pub mod doctor;
+mod recorder;
 mod relay_source;
+mod spans;
 mod welcome;
 mod whereabouts;
 
@@ -19,11 +21,16 @@ use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use relay::membership::Membership;
 use relay::runtime::Relay;
+use telemetry::Exporter;
+use telemetry::export::{Guard, Options};
 
-use self::admin::{Admin, Sources};
+use self::admin::{Admin, Events, Sources};
 use self::cli::Arguments;
 use self::data_dir::DataDir;
 use self::directory_link::Link;
+use self::recorder::Recorder;
+use self::relay_source::Source;
+use self::spans::Spans;
 use self::whereabouts::Whereabouts;
 
 /// Connections the embedded directory may hold need a file descriptor each.
@@ -54,17 +61,32 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     relay.membership().remember(before.clone());
     relay.serve()?;
     let keeper = whereabouts.map(|whereabouts| whereabouts.keep(Arc::clone(&relay), before)).transpose()?;
-    let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone() };
+    let (exporter, otlp) = start_exporter(settings.otlp.clone())?;
+    let recorder = Recorder::start(Arc::clone(relay.events()), Spans::new(exporter))?;
+    let source = Arc::new(Source::new(Arc::clone(&relay), recorder, settings.relay.cpus.clone()));
+    let events = Events { source: Arc::clone(&source), token: settings.admin_token(data_dir.as_ref())? };
+    let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone(), events };
     let admin = settings.http.map(|address| Admin::start(address, sources)).transpose()?;
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
     wait_for_end(&relay, signals)?;
     relay.stop();
     drop(keeper);
     drop(admin);
+    drop(source);
+    // What was recorded last is still delivered.
+    drop(otlp);
     if let Some(directory) = directory.and_then(Arc::into_inner) {
         directory.shutdown();
     }
     Ok(())
+}
+
+/// Where spans go, and what keeps them going.
+fn start_exporter(options: Option<Options>) -> anyhow::Result<(Exporter, Option<Guard>)> {
+    let Some(options) = options else { return Ok((Exporter::none(), None)) };
+    let (exporter, guard) =
+        Exporter::start(options).context("change --otlp, or OTEL_EXPORTER_OTLP_ENDPOINT in the environment")?;
+    Ok((exporter, Some(guard)))
 }
 
 /// SIGTERM and SIGINT are waited for by one thread; all threads started later inherit the mask.

@@ -61,7 +61,8 @@ impl Config {
 }
 
 /// Resident bytes by purpose once everything is in use. All of it is reserved at start, and touched as sessions and
-/// datagrams come. A directory in the same process, which grows with its nodes, and the kernel's socket buffers, which
+/// datagrams come. A directory in the same process, which grows with its nodes, the appliance's
+/// recorder of control events, at most 90 MiB, and the kernel's socket buffers, which
 /// fill only while a shard is busy, come on top.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {

@@ -17,16 +17,19 @@
 //! | [`locals`] | which of our addresses answers | no |
 //! | [`sessions`], [`membership`] | where a node is; which nodes exist and which addresses are proven theirs | no |
 //! | [`stun`] | what a STUN request is answered | no |
+//! | [`events`] | what befell a node, as values | no |
 //! | [`train`] | which datagrams leave together | no |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
 //! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
-//! | [`mailbox`], [`runtime`] | nothing; messages between threads, and the threads | yes |
+//! | [`mailbox`], [`event_queues`], [`runtime`] | nothing; messages between threads, and the threads | yes |
 #![deny(unsafe_code)]
 
 pub mod admission;
 pub mod config;
 pub mod contests;
 pub mod endpoint;
+pub mod event_queues;
+pub mod events;
 pub mod interfaces;
 pub mod locals;
 pub mod mailbox;

@@ -3,7 +3,8 @@
 //! Each shard counts in plain fields and publishes them once per batch into a block of its own, which the scraper reads
 //! without locks. The sums that must hold, per shard and in total, whenever a batch has been published:
 //!
-//! * received = forwarded + answered + deferred + Σ dropped by reason (datagrams, after the kernel's merging is undone);
+//! * received = forwarded + answered + deferred + Σ dropped by reason (datagrams, after the kernel's merging is undone;
+//!   a trace message that is taken in is deferred);
 //! * sends = sends that reached the kernel + sends that failed.
 
 use std::fmt::Write as _;
@@ -70,7 +71,8 @@ labels! {
         Forwarded = "datagrams_forwarded",
         /// Datagrams answered to their sender.
         Answered = "datagrams_answered",
-        /// Datagrams whose content was passed on to the shard that owns it.
+        /// Datagrams without an answer whose content was taken in: passed on to the shard that owns it, used in a decision,
+        /// or noted (trace messages).
         Deferred = "datagrams_deferred",
         /// Relayed datagrams whose sender belongs to another shard: its socket is shared, or they came merged with others.
         /// Not looked at where nobody is checked.
@@ -117,6 +119,8 @@ labels! {
         ContestsWon = "contests_won",
         /// Messages to another shard that found its mailbox full.
         MailDropped = "mail_dropped",
+        /// Control events that found their queue full, so that nobody will see them.
+        EventsDropped = "events_dropped",
     }
 }
 

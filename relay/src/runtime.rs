@@ -13,6 +13,7 @@ use wire::NodeId;
 
 use crate::config::Config;
 use crate::contests::Board;
+use crate::event_queues::EventQueues;
 use crate::interfaces::{self, Changes, HostAddress};
 use crate::locals::{LOCALS_MAX, Local, Locals, Service};
 use crate::mailbox::{Mail, Mailbox};
@@ -49,6 +50,7 @@ pub enum StartError {
 pub struct Relay {
     mailboxes: Arc<[Mailbox]>,
     published: Vec<Arc<Published>>,
+    events: Arc<EventQueues>,
     table: Arc<Table>,
     membership: Arc<Membership>,
     addresses: Arc<Mutex<Addresses>>,
@@ -76,6 +78,8 @@ impl Relay {
         let shards = config.shards();
         let mailboxes: Result<Arc<[Mailbox]>, io::Error> = (0..shards).map(|_| Mailbox::new()).collect();
         let mailboxes = mailboxes.map_err(|error| StartError::Io("cannot make an eventfd", error))?;
+        let events = EventQueues::new(shards).map_err(|error| StartError::Io("cannot make an eventfd", error))?;
+        let events = Arc::new(events);
         let mut addresses = Addresses::new(config, Arc::clone(&mailboxes));
         // Listening for changes first, so that none falls between.
         let changes = Changes::subscribe().map_err(|error| StartError::Io("cannot open a netlink socket", error))?;
@@ -91,13 +95,20 @@ impl Relay {
         for (index, cpu) in config.cpus.iter().enumerate() {
             let counters = Arc::new(Published::default());
             published.push(Arc::clone(&counters));
-            let setup = Setup { index, spin: config.spin, mailboxes: Arc::clone(&mailboxes), published: counters };
+            let setup = Setup {
+                index,
+                spin: config.spin,
+                mailboxes: Arc::clone(&mailboxes),
+                published: counters,
+                events: Arc::clone(&events),
+            };
             let server = Server::new(config.rules.clone(), index, &shared, Arc::new(Locals::default()));
             threads.push(spawn_shard(setup, server, *cpu, report.clone())?);
         }
         Ok(Self {
             mailboxes,
             published,
+            events,
             table: shared.table,
             membership,
             addresses: Arc::new(Mutex::new(addresses)),
@@ -146,6 +157,13 @@ impl Relay {
     #[must_use]
     pub fn counters(&self) -> Vec<Counters> {
         self.published.iter().map(|published| published.snapshot()).collect()
+    }
+
+    /// The control events of all shards, for the one who keeps them. With nobody to take them the queues fill up, and what
+    /// comes then is dropped and counted.
+    #[must_use]
+    pub const fn events(&self) -> &Arc<EventQueues> {
+        &self.events
     }
 
     /// Every live session, as a cold reader sees them.

@@ -10,14 +10,19 @@
 //! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, which begins none without proof |
 //! | punch | same source rule; begins a session only from a proven address, and never moves one |
 //! | `PILP` | evidence in a contest, or nothing |
+//! | trace | same source rule as relay; noted, and the pair's datagrams are counted for a while; never answered |
 //! | STUN | answered by [`crate::stun`] |
 //!
 //! Who may send in a node's name is decided in `senders`, who holds an id in `claims`: a higher
 //! [`crate::sessions::Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]). Under
-//! [`Admission::Open`] nothing is checked and the last claim wins: for laboratories.
+//! [`Admission::Open`] nothing is checked and the last claim wins: for laboratories. What befalls a node is noted as
+//! [`crate::events`] by `notes`; `watches` counts what is relayed of traced pairs.
 
 mod claims;
+mod notes;
+mod rules;
 mod senders;
+mod watches;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -25,19 +30,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wire::beacon::{self, Message};
-use wire::cidr::Cidr;
 use wire::codec::Writer;
 use wire::{Format, NodeId};
 
-use crate::admission::{Budget, PrefixBudgets};
+use crate::admission::PrefixBudgets;
 use crate::contests::{Board, Claim, Contests, Due};
 use crate::endpoint::{Endpoint, LocalId, Path};
+use crate::events::{Event, What};
 use crate::locals::{Locals, Service};
 use crate::membership::Membership;
 use crate::metrics::{Counter, Counters, DropReason, Gauge};
 use crate::sessions::{Sessions, Table};
 use crate::stun;
 use crate::time::Time;
+
+pub use self::rules::{Admission, Rules};
+
+use self::notes::Notes;
+use self::watches::Watches;
 
 /// Room a reply needs at most.
 pub const REPLY_MAX: usize = stun::REPLY_MAX;
@@ -46,52 +56,6 @@ const PENDING_MAX: usize = 1024;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Every slot is looked at once in this time.
 const SWEEP_ROUND: u32 = 60;
-
-/// Who is checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Admission {
-    /// Nobody: any id, any source, no budgets. For benches and laboratories.
-    Open,
-    /// Ids the directory knows, at endpoints that hold their ground (default).
-    #[default]
-    Grace,
-}
-
-/// The limits and times of the rules.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Who is checked.
-    pub admission: Admission,
-    /// Packets a sender may relay.
-    pub sender_packets: Budget,
-    /// Bytes a sender may relay.
-    pub sender_bytes: Budget,
-    /// Discovers, punches, probes and STUN requests a source prefix may send.
-    pub prefix_control: Budget,
-    /// Packets a source prefix may relay for nodes of another shard.
-    pub prefix_packets: Budget,
-    /// Prefixes that are never charged.
-    pub exempt: Vec<Cidr>,
-    /// Silence after which a session ends.
-    pub session_timeout: Duration,
-    /// What STUN answers say of the software; nothing by default.
-    pub stun_software: Option<String>,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            admission: Admission::Grace,
-            sender_packets: Budget::new(100_000, 20_000),
-            sender_bytes: Budget::new(125_000_000, 32_000_000),
-            prefix_control: Budget::new(500, 2_000),
-            prefix_packets: Budget::new(100_000, 20_000),
-            exempt: Vec::new(),
-            session_timeout: Duration::from_secs(600),
-            stun_software: None,
-        }
-    }
-}
 
 /// What the shard does with the buffer it has just shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +81,7 @@ pub enum Action {
         /// The second message.
         send: Send,
     },
-    /// Nothing to send: the content went to the shard it concerns, or into a decision.
+    /// Nothing to send: the content went to the shard it concerns, into a decision, or to the recorder.
     Defer,
     /// Give the buffer back and count why.
     Drop(DropReason),
@@ -177,6 +141,8 @@ pub struct Server {
     counters: Counters,
     sends: VecDeque<Send>,
     handoffs: VecDeque<(usize, Handoff)>,
+    notes: Notes,
+    watches: Watches,
     next_sweep: Time,
 }
 
@@ -205,6 +171,8 @@ impl Server {
             counters: Counters::default(),
             sends: VecDeque::with_capacity(PENDING_MAX),
             handoffs: VecDeque::with_capacity(PENDING_MAX),
+            notes: Notes::new(),
+            watches: Watches::new(),
             next_sweep: Time::default(),
             rules,
             shard,
@@ -281,12 +249,14 @@ impl Server {
             Handoff::Notify(node) => {
                 if let Some(session) = self.sessions.find(node) {
                     self.push_send(Send::new(session.path, &Message::Notify { kind: 1 }));
+                    self.note_present(now, node, What::NotifySent { at: session.path.remote });
                 }
             }
             Handoff::Withdraw(node) => {
                 self.contests.end(node);
                 if let Some((slot, _)) = self.sessions.find_own(node) {
                     self.sessions.remove(slot);
+                    self.notes.push(Event { at: now, node, what: What::SessionWithdrawn });
                 }
             }
         }
@@ -301,6 +271,7 @@ impl Server {
                 Due::Silence(contest) => self.handle_silence(now, contest),
             }
         }
+        self.end_watches(now);
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP_INTERVAL;
             self.sweep(now);
@@ -311,7 +282,8 @@ impl Server {
     /// When [`Self::handle_timeout`] is next needed.
     #[must_use]
     pub fn poll_timeout(&self) -> Time {
-        self.contests.next_due().map_or(self.next_sweep, |due| due.min(self.next_sweep))
+        let due = [self.contests.next_due(), self.watches.next_end()];
+        due.into_iter().flatten().fold(self.next_sweep, Time::min)
     }
 
     /// The next message the rules want sent beside the answers.
@@ -359,6 +331,9 @@ impl Server {
         match Message::decode(datagram) {
             Ok(Message::Discover { node, extended }) => self.discover(now, Claim { node, path: from, extended }, reply),
             Ok(Message::PunchRequest { requester, target }) => self.punch(now, from, requester, target, reply),
+            Ok(Message::Trace { sender, dest, context }) => {
+                self.trace(now, from, (sender, dest), context, datagram.len())
+            }
             Ok(_) | Err(wire::DecodeError::UnknownType(_)) => Action::Drop(DropReason::UnknownType),
             Err(_) => Action::Drop(DropReason::Malformed),
         }
@@ -396,9 +371,12 @@ impl Server {
             return Action::Drop(DropReason::SourceMismatch);
         }
         let Some(session) = self.sessions.find(target).filter(|session| self.is_present(session.path.local)) else {
+            self.note_present(now, requester, What::PunchUnknown { peer: target });
             self.want(now, target, from);
             return Action::Drop(DropReason::UnknownDestination);
         };
+        self.note_present(now, requester, What::PunchBrokered { peer: target, at: session.path.remote });
+        self.note_present(now, target, What::PunchedBy { peer: requester, at: from.remote });
         let send = Send::new(session.path, &Message::PunchCommand(from.remote.socket_addr()));
         let len = encode(reply, &Message::PunchCommand(session.path.remote.socket_addr()));
         Action::ReplyAndSend { len, send }
@@ -414,7 +392,7 @@ impl Server {
             Err(reason) => return Action::Drop(reason),
         };
         let Some(session) = self.sessions.find(dest) else {
-            self.charge_unknown(now, sender_slot);
+            self.charge_unknown(now, sender_slot, sender, dest);
             self.want(now, dest, from);
             return Action::Drop(DropReason::UnknownDestination);
         };
@@ -423,6 +401,9 @@ impl Server {
         }
         if !self.is_present(session.path.local) {
             return Action::Drop(DropReason::NoLocalAddress);
+        }
+        if !self.watches.is_empty() {
+            self.watches.note(now, sender, dest);
         }
         let part = if session.extended {
             beacon::relay_into_deliver_to(datagram)
@@ -457,8 +438,14 @@ impl Server {
         let timeout = self.rules.session_timeout;
         let gone = (self.rules.admission != Admission::Open && self.membership.has_authority())
             .then(|| Arc::clone(&self.membership));
+        let notes = &mut self.notes;
         let ended = self.sessions.sweep(share, |node, activity| {
-            now.since(activity.seen) > timeout || gone.as_ref().is_some_and(|membership| !membership.knows(node))
+            let ends =
+                now.since(activity.seen) > timeout || gone.as_ref().is_some_and(|membership| !membership.knows(node));
+            if ends {
+                notes.push(Event { at: now, node, what: What::SessionExpired });
+            }
+            ends
         });
         self.counters.add(Counter::SessionsExpired, ended as u64);
     }

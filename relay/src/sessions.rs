@@ -11,12 +11,13 @@
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wire::NodeId;
 
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::seqlock::SeqCell;
-use crate::time::Time;
+use crate::time::{Time, nanos};
 
 /// Slots looked at for one id. Dense ids need one; the bound holds whatever ids an open relay is fed.
 const PROBES_MAX: usize = 128;
@@ -25,6 +26,10 @@ const TOMBSTONE: u32 = NodeId::BROADCAST.0;
 /// Live sessions of a part that a core's own cache holds beside what the kernel needs of it: 256 KiB of slots. Measured:
 /// foreseeing costs 22 ns a packet with a thousand sessions and saves 30 with a hundred thousand.
 const CACHED_MAX: usize = 4096;
+/// When a node was heard is published at this grain, so that what other shards read seldom changes.
+const HEARD_GRAIN_SECONDS: u64 = 16;
+/// Where it lies in the last word.
+const HEARD_SHIFT: u32 = 33;
 /// Bytes of one slot, both halves.
 pub const SLOT_BYTES: usize = size_of::<SeqCell<3>>() + size_of::<Activity>();
 const _: () = assert!(SLOT_BYTES <= 96, "design: at most 96 bytes a slot");
@@ -55,10 +60,11 @@ pub struct Session {
 }
 
 impl Session {
-    fn to_words(self) -> [u64; 3] {
+    fn to_words(self, heard: Time) -> [u64; 3] {
         let ip = u128::from(self.path.remote.ip);
         let tail =
             u64::from(self.path.remote.port) | u64::from(self.path.local.0) << 16 | u64::from(self.extended) << 32;
+        let tail = tail | heard_grain(heard) << HEARD_SHIFT;
         [(ip >> 64) as u64, ip as u64, tail]
     }
 
@@ -69,6 +75,10 @@ impl Session {
             extended: tail >> 32 & 1 == 1,
         }
     }
+}
+
+const fn heard_grain(heard: Time) -> u64 {
+    heard.second() as u64 / HEARD_GRAIN_SECONDS
 }
 
 /// What the owner alone knows of a session.
@@ -82,6 +92,8 @@ pub struct Activity {
     pub bytes: Time,
     /// Relays to unknown destinations since the last known one.
     pub unknown_run: u16,
+    /// The second of [`Time`] in which an event that its packets can cause was last noted.
+    pub noted_second: u32,
     /// How well the holder is proven.
     pub grade: Grade,
     /// Whether another endpoint is contesting the id.
@@ -110,6 +122,16 @@ impl Table {
     /// The session of `node`, whichever shard owns it.
     #[must_use]
     pub fn find(&self, node: NodeId) -> Option<Session> {
+        self.words(node).map(Session::from_words)
+    }
+
+    /// When `node`, if it has a session, was last heard: to the 16 s, never too late.
+    #[must_use]
+    pub fn heard(&self, node: NodeId) -> Option<Time> {
+        self.words(node).map(|[.., tail]| Time(nanos(Duration::from_secs((tail >> HEARD_SHIFT) * HEARD_GRAIN_SECONDS))))
+    }
+
+    fn words(&self, node: NodeId) -> Option<[u64; 3]> {
         if !node.is_node() {
             return None;
         }
@@ -119,7 +141,7 @@ impl Table {
             tag if tag == node.0 => Some(Some(slot)),
             _ => None,
         })??;
-        part[slot].read(node.0).map(Session::from_words)
+        part[slot].read(node.0)
     }
 
     /// Reads a node's home slot, for no other purpose than to have it in the cache when the node is looked for; returns
@@ -271,7 +293,7 @@ impl Sessions {
         }
         let free = |slot: &usize| matches!(self.part()[*slot].tag(), EMPTY | TOMBSTONE);
         let slot = self.table.probe(node).find(free).ok_or(Full)?;
-        self.part()[slot].write(node.0, session.to_words());
+        self.part()[slot].write(node.0, session.to_words(activity.seen));
         self.activity[slot] = activity;
         self.live += 1;
         Ok(Slot(slot))
@@ -280,7 +302,20 @@ impl Sessions {
     /// Replaces what is published of the session in `slot`.
     pub fn update(&mut self, Slot(slot): Slot, session: Session) {
         let cell = &self.part()[slot];
-        cell.write(cell.tag(), session.to_words());
+        cell.write(cell.tag(), session.to_words(self.activity[slot].seen));
+    }
+
+    /// The node of the session in `slot` was heard at `now`.
+    pub fn note_heard(&mut self, Slot(slot): Slot, now: Time) {
+        let before = std::mem::replace(&mut self.activity[slot].seen, now);
+        if heard_grain(before) == heard_grain(now) {
+            return;
+        }
+        let cell = &self.part()[slot];
+        let tag = cell.tag();
+        if let Some(words) = cell.read(tag) {
+            cell.write(tag, Session::from_words(words).to_words(now));
+        }
     }
 
     /// Ends the session in `slot`.

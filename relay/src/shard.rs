@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::endpoint::{LocalId, Path};
+use crate::event_queues::EventQueues;
 use crate::locals::{LOCALS_MAX, Locals};
 use crate::mailbox::{Mail, Mailbox};
 use crate::metrics::{Counter, DropReason, Published};
@@ -43,6 +44,8 @@ pub struct Setup {
     pub mailboxes: Arc<[Mailbox]>,
     /// Where its counters go.
     pub published: Arc<Published>,
+    /// Where its control events go.
+    pub events: Arc<EventQueues>,
 }
 
 /// One core's driver.
@@ -127,6 +130,7 @@ impl Shard {
             self.send_own();
             self.queue_trains()?;
             self.hand_off();
+            self.hand_out_events();
             self.setup.published.publish(self.server.counters());
         }
         Ok(())
@@ -362,6 +366,19 @@ impl Shard {
                 self.server.counters().count(Counter::MailDropped);
             }
         }
+    }
+
+    /// Most batches have none.
+    fn hand_out_events(&mut self) {
+        if !self.server.has_events() {
+            return;
+        }
+        while let Some(event) = self.server.poll_event() {
+            if self.setup.events.post(self.setup.index, event).is_err() {
+                self.server.counters().count(Counter::EventsDropped);
+            }
+        }
+        self.setup.events.ring();
     }
 
     fn read_mail(&mut self, now: Time) -> io::Result<()> {

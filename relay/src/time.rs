@@ -14,6 +14,12 @@ impl Time {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// Its whole seconds, which wrap after 136 years.
+    #[must_use]
+    pub const fn second(self) -> u32 {
+        (self.0 / 1_000_000_000) as u32
+    }
+
     /// Reads `CLOCK_MONOTONIC`. Only drivers call this.
     ///
     /// # Panics

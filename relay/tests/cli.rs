@@ -151,12 +151,18 @@ fn is_answered(beacon: SocketAddr) {
     assert_eq!((from, answer[0]), (beacon, 0x02), "{:02x?}", &answer[..len]);
 }
 
-fn get(admin: SocketAddr, path: &str) -> String {
+/// The whole response to a request with `headers`, each ending in a line's end.
+fn ask(admin: SocketAddr, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: relay\r\n{headers}Connection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn get(admin: SocketAddr, path: &str) -> String {
+    let text = ask(admin, path, "");
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     text
 }
@@ -278,4 +284,121 @@ fn parts_can_be_switched_off() {
     assert_eq!((appliance.value("stun"), appliance.value("admin")), ("off", "off"));
     is_answered(appliance.address("beacon"));
     assert!(appliance.end_by(Signal::SIGTERM).success());
+}
+
+/// Two nodes that the beacon has answered, and a trace message of the first for the second.
+fn traced_pair(beacon: SocketAddr) -> (UdpSocket, UdpSocket) {
+    let [one, two] = [1, 2].map(|node| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.connect(beacon).unwrap();
+        socket.send(&[0x01, 0, 0, 0, node]).unwrap();
+        assert_eq!(socket.recv(&mut [0; 64]).unwrap(), 8);
+        socket
+    });
+    let ids = [&[0xAB; 16][..], &[0xCD; 8]].concat();
+    one.send(&[&[0x0D, 0, 0, 0, 1, 0, 0, 0, 2][..], &ids, &[0x01]].concat()).unwrap();
+    (one, two)
+}
+
+/// Relays a packet from the first to the second.
+fn is_relayed((one, two): &(UdpSocket, UdpSocket)) {
+    one.send(b"\x05\0\0\0\x01\0\0\0\x02inner").unwrap();
+    let mut delivered = [0; 64];
+    let len = two.recv(&mut delivered).unwrap();
+    assert_eq!(&delivered[..len], b"\x06\0\0\0\x01inner");
+}
+
+/// The flags of a relay alone.
+const ALONE: [&str; 10] =
+    ["--beacon", "127.0.0.1:0", "--stun", "off", "--registry", "off", "--http", "127.0.0.1:0", "--admission", "open"];
+
+impl Appliance {
+    /// One that serves relayed packets alone, which has no daemon to be pointed here.
+    fn start_alone(data_dir: &Path, more: &[&str]) -> Self {
+        let mut child = program(data_dir, ALONE.iter().chain(more).copied()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let last = |line: &String| line.trim_start().starts_with("memory");
+        let mut welcome = Vec::new();
+        while !welcome.last().is_some_and(last) {
+            welcome.push(lines.next().expect("the welcome goes on"));
+        }
+        Self { child: Some(child), welcome }
+    }
+}
+
+#[test]
+fn what_befell_a_node_is_told_to_the_administrator() {
+    let data_dir = folder("events");
+    let token_file = data_dir.join("token");
+    fs::write(&token_file, "secret\n").unwrap();
+    let appliance = Appliance::start_alone(&data_dir, &["--admin-token-file", token_file.to_str().unwrap()]);
+    let pair = traced_pair(appliance.address("beacon"));
+    is_relayed(&pair);
+    let admin = appliance.address("admin");
+    for (path, headers) in [("/events", ""), ("/events/1", ""), ("/events/1", "Authorization: Bearer wrong\r\n")] {
+        let refused = ask(admin, path, headers);
+        assert!(refused.starts_with("HTTP/1.1 401") && !refused.contains("session"), "{refused}");
+    }
+    let shown = "Authorization: Bearer secret\r\n";
+    let of_one = ask(admin, "/events/1", shown);
+    let place = pair.0.local_addr().unwrap();
+    for part in [
+        format!("\"endpoint\":\"{place}\""),
+        "\"what\":\"session started\"".to_owned(),
+        "to node 2, session: trace abababababababababababababababab".to_owned(),
+    ] {
+        assert!(of_one.contains(&part), "{part} is not in {of_one}");
+    }
+    assert!(ask(admin, "/events/0:0000.0000.0002", shown).contains("from node 1: trace abab"));
+    let latest = ask(admin, "/events", shown);
+    assert!(latest.contains("\"node\":1") && latest.contains("\"node\":2"), "{latest}");
+    assert!(ask(admin, "/events/3", shown).starts_with("HTTP/1.1 404"));
+    assert!(ask(admin, "/events/%1B%5B2J", shown).starts_with("HTTP/1.1 400"));
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+}
+
+/// The body of the next request, which is answered as taken.
+fn take_post(collector: &TcpListener) -> Vec<u8> {
+    let (mut stream, _) = collector.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut len = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        match line.trim_end().to_ascii_lowercase().split_once(": ") {
+            Some(("content-length", value)) => len = value.parse().unwrap(),
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; len];
+    reader.read_exact(&mut body).unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    body
+}
+
+#[test]
+fn a_traced_message_leaves_the_relays_spans_with_a_collector() {
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", collector.local_addr().unwrap());
+    let (post, posted) = mpsc::channel();
+    std::thread::spawn(move || while post.send(take_post(&collector)).is_ok() {});
+    let appliance = Appliance::start_alone(&folder("spans"), &["--otlp", &url]);
+    let pair = traced_pair(appliance.address("beacon"));
+    is_relayed(&pair);
+    let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    let mut spans = Vec::new();
+    while !has(&spans, b"pilot.relay.forward") {
+        spans.extend(posted.recv_timeout(PATIENCE).expect("the spans come"));
+    }
+    for part in [&b"pilot-relay"[..], b"pilot.relay.introduce", b"pilot.relay.destination", &[0xAB; 16], &[0xCD; 8]] {
+        assert!(has(&spans, part), "{part:02x?} is not in {spans:02x?}");
+    }
+    assert!(!has(&spans, b"127.0.0.1"), "no address leaves");
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+
+    let line = refusal("otlp", &[&ALONE[..], &["--otlp", "ftp://nowhere"]].concat());
+    assert!(line.contains("--otlp") && line.contains("http://"), "{line}");
 }

@@ -8,6 +8,7 @@ mod ring {
     mod addresses;
     mod bursts;
     mod delivery;
+    mod events;
     mod kernel;
     mod lifetime;
     mod steering;

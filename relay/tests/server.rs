@@ -5,7 +5,9 @@ mod server {
 
     mod accounting;
     mod claims;
+    mod events;
     mod messages;
     mod recall;
     mod stun;
+    mod traces;
 }

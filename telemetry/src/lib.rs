@@ -5,14 +5,20 @@
 //! | [`log`] | the log of a process: text for people, JSON with stable fields for collectors |
 //! | [`span`] | a span as a plain value, made after the fact by whoever knows when it began and ended |
 //! | [`export`] | hands spans to a collector (OTLP); never waits, and counts what it loses |
+//! | [`event_log`] | events of a program in a file that rotates by itself |
+//! | `collector` | a receiver of OTLP for tests (feature `collector`) |
 //! | [`recorder`] | the last events of each of many subjects, in bounded memory |
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "collector")]
+pub mod collector;
+pub mod event_log;
 pub mod export;
 pub mod log;
 pub mod recorder;
 pub mod span;
 
+pub use event_log::EventLog;
 pub use export::Exporter;
 pub use recorder::Recorder;
 pub use span::Span;

@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use wire::NodeId;
 use wire::address::{Address, SocketAddress};
-use wire::beacon::{ENDPOINT_MESSAGE_MAX, Message, RELAY_HEADER_LEN};
+use wire::beacon::{ENDPOINT_MESSAGE_MAX, Message, TRACE_LEN};
 use wire::ipc::{self, HandshakeRequest, ManagedRequest, NetworkRequest, Reply};
 use wire::packet::{Flags, Packet, Protocol};
 use wire::registry;
@@ -18,6 +18,7 @@ use wire::stun::{
     AttributeList, ChangeRequest, ErrorCode, ErrorResponse, Outcome, REQUEST_MAX, RESPONSE_MAX, Request, Response,
     SOFTWARE_MAX, Success, TransactionId,
 };
+use wire::trace::TraceContext;
 use wire::tunnel::{Frame, Nonce, SignedKeyExchange};
 
 /// The vectors as decoders see them: datagrams, frames with and without their length, and texts.
@@ -32,6 +33,8 @@ fn messages() -> Vec<Vec<u8>> {
     messages.extend(fixtures::registry_messages());
     let services = ["services.json", "services_newest_synthetic.json", "secure443.json"].into_iter();
     messages.extend(services.flat_map(fixtures::vectors).filter_map(|vector| vector.bytes));
+    // A trace message, which is ours and in no file: nodes 5 and 7, ids of ABs and CDs, sampled.
+    messages.push([&[0x0D, 0, 0, 0, 5, 0, 0, 0, 7][..], &[0xAB; 16], &[0xCD; 8], &[1]].concat());
     messages
 }
 
@@ -90,6 +93,7 @@ proptest! {
     #[test]
     fn beacon_messages(
         nodes in any::<[u32; 2]>(), flag: bool, kind: u8, endpoint in canonical_endpoint(), inner in data(),
+        context in trace_context(),
     ) {
         let [sender, dest] = nodes.map(NodeId);
         let held = &inner[..inner.len() / 4 * 4];
@@ -103,8 +107,9 @@ proptest! {
             Message::Sync { beacon: sender.0, nodes: held },
             Message::DeliverTo { sender, dest, inner: &inner },
             Message::Notify { kind },
+            Message::Trace { sender, dest, context },
         ] {
-            let bytes = written(RELAY_HEADER_LEN.max(ENDPOINT_MESSAGE_MAX) + inner.len(), |out| message.encode(out));
+            let bytes = written(TRACE_LEN.max(ENDPOINT_MESSAGE_MAX) + inner.len(), |out| message.encode(out));
             prop_assert_eq!(Message::decode(&bytes), Ok(message));
         }
     }
@@ -281,6 +286,15 @@ fn socket_address() -> impl Strategy<Value = SocketAddress> {
 /// IPv4-mapped IPv6 addresses are written as IPv4 and so do not come back as they were.
 fn canonical_endpoint() -> impl Strategy<Value = SocketAddr> {
     any::<(IpAddr, u16)>().prop_map(|(ip, port)| SocketAddr::new(ip.to_canonical(), port))
+}
+
+fn trace_context() -> impl Strategy<Value = TraceContext> {
+    let context = any::<([u8; 16], [u8; 8], u8)>().prop_map(|(trace_id, span_id, flags)| TraceContext {
+        trace_id,
+        span_id,
+        flags,
+    });
+    context.prop_filter("no id is all zero", |context| context.trace_id != [0; 16] && context.span_id != [0; 8])
 }
 
 fn transaction() -> impl Strategy<Value = TransactionId> {

@@ -56,7 +56,7 @@ impl Service {
     pub(super) fn beacon_list(&self, now: Now, caller: &Caller<'_>) -> Answer {
         let own = (1..).map(NodeId).zip(caller.advertised);
         let mut beacons: Vec<Beacon> =
-            own.map(|(id, addr)| Beacon { id, addr: addr.clone(), extensions: Vec::new() }).collect();
+            own.map(|(id, addr)| Beacon { id, addr: addr.clone(), extensions: caller.extensions.to_vec() }).collect();
         for (id, announcement) in &self.beacons.announced {
             let known = beacons.iter().any(|beacon| beacon.addr == announcement.addr);
             if announcement.expires > now.monotonic && !known {

@@ -2,10 +2,10 @@
 
 use wire::NodeId;
 use wire::registry::Answer;
-use wire::registry::answer::Visibility;
+use wire::registry::answer::{Happened, Visibility};
 use wire::registry::names::{check_hostname, normalise_tags};
 
-use super::{Refusal, Service};
+use super::{Now, Refusal, Service};
 
 impl Service {
     /// Open to everyone, also for private nodes: clients ask without saying who they are, and the number behind a
@@ -20,7 +20,7 @@ impl Service {
         })
     }
 
-    pub(super) fn set_hostname(&mut self, id: NodeId, hostname: &str) -> Result<Answer, Refusal> {
+    pub(super) fn set_hostname(&mut self, now: Now, id: NodeId, hostname: &str) -> Result<Answer, Refusal> {
         let wanted = if hostname.is_empty() {
             None
         } else {
@@ -30,18 +30,28 @@ impl Service {
             }
             Some(hostname.to_owned())
         };
-        self.update(id, |fact| fact.hostname = wanted);
+        if self.update(id, |fact| fact.hostname = wanted) {
+            self.changed(now, id, Happened::Described);
+        }
         Ok(Answer::SetHostname { node_id: id, hostname: hostname.to_owned() })
     }
 
-    pub(super) fn set_tags(&mut self, id: NodeId, tags: &[String]) -> Result<Answer, Refusal> {
+    pub(super) fn set_tags(&mut self, now: Now, id: NodeId, tags: &[String]) -> Result<Answer, Refusal> {
         let tags = normalise_tags(tags)?;
-        self.update(id, |fact| fact.tags.clone_from(&tags));
+        if self.update(id, |fact| fact.tags.clone_from(&tags)) {
+            self.changed(now, id, Happened::Described);
+        }
         Ok(Answer::SetTags { node_id: id, tags })
     }
 
-    pub(super) fn set_visibility(&mut self, id: NodeId, public: bool) -> Result<Answer, Refusal> {
-        self.update(id, |fact| fact.public = public);
+    pub(super) fn set_visibility(&mut self, now: Now, id: NodeId, public: bool) -> Result<Answer, Refusal> {
+        // The change concerns strangers on the side on which the node is public.
+        if !public && self.nodes.find(id)?.fact.public {
+            self.changed(now, id, Happened::Described);
+        }
+        if self.update(id, |fact| fact.public = public) && public {
+            self.changed(now, id, Happened::Described);
+        }
         let visibility = if public { Visibility::Public } else { Visibility::Private };
         Ok(Answer::SetVisibility { node_id: id, visibility })
     }

@@ -1,21 +1,28 @@
 //! Networks, the groups of the protocol: members reach one another without trust. Network 0, the backbone, is where
 //! everyone is, and shares nothing.
+//!
+//! A network outlives its members, and its creator may always come back. Joining, leaving and the question whether two
+//! nodes share one cost a few look-ups, however many members there are; a list of members is answered in pages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use sha2::{Digest, Sha256};
 use wire::NodeId;
 use wire::address::Address;
-use wire::registry::answer::{Invite, Member, NetworkSummary};
-use wire::registry::names::check_hostname;
-use wire::registry::{Answer, Request};
+use wire::registry::answer::{Happened, Invite, Member, NetworkSummary};
+use wire::registry::json::ANSWER_VALUES_MAX;
+use wire::registry::names::check_group_name;
+use wire::registry::{Answer, MESSAGE_BYTES_MAX, Request};
 
+use super::nodes::Node;
+use super::overview::GroupFigures;
 use super::{Caller, Now, Refusal, Service, grouped};
 use crate::config::digests_equal;
 use crate::facts::{Change, InviteFact, JoinRule, NetworkFact};
 
-/// Networks in all.
-const NETWORKS_MAX: usize = 10_000;
+/// Networks in all: as many as one answer lists with the longest names.
+const NETWORKS_MAX: usize = 4096;
 /// Networks that one node makes.
 const NETWORKS_PER_CREATOR_MAX: usize = 32;
 /// Networks that one node is in.
@@ -25,10 +32,19 @@ const MEMBERS_MAX: usize = 10_000;
 /// Invitations that wait for one node.
 const INVITES_MAX: usize = 100;
 
+/// What a page of members may hold, the braces around it apart.
+const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 1024;
+const PAGE_VALUES_MAX: usize = ANSWER_VALUES_MAX - 64;
+/// A member with the longest numbers, without its texts; and the keys and values in it, without its tags.
+const MEMBER_BYTES: usize = 192;
+const MEMBER_VALUES: usize = 20;
+
 /// All networks but the backbone.
 #[derive(Debug)]
 pub(super) struct Networks {
     by_id: BTreeMap<u16, Network>,
+    /// By names in lower case.
+    by_name: HashMap<String, u16>,
     of_node: HashMap<NodeId, BTreeSet<u16>>,
     invites: HashMap<NodeId, Vec<InviteFact>>,
 }
@@ -37,13 +53,21 @@ pub(super) struct Networks {
 struct Network {
     fact: NetworkFact,
     members: BTreeSet<NodeId>,
+    /// Members that are present.
+    online: usize,
+}
+
+impl Network {
+    const fn new(fact: NetworkFact) -> Self {
+        Self { fact, members: BTreeSet::new(), online: 0 }
+    }
 }
 
 impl Networks {
     pub(super) fn new(facts: Vec<NetworkFact>, members: Vec<(u16, NodeId)>, invites: Vec<InviteFact>) -> Self {
-        let networks = facts.into_iter().map(|fact| (fact.id, Network { fact, members: BTreeSet::new() }));
         let mut this = Self {
-            by_id: networks.collect(),
+            by_name: facts.iter().map(|fact| (fact.name.to_ascii_lowercase(), fact.id)).collect(),
+            by_id: facts.into_iter().map(|fact| (fact.id, Network::new(fact))).collect(),
             of_node: HashMap::new(),
             invites: grouped(invites.into_iter().map(|invite| (invite.target, invite))),
         };
@@ -65,6 +89,24 @@ impl Networks {
     /// Whether two nodes are in one network besides the backbone.
     pub(super) fn share(&self, one: NodeId, other: NodeId) -> bool {
         self.of(one).any(|network| self.is_member(network, other))
+    }
+
+    /// A node is present from now on.
+    pub(super) fn came(&mut self, node: NodeId) {
+        self.count_present(node, |online| online + 1);
+    }
+
+    /// A node was present and is so no more.
+    pub(super) fn went(&mut self, node: NodeId) {
+        self.count_present(node, |online| online - 1);
+    }
+
+    fn count_present(&mut self, node: NodeId, count: impl Fn(usize) -> usize) {
+        for network in self.of_node.get(&node).into_iter().flatten() {
+            if let Some(network) = self.by_id.get_mut(network) {
+                network.online = count(network.online);
+            }
+        }
     }
 
     fn find(&self, id: u16) -> Result<&Network, Refusal> {
@@ -99,64 +141,85 @@ impl Networks {
 
 impl Service {
     pub(super) fn list_networks(&self) -> Answer {
-        let backbone = NetworkSummary {
+        let summary = |figures: GroupFigures, created| NetworkSummary {
+            id: figures.id,
+            name: figures.name,
+            join_rule: figures.join_rule,
+            members: Some(figures.members),
+            online: Some(figures.online),
+            enterprise: Some(false),
+            created: Some(created),
+        };
+        let created =
+            std::iter::once(self.created_at).chain(self.networks.by_id.values().map(|network| network.fact.created_at));
+        Answer::ListNetworks {
+            networks: self.groups().zip(created).map(|(figures, at)| summary(figures, at)).collect(),
+        }
+    }
+
+    /// Every network at a glance, the backbone first, in the order of their numbers.
+    pub(super) fn groups(&self) -> impl Iterator<Item = GroupFigures> + '_ {
+        let backbone = GroupFigures {
             id: 0,
             name: "backbone".to_owned(),
             join_rule: JoinRule::Open.to_string(),
-            members: Some(self.nodes.registered_count()),
-            online: None,
-            enterprise: Some(false),
-            created: Some(self.created_at),
+            members: self.nodes.registered_count(),
+            online: self.presence.count(),
         };
-        let others = self.networks.by_id.values().map(|network| NetworkSummary {
-            id: network.fact.id,
-            name: network.fact.name.clone(),
-            join_rule: network.fact.join_rule.to_string(),
-            members: Some(network.members.len()),
-            online: None,
-            enterprise: Some(false),
-            created: Some(network.fact.created_at),
+        let others = self.networks.by_id.values().map(|Network { fact, members, online }| GroupFigures {
+            id: fact.id,
+            name: fact.name.clone(),
+            join_rule: fact.join_rule.to_string(),
+            members: members.len(),
+            online: *online,
         });
-        Answer::ListNetworks { networks: std::iter::once(backbone).chain(others).collect() }
+        std::iter::once(backbone).chain(others)
     }
 
-    /// The members of a network: for administrators, for members, and for anyone where anyone may join. Requests are
-    /// not signed, so a member is known by its address.
-    pub(super) fn list_nodes(&self, caller: &Caller<'_>, request: &Request, network: u16) -> Result<Answer, Refusal> {
+    /// The names of the networks a node is in besides the backbone.
+    pub(super) fn groups_of(&self, node: NodeId) -> impl Iterator<Item = &str> + '_ {
+        self.networks.of(node).filter_map(|network| Some(self.networks.find(network).ok()?.fact.name.as_str()))
+    }
+
+    /// The members of a network after `after`, as many as one answer holds: for administrators, for members, and for
+    /// anyone where anyone may join. Requests are not signed, so a member is known by its address.
+    pub(super) fn list_nodes(
+        &self,
+        now: Now,
+        caller: &Caller<'_>,
+        request: &Request,
+        network: u16,
+        after: Option<NodeId>,
+    ) -> Result<Answer, Refusal> {
         let admin = self.is_admin(request)?;
+        let after = after.unwrap_or(NodeId(0));
         if network == 0 {
             return if admin {
-                Ok(self.members(0, self.registered()))
+                Ok(page(now, 0, self.nodes.after(after)))
             } else {
                 Err(Refusal::AdminRequired("list_nodes"))
             };
         }
-        let Network { fact, members } = self.networks.find(network)?;
+        let Network { fact, members, .. } = self.networks.find(network)?;
         let allowed = admin
             || fact.join_rule == JoinRule::Open
             || members.iter().any(|member| self.proofs.is_from(*member, caller.ip));
-        if allowed {
-            Ok(self.members(network, members.iter().copied()))
-        } else {
-            Err(Refusal::AdminRequired("list_nodes"))
+        if !allowed {
+            return Err(Refusal::AdminRequired("list_nodes"));
         }
+        let rest = members.range((Excluded(after), Unbounded));
+        Ok(page(now, network, rest.filter_map(|member| self.nodes.find(*member).ok())))
     }
 
-    fn members(&self, network: u16, ids: impl Iterator<Item = NodeId>) -> Answer {
-        let members = ids.filter_map(|id| {
-            let node = self.nodes.find(id).ok()?;
-            Some(Member {
-                node_id: id,
-                address: Address { network, node: id },
-                public: node.fact.public,
-                hostname: node.fact.hostname.clone(),
-                tags: node.fact.tags.clone(),
-                last_seen: node.last_seen_unix_seconds(),
-                online: None,
-                real_addr: Some(node.fact.endpoint.clone()).filter(|_| node.fact.public && !node.fact.relay_only),
-            })
-        });
-        Answer::ListNodes { nodes: members.collect(), more: false }
+    /// Whether `node`, or a stranger, may follow what happens in a network: where anyone may join, and for members.
+    pub(super) fn may_follow(&self, network: u16, node: Option<NodeId>) -> Result<(), Refusal> {
+        let open = self.networks.find(network)?.fact.join_rule == JoinRule::Open;
+        match node {
+            _ if open => Ok(()),
+            Some(node) if self.networks.is_member(network, node) => Ok(()),
+            Some(node) => Err(Refusal::NotMember { node, network }),
+            None => Err(Refusal::SignatureRequired("changes")),
+        }
     }
 
     /// The protocol has no signature for this request, so it takes an administrator, or a connection on which the
@@ -173,13 +236,13 @@ impl Service {
         if !self.is_admin(request)? && !self.proofs.is_on(creator, caller.connection) {
             return Err(Refusal::CreatorUnproven(creator));
         }
-        check_hostname(name)?;
+        check_group_name(name)?;
         let join_rule: JoinRule = join_rule.parse().map_err(|()| Refusal::JoinRuleInvalid)?;
         if join_rule == JoinRule::Token && token.is_empty() {
             return Err(Refusal::TokenMissing);
         }
         let networks = &self.networks.by_id;
-        if networks.values().any(|network| network.fact.name == name) {
+        if self.networks.by_name.contains_key(&name.to_ascii_lowercase()) {
             return Err(Refusal::NetworkNameTaken(name.to_owned()));
         }
         let created = networks.values().filter(|network| network.fact.creator == creator).count();
@@ -195,14 +258,16 @@ impl Service {
             creator,
             created_at: now.unix_seconds,
         };
-        self.networks.by_id.insert(id, Network { fact: fact.clone(), members: BTreeSet::new() });
+        self.networks.by_name.insert(name.to_ascii_lowercase(), id);
+        self.networks.by_id.insert(id, Network::new(fact.clone()));
         self.changes.push(Change::NetworkCreated(fact));
-        self.join(id, creator)?;
+        self.join(now, id, creator)?;
         Ok(Answer::CreateNetwork { network_id: id, name: name.to_owned() })
     }
 
     pub(super) fn join_network(
         &mut self,
+        now: Now,
         request: &Request,
         node: NodeId,
         network: u16,
@@ -214,6 +279,7 @@ impl Service {
             let presented = Sha256::digest(token).into();
             match fact.join_rule {
                 JoinRule::Open => {}
+                _ if fact.creator == node => {}
                 JoinRule::Token if self.networks.is_invited(network, node) => {}
                 JoinRule::Token if fact.token_digest.is_some_and(|digest| digests_equal(&digest, &presented)) => {}
                 JoinRule::Token => return Err(Refusal::TokenWrong(network)),
@@ -221,14 +287,14 @@ impl Service {
                 JoinRule::Invite => return Err(Refusal::InvitationRequired(network)),
             }
         }
-        self.join(network, node)?;
+        self.join(now, network, node)?;
         Ok(Answer::JoinNetwork { network_id: network, address: Address { network, node } })
     }
 
-    pub(super) fn leave_network(&mut self, node: NodeId, network: u16) -> Result<Answer, Refusal> {
+    pub(super) fn leave_network(&mut self, now: Now, node: NodeId, network: u16) -> Result<Answer, Refusal> {
         not_backbone(network)?;
         self.networks.find(network)?;
-        if !self.leave(network, node) {
+        if !self.leave(now, network, node) {
             return Err(Refusal::NotMember { node, network });
         }
         Ok(Answer::LeaveNetwork { network_id: network })
@@ -279,12 +345,18 @@ impl Service {
         Answer::PollInvites { invites: invites.collect() }
     }
 
-    pub(super) fn respond_invite(&mut self, node: NodeId, network: u16, accept: bool) -> Result<Answer, Refusal> {
+    pub(super) fn respond_invite(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        network: u16,
+        accept: bool,
+    ) -> Result<Answer, Refusal> {
         if !self.networks.is_invited(network, node) {
             return Err(Refusal::InvitationNotFound(network));
         }
         if accept {
-            self.join(network, node)?;
+            self.join(now, network, node)?;
         } else {
             self.close_invite(network, node);
         }
@@ -304,9 +376,9 @@ impl Service {
         })
     }
 
-    pub(super) fn leave_all_networks(&mut self, node: NodeId) {
+    pub(super) fn leave_all_networks(&mut self, now: Now, node: NodeId) {
         for network in self.networks.of(node).collect::<Vec<_>>() {
-            self.leave(network, node);
+            self.leave(now, network, node);
         }
         let invites = self.networks.invites.get(&node).into_iter().flatten();
         for network in invites.map(|invite| invite.network).collect::<Vec<_>>() {
@@ -314,7 +386,7 @@ impl Service {
         }
     }
 
-    fn join(&mut self, network: u16, node: NodeId) -> Result<(), Refusal> {
+    fn join(&mut self, now: Now, network: u16, node: NodeId) -> Result<(), Refusal> {
         if self.networks.is_member(network, node) {
             return Ok(());
         }
@@ -325,14 +397,26 @@ impl Service {
             return Err(Refusal::TooMany("members of this network"));
         }
         self.networks.add(network, node);
+        if self.nodes.find(node)?.life.is_present()
+            && let Some(network) = self.networks.by_id.get_mut(&network)
+        {
+            network.online += 1;
+        }
+        self.changed_in(now, node, Happened::Joined, network);
         self.changes.push(Change::Joined(network, node));
         self.close_invite(network, node);
         Ok(())
     }
 
-    fn leave(&mut self, network: u16, node: NodeId) -> bool {
+    fn leave(&mut self, now: Now, network: u16, node: NodeId) -> bool {
         let left = self.networks.remove(network, node);
         if left {
+            if self.nodes.find(node).is_ok_and(|node| node.life.is_present())
+                && let Some(network) = self.networks.by_id.get_mut(&network)
+            {
+                network.online -= 1;
+            }
+            self.changed_in(now, node, Happened::Left, network);
             self.changes.push(Change::Left(network, node));
         }
         left
@@ -350,6 +434,46 @@ impl Service {
         }
         self.changes.push(Change::InviteClosed { network, target });
     }
+}
+
+/// As many of `nodes` as one answer holds, by bytes and by the count of values that readers of answers take.
+fn page<'a>(now: Now, network: u16, nodes: impl Iterator<Item = &'a Node>) -> Answer {
+    let mut nodes = nodes.peekable();
+    let mut members = Vec::new();
+    let (mut bytes, mut values) = (PAGE_BYTES_MAX, PAGE_VALUES_MAX);
+    while let Some(node) = nodes.peek() {
+        let member = member(now, network, node);
+        let (Some(bytes_left), Some(values_left)) =
+            (bytes.checked_sub(bytes_of(&member)), values.checked_sub(MEMBER_VALUES + member.tags.len()))
+        else {
+            break;
+        };
+        (bytes, values) = (bytes_left, values_left);
+        members.push(member);
+        nodes.next();
+    }
+    Answer::ListNodes { nodes: members, more: nodes.peek().is_some() }
+}
+
+fn member(now: Now, network: u16, node: &Node) -> Member {
+    let fact = &node.fact;
+    Member {
+        node_id: fact.id,
+        address: Address { network, node: fact.id },
+        public: fact.public,
+        hostname: fact.hostname.clone(),
+        tags: fact.tags.clone(),
+        last_seen: node.last_seen_unix_seconds(),
+        online: Some(node.is_online(now)),
+        real_addr: Some(fact.endpoint.clone()).filter(|_| fact.public && !fact.relay_only),
+    }
+}
+
+/// At most so many bytes are written for `member`; none of its texts holds what JSON escapes.
+fn bytes_of(member: &Member) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let tags: usize = member.tags.iter().map(|tag| tag.len() + r#""","#.len()).sum();
+    MEMBER_BYTES + text(&member.hostname) + text(&member.real_addr) + tags
 }
 
 const fn not_backbone(network: u16) -> Result<(), Refusal> {

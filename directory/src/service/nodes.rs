@@ -1,4 +1,4 @@
-//! Nodes: registration, lookup, presence, keys. A key has one number for ever, and a number one owner.
+//! Nodes: registration, lookup, keys. A key has one number for ever, and a number one owner.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,8 +8,9 @@ use wire::registry::answer::{Found, Registered};
 use wire::registry::request::Register;
 use wire::registry::{Answer, PublicKey, Signature};
 
+use super::presence::Life;
 use super::signature::is_identity;
-use super::{Caller, Now, PRESENCE_TIMEOUT, Refusal, Service};
+use super::{Caller, Now, Refusal, Service};
 use crate::endpoint::Listen;
 use crate::facts::{Change, NodeFact};
 
@@ -22,16 +23,16 @@ const VERSION_BYTES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) fact: NodeFact,
-    seen: Option<Now>,
+    pub(super) life: Life,
 }
 
 impl Node {
     pub(super) fn is_online(&self, now: Now) -> bool {
-        self.seen.is_some_and(|seen| now.monotonic.saturating_sub(seen.monotonic) < PRESENCE_TIMEOUT)
+        self.life.is_online(now)
     }
 
-    pub(super) fn last_seen_unix_seconds(&self) -> Option<u64> {
-        self.seen.map(|seen| seen.unix_seconds)
+    pub(super) const fn last_seen_unix_seconds(&self) -> Option<u64> {
+        self.life.last_seen_unix_seconds()
     }
 }
 
@@ -54,7 +55,7 @@ impl Nodes {
             retired_keys: retired_keys.into_iter().collect(),
             by_hostname: facts.iter().filter_map(|fact| Some((fact.hostname.clone()?, fact.id))).collect(),
             registered_count: facts.iter().filter(|fact| fact.registered).count(),
-            by_id: facts.into_iter().map(|fact| Node { fact, seen: None }).collect(),
+            by_id: facts.into_iter().map(|fact| Node { fact, life: Life::default() }).collect(),
             limit,
         }
     }
@@ -70,16 +71,17 @@ impl Nodes {
         self.by_hostname.get(hostname).and_then(|id| self.find(*id).ok())
     }
 
+    /// The registered nodes with higher numbers than `id`, in order.
+    pub(super) fn after(&self, id: NodeId) -> impl Iterator<Item = &Node> {
+        self.by_id.iter().skip(id.0 as usize).filter(|node| node.fact.registered)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.by_id.iter().filter(|node| node.fact.registered)
     }
 
     pub(super) const fn registered_count(&self) -> usize {
         self.registered_count
-    }
-
-    pub(super) fn saw(&mut self, id: NodeId, now: Now) {
-        self.entry(id).seen = Some(now);
     }
 
     fn add(&mut self, key: PublicKey, now: Now) -> Result<NodeId, Refusal> {
@@ -90,26 +92,26 @@ impl Nodes {
             return Err(Refusal::KeyInvalid);
         }
         let id = u32::try_from(self.by_id.len() + 1).map(NodeId).map_err(|_| Refusal::DirectoryFull)?;
-        self.by_id.push(Node { fact: NodeFact::new(id, key, now.unix_seconds), seen: None });
+        self.by_id.push(Node { fact: NodeFact::new(id, key, now.unix_seconds), life: Life::default() });
         self.by_key.insert(key, id);
         self.registered_count += 1;
         Ok(id)
     }
 
     /// Only called with numbers that were handed out.
-    fn entry(&mut self, id: NodeId) -> &mut Node {
+    pub(super) fn entry(&mut self, id: NodeId) -> &mut Node {
         &mut self.by_id[id.0 as usize - 1]
     }
 }
 
 impl Service {
-    /// Changes what is known of a node. A change is only recorded when there is one.
-    pub(super) fn update(&mut self, id: NodeId, change: impl FnOnce(&mut NodeFact)) {
+    /// Changes what is known of a node. A change is only recorded when there is one; true then.
+    pub(super) fn update(&mut self, id: NodeId, change: impl FnOnce(&mut NodeFact)) -> bool {
         let node = self.nodes.entry(id);
         let before = node.fact.clone();
         change(&mut node.fact);
         if node.fact == before {
-            return;
+            return false;
         }
         let after = node.fact.clone();
         if after.hostname != before.hostname {
@@ -117,6 +119,7 @@ impl Service {
             after.hostname.clone().map(|hostname| self.nodes.by_hostname.insert(hostname, id));
         }
         self.changes.push(Change::Node(Box::new(after)));
+        true
     }
 
     pub(super) fn register(
@@ -144,12 +147,12 @@ impl Service {
                 }
             }
             if !register.hostname.is_empty() {
-                match self.set_hostname(id, &register.hostname) {
+                match self.set_hostname(now, id, &register.hostname) {
                     Ok(_) => hostname = Some(register.hostname.clone()),
                     Err(refusal) => hostname_error = Some(refusal.to_string()),
                 }
             }
-            self.nodes.saw(id, now);
+            self.saw(now, id);
         }
         Ok(Answer::Register(Registered {
             node_id: id,
@@ -256,10 +259,11 @@ impl Service {
     }
 
     /// Ends a registration and all that others can see of it. The number stays with the key.
-    pub(super) fn deregister(&mut self, id: NodeId) -> Answer {
+    pub(super) fn deregister(&mut self, now: Now, id: NodeId) -> Answer {
+        self.departed(now, id);
         self.end_trust_of(id);
         self.close_handshakes_of(id);
-        self.leave_all_networks(id);
+        self.leave_all_networks(now, id);
         self.proofs.forget(id);
         self.update(id, |fact| {
             let (signs, key_set_at) = (fact.signs, fact.key_set_at);

@@ -6,6 +6,7 @@ use serde::Serialize;
 use wire::NodeId;
 use wire::registry::request::Report;
 
+use super::nodes::Node;
 use super::{Now, Service};
 
 /// The network at a glance. Nothing in it names a node.
@@ -89,16 +90,61 @@ pub struct NodeView {
 }
 
 impl Service {
-    /// The network at a glance.
+    /// The network at a glance. Costs as much as there are networks, not nodes.
     #[must_use]
-    pub fn overview(&self, now: Now) -> Overview {
-        let figures = self.figures(now);
-        Overview { nodes: figures.nodes, online: figures.nodes_online, ..Overview::default() }
+    pub fn overview(&self, _now: Now) -> Overview {
+        Overview {
+            nodes: self.nodes.registered_count(),
+            online: self.presence.count(),
+            capabilities: 0,
+            groups: self.groups().collect(),
+            paths: self.presence.paths(),
+        }
     }
 
-    /// Nodes whose number, address, hostname, tag or capability has `text` in it, at most `limit`.
+    /// Nodes whose number is `text`, or whose address, hostname, endpoint or one of whose tags has `text` in it, in
+    /// any case; at most `limit`, the one with that number first.
     #[must_use]
-    pub fn find_nodes(&self, _now: Now, _text: &str, _limit: usize) -> Vec<NodeView> {
-        Vec::new()
+    pub fn find_nodes(&self, now: Now, text: &str, limit: usize) -> Vec<NodeView> {
+        let text = text.trim();
+        let exact = text.parse().ok().and_then(|id| self.nodes.find(NodeId(id)).ok());
+        let exact_id = exact.map(|node| node.fact.id);
+        let others = self.nodes.iter().filter(|node| Some(node.fact.id) != exact_id && matches(node, text));
+        exact.into_iter().chain(others).take(limit).map(|node| self.view(now, node)).collect()
     }
+
+    fn view(&self, now: Now, node: &Node) -> NodeView {
+        let fact = &node.fact;
+        NodeView {
+            node_id: fact.id,
+            address: fact.id.address().to_string(),
+            hostname: fact.hostname.clone(),
+            tags: fact.tags.clone(),
+            capability: None,
+            groups: self.groups_of(fact.id).map(str::to_owned).collect(),
+            public: fact.public,
+            online: node.is_online(now),
+            last_seen: node.last_seen_unix_seconds(),
+            version: fact.version.clone(),
+            endpoint: fact.endpoint.clone(),
+            endpoint_follows: fact.endpoint_follows,
+            relay_only: fact.relay_only,
+            proven: self.proofs.proven(fact.id).to_vec(),
+            report: node.life.report(),
+        }
+    }
+}
+
+/// Whether `text` is in what people know a node by; an empty text is in everything.
+fn matches(node: &Node, text: &str) -> bool {
+    let fact = &node.fact;
+    has(fact.hostname.as_deref().unwrap_or_default(), text)
+        || fact.tags.iter().any(|tag| has(tag, text))
+        || has(&fact.endpoint, text)
+        || has(&fact.id.address().to_string(), text)
+}
+
+/// Whether `text` is part of `whole`, in any case. All of these are ASCII.
+fn has(whole: &str, text: &str) -> bool {
+    text.is_empty() || whole.as_bytes().windows(text.len()).any(|part| part.eq_ignore_ascii_case(text.as_bytes()))
 }

@@ -69,6 +69,11 @@ impl Proofs {
         self.get(node).is_some_and(|node| node.connections.iter().any(|(id, _)| *id == connection))
     }
 
+    /// The nodes whose signatures `connection` has carried.
+    pub(super) fn on(&self, connection: ConnectionId) -> &[NodeId] {
+        self.by_connection.get(&connection).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether any connection that carried a signature of `node` lives.
     pub(super) fn is_connected(&self, node: NodeId) -> bool {
         self.get(node).is_some_and(|node| !node.connections.is_empty())

@@ -106,6 +106,8 @@ mod tests {
             Refusal::EndpointInvalid("listen_addr"),
             Refusal::Name(NameError::Hostname),
             Refusal::Name(NameError::Reserved),
+            Refusal::Name(NameError::Group),
+            Refusal::Name(NameError::GroupReserved),
             Refusal::Name(NameError::Tag),
             Refusal::Name(NameError::TooManyTags),
             Refusal::HostnameTaken(name()),

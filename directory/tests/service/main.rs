@@ -2,8 +2,11 @@
 //! story restarts the directory, what it knows comes from there.
 
 mod capture;
+mod changes;
 mod handshakes;
 mod networks;
+mod overview;
+mod presence;
 mod reach;
 mod registration;
 
@@ -30,6 +33,7 @@ struct World {
     now: Now,
     limits: Limits,
     relays: Vec<String>,
+    extensions: Vec<String>,
 }
 
 /// Someone at an address, on a connection.
@@ -52,21 +56,36 @@ impl World {
         let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
         let store = Store::in_memory(now.unix_seconds).unwrap();
         let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN));
-        Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()] }
+        let mut world =
+            Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()], extensions: Vec::new() };
+        world.service.begin_changes(now.unix_seconds * 1000);
+        world
     }
 
     /// Ends the process and starts it again: only facts survive.
     fn restart(&mut self) {
         self.service = Service::new(self.store.load().unwrap(), &self.limits, AdminToken::new(ADMIN));
+        self.service.begin_changes(self.now.unix_seconds * 1000);
     }
 
     fn pass(&mut self, time: Duration) {
         self.now.monotonic += time;
         self.now.unix_seconds += time.as_secs();
+        self.sweep();
+    }
+
+    fn sweep(&mut self) {
+        while self.service.sweep(self.now) {}
     }
 
     fn outcome(&mut self, from: From, request: &Request) -> Outcome {
-        let caller = Caller { connection: from.connection, ip: from.ip, exempt: false, advertised: &self.relays };
+        let caller = Caller {
+            connection: from.connection,
+            ip: from.ip,
+            exempt: false,
+            advertised: &self.relays,
+            extensions: &self.extensions,
+        };
         let mut checked = None;
         let outcome = loop {
             match self.service.handle(self.now, &caller, request, checked.as_ref()) {
@@ -109,6 +128,11 @@ impl World {
         let key = key(seed);
         let number = registered(&self.by(&key, Operation::Register(register(&key))));
         (key, number)
+    }
+
+    /// A signed heartbeat.
+    fn beat(&mut self, key: &SigningKey, node_id: NodeId) -> Answer {
+        self.by(key, Operation::Heartbeat { node_id, report: None })
     }
 
     fn proven(&self, node: NodeId) -> Vec<String> {

@@ -1,7 +1,10 @@
 //! Networks: who makes them, who joins them, what members gain.
 
 use crate::*;
-use wire::registry::answer::NetworkSummary;
+use directory::facts::{Change, JoinRule, NetworkFact, NodeFact};
+use wire::registry::MESSAGE_BYTES_MAX;
+use wire::registry::answer::{Member, NetworkSummary};
+use wire::registry::names::check_group_name;
 
 fn create(node_id: NodeId, name: &str, join_rule: &str, token: &str) -> Operation {
     Operation::CreateNetwork { node_id, name: name.into(), join_rule: join_rule.into(), token: token.into() }
@@ -124,7 +127,7 @@ fn networks_are_made_by_who_is_proven_to_be_who() {
         error(world.as_admin(create(one, "x", "friends", ""))),
         "invalid join_rule: expected open, token or invite"
     );
-    assert!(error(world.as_admin(create(one, "Lab", "open", ""))).starts_with("invalid hostname"));
+    assert_eq!(error(world.as_admin(create(one, "LAB", "open", ""))), "network name \"LAB\" already in use");
     assert_eq!(error(world.as_admin(create(NodeId(9), "y", "open", ""))), "node 9: node not found");
     for number in 1..32 {
         made(&mut world, one, &format!("net-{number}"), "open", "");
@@ -186,4 +189,178 @@ fn every_network_has_a_policy_that_says_nothing() {
         assert_eq!(world.ask(Operation::GetNetworkPolicy { network_id }), policy);
     }
     assert_eq!(error(world.ask(Operation::GetNetworkPolicy { network_id: 9 })), "network 9: network not found");
+}
+
+#[test]
+fn names_of_groups_are_kept_as_written_and_compared_without_regard_to_case() {
+    let mut world = World::new();
+    let (_, one) = world.node(1);
+    for name in ["RESEARCH", "TRAVEL", "trading-2", "7"] {
+        made(&mut world, one, name, "open", "");
+    }
+    world.restart();
+    let names: Vec<_> = networks(&mut world).into_iter().map(|network| network.name).collect();
+    assert_eq!(names, ["backbone", "RESEARCH", "TRAVEL", "trading-2", "7"]);
+    for (name, text) in [
+        ("research", "network name \"research\" already in use"),
+        ("Trading-2", "network name \"Trading-2\" already in use"),
+        ("BACKBONE", "invalid group name: localhost, backbone and broadcast are reserved"),
+        ("Broadcast", "invalid group name: localhost, backbone and broadcast are reserved"),
+        ("-x", "invalid group name: 1 to 63 letters, digits and hyphens, no hyphen at either end"),
+        ("x-", "invalid group name: 1 to 63 letters, digits and hyphens, no hyphen at either end"),
+        ("", "invalid group name: 1 to 63 letters, digits and hyphens, no hyphen at either end"),
+        ("Straße", "invalid group name: 1 to 63 letters, digits and hyphens, no hyphen at either end"),
+        ("a b", "invalid group name: 1 to 63 letters, digits and hyphens, no hyphen at either end"),
+        ("A\u{1b}[31m", "invalid group name: 1 to 63 letters, digits and hyphens, no hyphen at either end"),
+    ] {
+        assert_eq!(error(world.as_admin(create(one, name, "open", ""))), text);
+    }
+    assert!(check_group_name(&"A".repeat(63)).is_ok() && check_group_name(&"A".repeat(64)).is_err());
+}
+
+#[test]
+fn a_group_outlives_its_members_and_its_creator_may_come_back() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    let (bob, two) = world.node(2);
+    let leave = |node_id, network_id| Operation::LeaveNetwork { node_id, network_id };
+    let club = made(&mut world, one, "CLUB", "invite", "");
+    let safe = made(&mut world, one, "SAFE", "token", "s3cret");
+    world.by(&alice, invite(one, club, two));
+    assert!(joined(&world.by(&bob, join(two, club, ""))), "an invitation opens it as well as an answer to it");
+
+    world.by(&alice, leave(one, club));
+    assert!(!trusts(&mut world, one, two));
+    assert_eq!(error(world.by(&alice, invite(one, club, two))), "node 1 is not a member of network 1");
+    world.by(&bob, leave(two, club));
+    world.by(&alice, leave(one, safe));
+    world.restart();
+    let sizes = |world: &mut World| networks(world)[1..].iter().map(|network| network.members).collect::<Vec<_>>();
+    assert_eq!(sizes(&mut world), [Some(0), Some(0)]);
+    assert_eq!(error(world.by(&bob, join(two, club, ""))), "invitation required to join network 1");
+    assert_eq!(error(world.as_admin(create(two, "club", "open", ""))), "network name \"club\" already in use");
+
+    assert!(joined(&world.by(&alice, join(one, club, ""))) && joined(&world.by(&alice, join(one, safe, ""))));
+    world.by(&alice, Operation::Deregister { node_id: one });
+    world.restart();
+    assert_eq!(sizes(&mut world), [Some(0), Some(0)]);
+    world.node(1);
+    assert_eq!(sizes(&mut world), [Some(0), Some(0)], "registering again brings nobody back into a group");
+    assert!(joined(&world.by(&alice, join(one, club, ""))));
+}
+
+#[test]
+fn deregistering_takes_back_invitations_too() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    let (bob, two) = world.node(2);
+    let club = made(&mut world, one, "CLUB", "invite", "");
+    world.by(&alice, invite(one, club, two));
+    world.by(&bob, Operation::Deregister { node_id: two });
+    world.node(2);
+    assert_eq!(world.by(&bob, Operation::PollInvites { node_id: two }), Answer::PollInvites { invites: vec![] });
+    assert_eq!(error(world.by(&bob, join(two, club, ""))), "invitation required to join network 1");
+}
+
+/// A directory in which nodes 1 to `members` are in network 1; node 1 is that of `key(1)`.
+fn crowded(members: u32, rule: JoinRule) -> World {
+    let mut world = World::new();
+    let node = |number: u32| {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let identity = if number == 1 { public(&key(1)) } else { Base64(bytes) };
+        NodeFact {
+            hostname: Some(format!("member-{number:0>56}")),
+            tags: (0..10).map(|tag| format!("{tag:a>32}")).collect(),
+            public: true,
+            endpoint: "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".into(),
+            ..NodeFact::new(NodeId(number), identity, world.now.unix_seconds)
+        }
+    };
+    let network = NetworkFact {
+        id: 1,
+        name: "RESEARCH".into(),
+        join_rule: rule,
+        token_digest: None,
+        creator: NodeId(1),
+        created_at: world.now.unix_seconds,
+    };
+    let nodes = (1..=members).map(|number| Change::Node(Box::new(node(number))));
+    let joined = (1..=members).map(|number| Change::Joined(1, NodeId(number)));
+    let changes: Vec<_> = nodes.chain([Change::NetworkCreated(network)]).chain(joined).collect();
+    world.store.commit(&changes).unwrap();
+    world.restart();
+    world
+}
+
+/// Pages of members, each as it would travel.
+fn pages(ask: &mut impl FnMut(Option<NodeId>) -> Answer) -> Vec<Vec<Member>> {
+    let mut pages = Vec::new();
+    let mut after = None;
+    loop {
+        let mut message = Vec::new();
+        wire::registry::push_message(&mut message, &ask(after));
+        assert!(message.len() <= MESSAGE_BYTES_MAX, "{} bytes", message.len());
+        let Answer::ListNodes { nodes, more } = Answer::decode(&message[4..]).unwrap() else { panic!("no members") };
+        after = nodes.last().map(|member| member.node_id);
+        pages.push(nodes);
+        if !more {
+            return pages;
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_members_are_listed_in_pages_that_fit() {
+    let mut world = crowded(10_000, JoinRule::Open);
+    for network_id in [1, 0] {
+        let mut ask = |after| world.as_admin(Operation::ListNodes { network_id, after });
+        let pages = pages(&mut ask);
+        let ids: Vec<u32> = pages.iter().flatten().map(|member| member.node_id.0).collect();
+        assert_eq!(ids, (1..=10_000).collect::<Vec<_>>());
+        assert!((2..10).contains(&pages.len()), "{} pages", pages.len());
+    }
+    let end = world.as_admin(Operation::ListNodes { network_id: 1, after: Some(NodeId(u32::MAX)) });
+    assert_eq!(end, Answer::ListNodes { nodes: vec![], more: false });
+}
+
+#[test]
+fn a_group_of_ten_thousand_is_full_and_serves_its_members() {
+    let mut world = crowded(10_000, JoinRule::Open);
+    let alice = key(1);
+    world.beat(&alice, NodeId(1));
+    assert!(trusts(&mut world, NodeId(10_000), NodeId(1)));
+    let Answer::Resolve(_) = world.by(&alice, resolve(NodeId(9999), NodeId(1))) else { panic!("not reached") };
+    let network = &networks(&mut world)[1];
+    assert_eq!((network.members, network.online), (Some(10_000), Some(1)));
+    world.as_admin(Operation::LeaveNetwork { node_id: NodeId(5000), network_id: 1 });
+    assert!(joined(&world.as_admin(join(NodeId(5000), 1, ""))));
+
+    let mut fuller = crowded(10_000, JoinRule::Open);
+    let (bob, two) = fuller.node(2);
+    assert_eq!(error(fuller.by(&bob, join(two, 1, ""))), "too many members of this network");
+}
+
+#[test]
+fn as_many_networks_as_there_can_be_fit_into_one_answer() {
+    let mut world = World::new();
+    world.node(1);
+    world.node(2);
+    let network = |id| NetworkFact {
+        id,
+        name: format!("{id:A>63}"),
+        join_rule: JoinRule::Invite,
+        token_digest: None,
+        creator: NodeId(1),
+        created_at: world.now.unix_seconds,
+    };
+    let changes: Vec<_> = (1..=4096).map(|id| Change::NetworkCreated(network(id))).collect();
+    world.store.commit(&changes).unwrap();
+    world.restart();
+    let mut message = Vec::new();
+    wire::registry::push_message(&mut message, &world.ask(Operation::ListNetworks));
+    let Answer::ListNetworks { networks } = Answer::decode(&message[4..]).unwrap() else { panic!("no list") };
+    assert_eq!(networks.len(), 4097);
+    assert!(message.len() <= MESSAGE_BYTES_MAX);
+    assert_eq!(error(world.as_admin(create(NodeId(2), "one-more", "open", ""))), "too many networks");
 }

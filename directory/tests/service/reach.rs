@@ -140,6 +140,16 @@ fn beacons_are_the_own_relay_and_those_an_administrator_announces() {
 }
 
 #[test]
+fn what_the_own_relay_understands_is_said_of_it_alone() {
+    let mut world = World::new();
+    world.extensions = vec!["trace".to_owned()];
+    world.as_admin(Operation::BeaconRegister { beacon_id: NodeId(7), addr: "192.0.2.10:9001".into() });
+    let Answer::BeaconList { beacons } = world.ask(Operation::BeaconList) else { panic!("no list") };
+    let extensions: Vec<&[String]> = beacons.iter().map(|beacon| beacon.extensions.as_slice()).collect();
+    assert_eq!(extensions, [&["trace".to_owned()][..], &[]]);
+}
+
+#[test]
 fn key_expiry_is_acknowledged() {
     let mut world = World::new();
     let (alice, one) = world.node(1);

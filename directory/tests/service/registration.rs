@@ -166,14 +166,14 @@ fn hostnames_are_first_come_and_survive_silence_and_restart() {
 fn presence_ends_after_five_minutes_and_takes_nothing_with_it() {
     let mut world = World::new();
     let (alice, one) = world.node(1);
-    assert_eq!(world.service.figures(world.now).nodes_online, 1);
+    assert_eq!(world.service.figures().nodes_online, 1);
     world.pass(Duration::from_secs(299));
-    assert_eq!(world.service.figures(world.now).nodes_online, 1);
+    assert_eq!(world.service.figures().nodes_online, 1);
     world.pass(Duration::from_secs(1));
-    let figures = world.service.figures(world.now);
+    let figures = world.service.figures();
     assert_eq!((figures.nodes, figures.nodes_online), (1, 0));
     world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
-    assert_eq!(world.service.figures(world.now).nodes_online, 1);
+    assert_eq!(world.service.figures().nodes_online, 1);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn deregistering_ends_all_that_others_see() {
     world.node(1);
     world.restart();
     assert!(!trusts(&mut world, one, two) && !trusts(&mut world, two, one));
-    assert_eq!(world.service.figures(world.now).nodes, 2);
+    assert_eq!(world.service.figures().nodes, 2);
 }
 
 #[test]

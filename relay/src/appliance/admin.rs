@@ -1,5 +1,8 @@
-//! The admin address (HTTP), on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters` (JSON), and with an
-//! embedded directory its status page `/` and operator view `/operator`.
+//! The admin address (HTTP), on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters` (JSON), for the
+//! administrator `/events` and `/events/{node}` (JSON), and with an embedded directory its status page `/` and operator
+//! view `/operator`.
+
+mod events;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use relay::metrics::{Counter, Counters, DropReason, Gauge, prometheus_text};
 use relay::runtime::Relay;
 use serde_json::{Map, Value};
 
-use super::relay_source::Source;
+pub use self::events::Events;
 
 /// What is shown.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct Sources {
     pub relay: Arc<Relay>,
     /// The embedded directory, if any.
     pub directory: Option<Arc<directory::Running>>,
+    /// The control events.
+    pub events: Events,
 }
 
 /// The admin address at work; dropping it ends it.
@@ -36,15 +41,18 @@ impl Admin {
     /// # Errors
     /// The address cannot be used; the text names `--http`.
     pub fn start(address: SocketAddr, sources: Sources) -> anyhow::Result<Self> {
-        let figures: Arc<dyn RelaySource> = Arc::new(Source::new(Arc::clone(&sources.relay)));
+        let figures: Arc<dyn RelaySource> = sources.events.source.clone();
         // The pages show what a directory knows; without one there are none.
         let site = sources.directory.as_ref().map(|directory| directory.site(Some(figures)));
-        let routes = Router::new()
-            .route("/healthz", get(health))
-            .route("/metrics", get(metrics))
-            .route("/counters", get(counters))
-            .with_state(sources);
-        Server::start(address, site, |_| routes).map(Self)
+        Server::start(address, site, |address| {
+            let events = events::routes(sources.events.clone(), address);
+            let routes = Router::new()
+                .route("/healthz", get(health))
+                .route("/metrics", get(metrics))
+                .route("/counters", get(counters));
+            routes.with_state(sources).merge(events)
+        })
+        .map(Self)
     }
 
     /// Where it listens.

@@ -22,6 +22,8 @@ use super::data_dir::DataDir;
 /// However low a limit, a few packets in a row must pass, or nothing would.
 const BURST_PACKETS_MIN: u64 = 32;
 const BURST_BYTES_MIN: u64 = 65_536;
+/// Whom spans are from.
+const PROGRAM: &str = "pilot-relay";
 
 /// How datagrams are moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -147,6 +149,10 @@ pub struct Arguments {
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
+    /// OpenTelemetry collector that the relay's spans of traced messages are sent to, as http://127.0.0.1:4318 [default:
+    /// OTEL_EXPORTER_OTLP_ENDPOINT, else none]
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
 }
 
 /// What the arguments mean on this host.
@@ -162,6 +168,8 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// What to hand out as relay addresses, as given.
     pub advertise_text: Vec<String>,
+    /// Where spans are sent.
+    pub otlp: Option<telemetry::export::Options>,
     tls: directory::Tls,
     admin_token_file: Option<PathBuf>,
 }
@@ -217,6 +225,10 @@ impl Arguments {
                 spin: Duration::from_micros(spin),
                 rules,
             },
+            otlp: match self.otlp {
+                Some(url) => Some(telemetry::export::Options::new(&url, PROGRAM, env!("CARGO_PKG_VERSION"))),
+                None => telemetry::export::Options::from_environment(PROGRAM, env!("CARGO_PKG_VERSION")),
+            },
             registry: self.registry.resolve(has_ipv6),
             http: self.http.resolve(has_ipv6),
             data_dir: self.data_dir,
@@ -244,21 +256,30 @@ impl Arguments {
 }
 
 impl Settings {
+    /// The administrator's secret: of the file named, else of the data folder. `None` where there is neither.
+    ///
+    /// # Errors
+    /// It cannot be read or made, or is empty.
+    pub fn admin_token(&self, data_dir: Option<&DataDir>) -> anyhow::Result<Option<directory::AdminToken>> {
+        let token = match (&self.admin_token_file, data_dir) {
+            (Some(file), _) => std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read --admin-token-file {}", file.display()))?,
+            (None, Some(data_dir)) => data_dir.admin_token()?,
+            (None, None) => return Ok(None),
+        };
+        let token = directory::AdminToken::new(&token);
+        token.context("the admin token is empty; write one into the file").map(Some)
+    }
+
     /// The embedded directory's part.
     ///
     /// # Errors
     /// The admin token cannot be read or made.
     pub fn directory_config(&self, listen: SocketAddr, data_dir: &DataDir) -> anyhow::Result<directory::Config> {
-        let token = match &self.admin_token_file {
-            Some(file) => std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read --admin-token-file {}", file.display()))?,
-            None => data_dir.admin_token()?,
-        };
-        let token = directory::AdminToken::new(&token).context("the admin token is empty; write one into the file")?;
         Ok(directory::Config {
             listen: vec![listen],
             tls: self.tls.clone(),
-            admin_token: Some(token),
+            admin_token: self.admin_token(Some(data_dir))?,
             exempt: self.relay.rules.exempt.clone(),
             ..directory::Config::new(data_dir.path())
         })

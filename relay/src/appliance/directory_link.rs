@@ -9,6 +9,7 @@ use relay::locals::Service;
 use relay::runtime::Relay;
 use relay::server::Handoff;
 use wire::NodeId;
+use wire::registry::answer::EXTENSION_TRACE;
 
 /// Connects the embedded directory with the relay in the same process.
 #[derive(Debug)]
@@ -64,6 +65,10 @@ impl RelayLink for Link {
             tracing::warn!(%local, "handing out a private relay address; name the public one with --advertise");
         }
         vec![SocketAddr::new(local, port).to_string()]
+    }
+
+    fn extensions(&self) -> Vec<String> {
+        vec![EXTENSION_TRACE.to_owned()]
     }
 }
 

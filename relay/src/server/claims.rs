@@ -8,6 +8,7 @@ use wire::beacon::Message;
 use super::{Admission, Handoff, Send, Server};
 use crate::contests::{Arrival, Claim, Contest, Kind};
 use crate::endpoint::{Endpoint, LocalId, Path};
+use crate::events::{Event, Refusal, What};
 use crate::locals::{Local, Service};
 use crate::metrics::Counter;
 use crate::sessions::{Activity, Full, Grade, Session, Slot};
@@ -59,11 +60,14 @@ impl Server {
             self.contests.improve(claim, grade);
             return Outcome::Contested;
         }
+        let candidate = path.remote;
         if !self.contests.begin(now, claim, grade, held.path, held_grade) {
             self.counters.count(Counter::ClaimsRefused);
+            self.note(now, node, What::ClaimRefused { candidate, why: Refusal::Held });
             return Outcome::Refused;
         }
         self.counters.count(Counter::ContestsStarted);
+        self.note(now, node, What::ContestStarted { holder: held.path.remote, candidate });
         self.sessions.activity(slot).contested = true;
         self.probe(held.path);
         Outcome::Contested
@@ -77,8 +81,13 @@ impl Server {
         let session = Session { path: claim.path, extended: claim.extended };
         let activity = Activity { seen: now, grade, ..Activity::default() };
         let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {
-            let stale = |_: NodeId, activity: &Activity| {
-                activity.grade == Grade::Unproven && now.since(activity.seen) > UNPROVEN_GRACE
+            let notes = &mut self.notes;
+            let stale = |node: NodeId, activity: &Activity| {
+                let is_stale = activity.grade == Grade::Unproven && now.since(activity.seen) > UNPROVEN_GRACE;
+                if is_stale {
+                    notes.push(Event { at: now, node, what: What::SessionExpired });
+                }
+                is_stale
             };
             let evicted = self.sessions.sweep(EVICTION_SEARCH, stale);
             self.counters.add(Counter::SessionsExpired, evicted as u64);
@@ -89,10 +98,13 @@ impl Server {
                 // A recall under way is about where the node was; it is here now.
                 self.contests.end(claim.node);
                 self.counters.count(Counter::SessionsStarted);
+                self.note(now, claim.node, What::SessionStarted { at: claim.path.remote, grade });
                 Outcome::Holds
             }
             Err(Full) => {
                 self.counters.count(Counter::ClaimsNoRoom);
+                let what = What::ClaimRefused { candidate: claim.path.remote, why: Refusal::NoRoom };
+                self.note(now, claim.node, what);
                 Outcome::Refused
             }
         }
@@ -101,26 +113,28 @@ impl Server {
     /// Gives the id to `claim`, whoever holds it.
     pub(super) fn displace(&mut self, now: Time, claim: Claim, grade: Grade) {
         self.contests.end(claim.node);
-        let Some((slot, _)) = self.sessions.find_own(claim.node) else {
+        let Some((slot, held)) = self.sessions.find_own(claim.node) else {
             self.begin_session(now, claim, grade);
             return;
         };
-        self.sessions.update(slot, Session { path: claim.path, extended: claim.extended });
         let activity = self.sessions.activity(slot);
         *activity = Activity { seen: now, grade, contested: false, ..*activity };
+        self.sessions.update(slot, Session { path: claim.path, extended: claim.extended });
         self.counters.count(Counter::SessionsMoved);
+        self.note(now, claim.node, What::SessionMoved { from: held.path.remote, to: claim.path.remote });
     }
 
     /// The holder of `slot` was heard: it lives, and a contest for its id is over.
     pub(super) fn touch(&mut self, now: Time, slot: Slot, node: NodeId) {
-        let activity = self.sessions.activity(slot);
-        if now.since(activity.seen) >= SEEN_GRAIN {
-            activity.seen = now;
+        if now.since(self.sessions.activity(slot).seen) >= SEEN_GRAIN {
+            self.sessions.note_heard(slot, now);
         }
+        let activity = self.sessions.activity(slot);
         if activity.contested {
             activity.contested = false;
             if self.contests.end(node) {
                 self.counters.count(Counter::ContestsHeld);
+                self.note(now, node, What::ContestHeld);
             }
         }
     }
@@ -149,15 +163,16 @@ impl Server {
                     {
                         self.probe(claim.path);
                     } else {
-                        self.hold(slot);
+                        self.hold(now, slot, claim.node);
                     }
                 }
                 (Kind::Takeover, Some(_)) => {
-                    self.counters.count(Counter::ContestsWon);
+                    self.win(now, &claim);
                     self.displace(now, claim, grade);
                 }
                 (Kind::Recall, None) if !self.is_a_neighbours(endpoint, claim.node) => {
                     self.counters.count(Counter::SessionsRecalled);
+                    self.note(now, claim.node, What::SessionRecalled { at: claim.path.remote });
                     self.begin_session(now, claim, grade);
                 }
                 _ => {}
@@ -178,21 +193,30 @@ impl Server {
     }
 
     /// A contest for the session in `slot` is over, and nothing has changed.
-    fn hold(&mut self, slot: Slot) {
+    fn hold(&mut self, now: Time, slot: Slot, node: NodeId) {
         self.counters.count(Counter::ContestsHeld);
         self.sessions.activity(slot).contested = false;
+        self.note(now, node, What::ContestHeld);
     }
 
-    /// Somebody wants to reach a node that has no session. It costs what a discover costs.
-    pub(super) fn want(&mut self, now: Time, node: NodeId, from: Path) {
+    /// A contest gives the id to who claimed it.
+    fn win(&mut self, now: Time, claim: &Claim) {
+        self.counters.count(Counter::ContestsWon);
+        self.note(now, claim.node, What::ContestWon { candidate: claim.path.remote });
+    }
+
+    /// Somebody wants to reach a node that has no session. It costs what a discover costs. Says whether there is somewhere
+    /// to ask.
+    pub(super) fn want(&mut self, now: Time, node: NodeId, from: Path) -> bool {
         let known = self.may_be_stored(node) && self.membership.last_endpoint(node).is_some();
         if !known || !self.charge_control(now, from) {
-            return;
+            return false;
         }
         match self.sessions.owner(node) {
             owner if owner == self.shard => self.recall(now, node, from.local),
             owner => self.push_handoff(owner, Handoff::Recall(node, from.local)),
         }
+        true
     }
 
     /// Asks a node for a sign of life where it last registered, from an address of the right family: the one it is
@@ -211,6 +235,7 @@ impl Server {
         let claim = Claim { node, path, extended: false };
         if self.sessions.find_own(node).is_none() && self.contests.recall(now, claim, self.grade(node, &remote)) {
             self.probe(path);
+            self.note(now, node, What::RecallStarted { at: remote });
         }
     }
 
@@ -225,10 +250,10 @@ impl Server {
     pub(super) fn handle_silence(&mut self, now: Time, Contest { claim, grade, asked, kind, .. }: Contest) {
         match (kind, self.sessions.find_own(claim.node)) {
             (Kind::Contest, found) if found.is_none_or(|(_, held)| held.path.remote == asked.remote) => {
-                self.counters.count(Counter::ContestsWon);
+                self.win(now, &claim);
                 self.displace(now, claim, grade);
             }
-            (Kind::Takeover, Some((slot, _))) => self.hold(slot),
+            (Kind::Takeover, Some((slot, _))) => self.hold(now, slot, claim.node),
             _ => {}
         }
     }

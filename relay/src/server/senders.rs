@@ -6,6 +6,7 @@ use super::claims::Outcome;
 use super::{Admission, Handoff, Server};
 use crate::contests::Claim;
 use crate::endpoint::Path;
+use crate::events::What;
 use crate::metrics::{Counter, DropReason};
 use crate::sessions::{Session, Slot};
 use crate::time::Time;
@@ -65,7 +66,11 @@ impl Server {
         let activity = self.sessions.activity(slot);
         let within = self.rules.sender_packets.charge(&mut activity.packets, now, 1)
             && self.rules.sender_bytes.charge(&mut activity.bytes, now, len as u64);
-        if within { Ok(Some(slot)) } else { Err(DropReason::SenderBudget) }
+        if within {
+            return Ok(Some(slot));
+        }
+        self.note_seldom(now, slot, sender, What::BudgetExhausted);
+        Err(DropReason::SenderBudget)
     }
 
     /// A packet that does not come from the sender's endpoint. The sender may have moved: a daemon that roams in the
@@ -111,13 +116,15 @@ impl Server {
         proven || (held.is_some() && self.may_be_stored(node) && self.charge_control(now, from))
     }
 
-    pub(super) fn charge_unknown(&mut self, now: Time, sender: Option<Slot>) {
-        let Some(slot) = sender else { return };
+    pub(super) fn charge_unknown(&mut self, now: Time, slot: Option<Slot>, sender: NodeId, dest: NodeId) {
+        let Some(slot) = slot else { return };
         let activity = self.sessions.activity(slot);
         activity.unknown_run = activity.unknown_run.saturating_add(1);
-        if activity.unknown_run > UNKNOWN_RUN_MAX {
+        match activity.unknown_run {
+            1 => self.note_seldom(now, slot, sender, What::DestinationUnknown { dest }),
+            ..=UNKNOWN_RUN_MAX => {}
             // Refusal is fine: the account is empty already.
-            let _ = self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST);
+            _ => drop(self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST)),
         }
     }
 }

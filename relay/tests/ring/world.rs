@@ -20,7 +20,7 @@ use wire::beacon::Message;
 use wire::codec::Writer;
 
 /// How long an answer may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Questions asked while waiting for something that no answer announces.
 const QUESTIONS_MAX: usize = 100_000;
 /// The largest datagram there is.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use relay::Time;
 use relay::contests::Board;
-use relay::endpoint::{LocalId, Path};
+use relay::endpoint::{Endpoint, LocalId, Path};
+use relay::events::What;
 use relay::locals::{Local, Locals, Service};
 use relay::membership::Membership;
 use relay::metrics::Counters;
@@ -89,7 +90,9 @@ impl World {
     /// Delivers a datagram to the shard the steering program would choose.
     pub fn receive(&mut self, from: &str, datagram: &[u8]) -> Action {
         let shard = match datagram {
-            [0x01..=0x0C, a, b, c, d, ..] => shard_of(NodeId(u32::from_be_bytes([*a, *b, *c, *d])), self.shards.len()),
+            [0x01..=wire::beacon::kind::LAST, a, b, c, d, ..] => {
+                shard_of(NodeId(u32::from_be_bytes([*a, *b, *c, *d])), self.shards.len())
+            }
             _ => 0,
         };
         self.receive_on(shard, BEACON, from, datagram)
@@ -153,6 +156,20 @@ impl World {
         self.outbox.drain(..).collect()
     }
 
+    /// The control events since the last look, with the time each is dated, shard by shard.
+    pub fn take_events_at(&mut self) -> Vec<(Time, NodeId, What)> {
+        let of = |shard: &mut Server| std::iter::from_fn(|| shard.poll_event()).collect::<Vec<_>>();
+        let mut events: Vec<_> = self.shards.iter_mut().flat_map(of).collect();
+        // What happened at once on several shards is told in the order of the nodes.
+        events.sort_by_key(|event| (event.at, event.node));
+        events.into_iter().map(|event| (event.at, event.node, event.what)).collect()
+    }
+
+    /// The control events since the last look, in order.
+    pub fn take_events(&mut self) -> Vec<(NodeId, What)> {
+        self.take_events_at().into_iter().map(|(_, node, what)| (node, what)).collect()
+    }
+
     /// Where the relay believes a node to be.
     pub fn session(&self, node: u32) -> Option<Session> {
         self.table.find(NodeId(node))
@@ -193,6 +210,10 @@ impl World {
     fn sent(&mut self, to: Path, bytes: &[u8]) {
         self.outbox.push_back(Sent { to: to.remote.socket_addr(), via: to.local, bytes: bytes.to_vec() });
     }
+}
+
+pub fn endpoint(text: &str) -> Endpoint {
+    text.parse::<SocketAddr>().unwrap().into()
 }
 
 pub fn encode(message: Message<'_>) -> Vec<u8> {

@@ -1,0 +1,60 @@
+//! Figures for people, and the search for one node.
+
+use crate::*;
+use directory::service::overview::{GroupFigures, NodeView};
+
+fn found(world: &World, text: &str) -> Vec<NodeId> {
+    world.service.find_nodes(world.now, text, 10).into_iter().map(|view: NodeView| view.node_id).collect()
+}
+
+#[test]
+fn the_overview_counts_and_names_no_node() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    world.node(2);
+    world.by(&alice, set_hostname(one, "alpha"));
+    let create = Operation::CreateNetwork {
+        node_id: one,
+        name: "RESEARCH".into(),
+        join_rule: "invite".into(),
+        token: String::new(),
+    };
+    world.as_admin(create);
+    let overview = world.service.overview(world.now);
+    assert_eq!((overview.nodes, overview.online), (2, 2));
+    let group = |id, name: &str, join_rule: &str, members| GroupFigures {
+        id,
+        name: name.into(),
+        join_rule: join_rule.into(),
+        members,
+        online: members,
+    };
+    assert_eq!(overview.groups, [group(0, "backbone", "open", 2), group(1, "RESEARCH", "invite", 1)]);
+    assert!(!serde_json::to_string(&overview).unwrap().contains("alpha"));
+}
+
+#[test]
+fn a_node_is_found_by_what_its_operator_knows_of_it() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    let (bob, two) = world.node(2);
+    world.by(&alice, set_hostname(one, "specialist-papers"));
+    world.by(&bob, Operation::SetTags { node_id: two, tags: vec!["citations".into()] });
+    for (text, nodes) in [
+        (" 2 ", &[two][..]),
+        ("1", &[one, two]),
+        ("PAPERS", &[one]),
+        ("citat", &[two]),
+        ("0000.0002", &[two]),
+        ("198.51.100.1:4000", &[one, two]),
+        ("", &[one, two]),
+        ("nothing-like-it", &[]),
+        ("0", &[one, two]),
+    ] {
+        assert_eq!(found(&world, text), nodes, "{text:?}");
+    }
+    assert_eq!(world.service.find_nodes(world.now, "", 1).len(), 1);
+    let view = &world.service.find_nodes(world.now, "papers", 1)[0];
+    assert_eq!((view.address.as_str(), view.online, view.endpoint_follows), ("0:0000.0000.0001", true, true));
+    assert_eq!((view.proven.len(), view.last_seen), (2, Some(world.now.unix_seconds)));
+}

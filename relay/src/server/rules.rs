@@ -1,0 +1,53 @@
+//! The settings of the rules.
+
+use std::time::Duration;
+
+use wire::cidr::Cidr;
+
+use crate::admission::Budget;
+
+/// Who is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Admission {
+    /// Nobody: any id, any source, no budgets. For benches and laboratories.
+    Open,
+    /// Ids the directory knows, at endpoints that hold their ground (default).
+    #[default]
+    Grace,
+}
+
+/// The limits and times of the rules.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Who is checked.
+    pub admission: Admission,
+    /// Packets a sender may relay.
+    pub sender_packets: Budget,
+    /// Bytes a sender may relay.
+    pub sender_bytes: Budget,
+    /// Discovers, punches, probes and STUN requests a source prefix may send.
+    pub prefix_control: Budget,
+    /// Packets a source prefix may relay for nodes of another shard.
+    pub prefix_packets: Budget,
+    /// Prefixes that are never charged.
+    pub exempt: Vec<Cidr>,
+    /// Silence after which a session ends.
+    pub session_timeout: Duration,
+    /// What STUN answers say of the software; nothing by default.
+    pub stun_software: Option<String>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            admission: Admission::Grace,
+            sender_packets: Budget::new(100_000, 20_000),
+            sender_bytes: Budget::new(125_000_000, 32_000_000),
+            prefix_control: Budget::new(500, 2_000),
+            prefix_packets: Budget::new(100_000, 20_000),
+            exempt: Vec::new(),
+            session_timeout: Duration::from_secs(600),
+            stun_software: None,
+        }
+    }
+}

@@ -36,7 +36,7 @@ const Chart = (() => {
     span > 172800 ? `${day(at)}, ${clock(at)}` : new Date(at * 1000).toLocaleTimeString([], { hour12: false });
 
   class Chart {
-    // options: height, spark (no axes), format(value), unit, title
+    // options: height, spark (no axes), whole (no fractions), format(value), unit, title
     constructor(figure, options) {
       this.figure = figure;
       this.options = options;
@@ -91,7 +91,7 @@ const Chart = (() => {
       const width = this.figure.clientWidth;
       if (!this.data || !width) return;
       const { points, from, to, gap } = this.data;
-      const { height, spark, format, unit, title } = { ...this.options, ...this.data };
+      const { height, spark, whole, format, unit, title } = { ...this.options, ...this.data };
       const pad = spark ? { left: 2, right: 6, top: 6, bottom: 2 } : PAD;
       const svg = this.svg;
       svg.replaceChildren();
@@ -100,7 +100,7 @@ const Chart = (() => {
 
       const values = points.map((point) => point[1]);
       const highest = Math.max(...values, 0);
-      const step = niceStep(highest || 1, height < 160 ? 2 : 3);
+      const step = Math.max(niceStep(highest || 1, height < 200 ? 2 : 3), whole ? 1 : 0);
       const top = spark ? highest * 1.05 || 1 : Math.ceil((highest || 1) / step) * step;
       const x = (at) => pad.left + ((at - from) / (to - from)) * (width - pad.left - pad.right);
       const y = (value) => height - pad.bottom - (value / top) * (height - pad.top - pad.bottom);

@@ -120,7 +120,7 @@
   const charts = {
     online: new Chart(find("online-chart"), { height: 104, spark: true, format: count, unit: "agents", title: "Agents online" }),
     traffic: new Chart(find("traffic-chart"), { height: 220, title: "Relayed traffic" }),
-    growth: new Chart(find("growth-chart"), { height: 168, format: count, unit: "registered nodes", title: "Growth" }),
+    growth: new Chart(find("growth-chart"), { height: 168, whole: true, format: count, unit: "registered nodes", title: "Growth" }),
   };
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
 
@@ -140,7 +140,7 @@
     if (hours.length) hours.push([past.at, past.registered || hours[hours.length - 1][1]]);
     const first = hours.length ? hours[0][0] : past.at;
     const days = Math.max(1, Math.round((past.at - first) / 86_400));
-    const caption = days > 1 ? `registered nodes, last ${days} days` : "registered nodes, since today";
+    const caption = days > 1 ? `registered nodes, last ${days} days` : "registered nodes, last 24 hours";
     charts.growth.show({ points: hours, from: Math.min(first, past.at - 86_400), to: past.at, gap: Infinity, caption });
   };
 

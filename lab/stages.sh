@@ -7,7 +7,7 @@ agent_bin=target/release/pilot-agent
 ctl_bin=target/release/pilotctl
 compare_bin=target/release/compare
 loadgen_bin=target/release/loadgen
-debian_packages=(build-essential ca-certificates clang coturn curl ethtool iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
+debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl ethtool iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi

@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::relay_link::RelayLink;
 use crate::search::Searchers;
 use crate::service::changes::Watcher;
+use crate::service::overview::{NodeView, Overview};
 use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck};
 use crate::watchers::Watchers;
 
@@ -151,6 +152,16 @@ impl Driver {
     pub fn metrics_text(&self) -> String {
         let figures = self.service().figures();
         self.metrics.text(&figures)
+    }
+
+    /// The network at a glance.
+    pub fn overview(&self) -> Overview {
+        self.service().overview(self.clock.now())
+    }
+
+    /// Nodes whose number, address, hostname, tag or capability has `text` in it, at most `limit`.
+    pub fn find_nodes(&self, text: &str, limit: usize) -> Vec<NodeView> {
+        self.service().find_nodes(self.clock.now(), text, limit)
     }
 
     /// Answers `requests` in order. Stops early after an answer that may be large, and before one that has to wait; the

@@ -14,6 +14,8 @@
 //! | [`watchers`] | when those who follow changes are woken | what they then see |
 //! | [`limits`], [`endpoint`] | rates; what a `listen_addr` means | |
 //! | [`relay_link`], [`relay_source`] | the seam to a relay, out and in | |
+//! | [`history`] | what the figures were; a plain value | files |
+//! | [`http`] | the status page and the operator view | |
 //!
 //! Life of a registration: `connection` cuts it out of the stream and decodes it; `driver` has its signature checked
 //! on another thread; `service` gives out the number, and a change and an effect with the answer; `journal` commits
@@ -26,6 +28,8 @@ pub mod connection;
 pub mod driver;
 pub mod endpoint;
 pub mod facts;
+pub mod history;
+pub mod http;
 pub mod journal;
 pub mod limits;
 pub mod listener;
@@ -39,6 +43,7 @@ pub mod tls;
 pub mod watchers;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -50,6 +55,7 @@ use tokio::time::MissedTickBehavior;
 use clock::Clock;
 use connection::Budget;
 use driver::Driver;
+use http::Site;
 use journal::Journal;
 use listener::{Doors, Guests};
 use metrics::Metrics;
@@ -72,6 +78,8 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Running {
     local_addrs: Vec<SocketAddr>,
     tls_fingerprint: Option<String>,
+    admin_token: Option<AdminToken>,
+    data_dir: PathBuf,
     driver: Arc<Driver>,
     journal: Arc<Journal>,
     stop: watch::Sender<bool>,
@@ -96,6 +104,22 @@ impl Running {
     #[must_use]
     pub fn metrics(&self) -> String {
         self.driver.metrics_text()
+    }
+
+    /// The status page and the operator view, to be served with [`http::Server`]; `relay` is the one in this process. How
+    /// the network grows is kept in the data folder, by one site at a time.
+    #[must_use]
+    pub fn site(&self, relay: Option<Arc<dyn RelaySource>>) -> Arc<Site> {
+        let driver: Arc<Driver> = Arc::clone(&self.driver);
+        Site::new(
+            driver,
+            http::Settings {
+                relay,
+                admin_token: self.admin_token.clone(),
+                growth_file: Some(self.data_dir.join("growth.csv")),
+                ..http::Settings::default()
+            },
+        )
     }
 
     /// Stops accepting, lets requests in progress finish for a few seconds, closes the database. May be called from
@@ -137,7 +161,7 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
         ..config.limits
     };
 
-    let service = Service::new(store.load()?, &limits, config.admin_token);
+    let service = Service::new(store.load()?, &limits, config.admin_token.clone());
     let metrics = Arc::new(Metrics::default());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let readers = (0..cores.min(SEARCHERS_MAX)).map(|_| store.reader()).collect::<Result<_, _>>()?;
@@ -171,7 +195,17 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
             runtime.shutdown_background();
         })
         .context("cannot start a thread")?;
-    Ok(Running { local_addrs, tls_fingerprint, driver, journal, stop, reactor: Some(reactor), writer: Some(writer) })
+    Ok(Running {
+        local_addrs,
+        tls_fingerprint,
+        admin_token: config.admin_token,
+        data_dir: config.data_dir,
+        driver,
+        journal,
+        stop,
+        reactor: Some(reactor),
+        writer: Some(writer),
+    })
 }
 
 /// Serves until shutdown, and then until the last connection has ended or [`SHUTDOWN_TIMEOUT`] is over.

@@ -68,6 +68,13 @@ impl AddressRates {
         allowed
     }
 
+    /// Whether one is left of the rate of `ip`, without taking it.
+    #[must_use]
+    pub fn has_room(&self, now: Duration, ip: IpAddr) -> bool {
+        let used_until = self.used_until.get(&address_unit(ip)).copied().unwrap_or_default();
+        self.rate.advance(used_until, now, 1).saturating_sub(now) <= self.rate.burst
+    }
+
     fn forget(&mut self, now: Duration) {
         self.used_until.retain(|_, used_until| *used_until > now);
         // Every address is active: forget an eighth, so that this is not done again for each newcomer.

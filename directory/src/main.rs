@@ -1,7 +1,7 @@
 //! `pilot-directory`: the directory as a program of its own. Flags to settings, signals to shutdown.
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use directory::config::DEFAULT_PORT;
-use directory::{AdminToken, Config, NoRelay, Running, Tls};
+use directory::{AdminToken, Config, NoRelay, Running, Tls, http};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::cidr::Cidr;
 
@@ -49,6 +49,11 @@ struct Flags {
     #[arg(long, value_name = "CIDR")]
     exempt: Vec<Cidr>,
 
+    /// Serve the status page, the operator view, health and metrics over HTTP: 127.0.0.1:3000 or a port alone [default:
+    /// off]. The operator view asks for the admin token; put a proxy with TLS before it on other than loopback.
+    #[arg(long, value_name = "ADDR", value_parser = http_addr)]
+    http: Option<SocketAddr>,
+
     /// Relay to name to clients. May be repeated.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
@@ -67,10 +72,18 @@ fn main() -> ExitCode {
 
 fn run(flags: Flags) -> anyhow::Result<()> {
     let relay = NoRelay { advertise: flags.advertise.clone() };
+    let http = flags.http;
     let running = directory::start(config(flags)?, Arc::new(relay))?;
+    let pages = http.map(|address| {
+        let site = running.site(None);
+        let probes = site.probes();
+        http::Server::start(address, Some(site), |_| probes)
+    });
+    let pages = pages.transpose()?;
     // A closed pipe is no reason to stop serving.
-    let _ = announce(&running);
+    let _ = announce(&running, pages.as_ref());
     wait_for_signal()?;
+    drop(pages);
     running.shutdown();
     Ok(())
 }
@@ -110,13 +123,25 @@ fn listen_addr(text: &str) -> Result<SocketAddr, String> {
     resolved.ok_or_else(|| "expected an address such as 0.0.0.0:9000, [::]:9000 or localhost:9000".to_owned())
 }
 
-fn announce(running: &Running) -> std::io::Result<()> {
+/// As [`listen_addr`], but a bare port is one of loopback: the pages speak no TLS.
+fn http_addr(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    let resolved = text.to_socket_addrs().ok().and_then(|mut addrs| addrs.next());
+    resolved.ok_or_else(|| "expected an address and a port such as 127.0.0.1:3000, or a port alone".to_owned())
+}
+
+fn announce(running: &Running, pages: Option<&http::Server>) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for address in running.local_addrs() {
         writeln!(out, "directory listening on {address}")?;
     }
     if let Some(fingerprint) = running.tls_fingerprint() {
         writeln!(out, "TLS certificate SHA-256 {fingerprint}")?;
+    }
+    if let Some(pages) = pages {
+        writeln!(out, "status page on http://{}", pages.address())?;
     }
     out.flush()
 }

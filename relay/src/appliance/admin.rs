@@ -1,16 +1,19 @@
-//! Health, metrics and counters over HTTP, on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters`
-//! (JSON), and for the administrator `/events` and `/events/{node}` (JSON).
+//! The admin address (HTTP), on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters` (JSON), for the
+//! administrator `/events` and `/events/{node}` (JSON), and with an embedded directory its status page `/` and operator
+//! view `/operator`.
 
 mod events;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
+use directory::RelaySource;
+use directory::http::Server;
 use relay::metrics::{Counter, Counters, DropReason, Gauge, prometheus_text};
 use relay::runtime::Relay;
 use serde_json::{Map, Value};
@@ -30,10 +33,7 @@ pub struct Sources {
 
 /// The admin address at work; dropping it ends it.
 #[derive(Debug)]
-pub struct Admin {
-    address: SocketAddr,
-    _runtime: tokio::runtime::Runtime,
-}
+pub struct Admin(Server);
 
 impl Admin {
     /// Listens on `address`.
@@ -41,35 +41,24 @@ impl Admin {
     /// # Errors
     /// The address cannot be used; the text names `--http`.
     pub fn start(address: SocketAddr, sources: Sources) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("cannot listen on TCP {address}; choose another address with --http, or `off`"))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("admin").enable_all().build()?;
-        let events = events::routes(sources.events.clone(), address);
-        let routes = axum::Router::new()
-            .route("/healthz", get(health))
-            .route("/metrics", get(metrics))
-            .route("/counters", get(counters))
-            .with_state(sources)
-            .merge(events);
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener)?
-        };
-        runtime.spawn(async move {
-            if let Err(error) = axum::serve(listener, routes).await {
-                tracing::error!(%error, "the admin address has ended");
-            }
-        });
-        Ok(Self { address, _runtime: runtime })
+        let figures: Arc<dyn RelaySource> = sources.events.source.clone();
+        // The pages show what a directory knows; without one there are none.
+        let site = sources.directory.as_ref().map(|directory| directory.site(Some(figures)));
+        Server::start(address, site, |address| {
+            let events = events::routes(sources.events.clone(), address);
+            let routes = Router::new()
+                .route("/healthz", get(health))
+                .route("/metrics", get(metrics))
+                .route("/counters", get(counters));
+            routes.with_state(sources).merge(events)
+        })
+        .map(Self)
     }
 
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.0.address()
     }
 }
 

@@ -99,12 +99,17 @@ impl Driver {
 
     /// The counters as text.
     pub fn metrics_text(&self) -> String {
-        let figures = self.service().figures(self.clock.now());
-        self.metrics.text(&figures)
+        let now = self.clock.now();
+        let (figures, overview) = {
+            let service = self.service();
+            (service.figures(now), service.overview(now))
+        };
+        self.metrics.text(&figures, &overview)
     }
 
     /// Answers `requests` in order. Stops early after an answer that may be large; the answers say how far it got.
     pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Vec<Answer> {
+        let began = self.clock.now().monotonic;
         self.journal.room().await;
         let advertised = self.relay.link.advertised(peer.local_ip);
         let caller = Caller { connection: peer.connection, ip: peer.ip, exempt: peer.exempt, advertised: &advertised };
@@ -133,6 +138,9 @@ impl Driver {
         self.tell_relay(effects).await;
         let errors = answers.iter().filter(|answer| matches!(answer, Answer::Error { .. }));
         errors.for_each(|_| self.metrics.error());
+        let took = self.clock.now().monotonic.saturating_sub(began);
+        let answered = requests.iter().take(answers.len()).flatten();
+        answered.for_each(|request| self.metrics.answered(&request.operation, took));
         answers
     }
 

@@ -7,7 +7,8 @@ agent_bin=target/release/pilot-agent
 ctl_bin=target/release/pilotctl
 compare_bin=target/release/compare
 loadgen_bin=target/release/loadgen
-debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl ethtool iproute2 iputils-ping nftables procps python3-venv stun-client tcpdump)
+debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl ethtool iproute2 iputils-ping nftables procps
+    prometheus python3-venv stun-client tcpdump)
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -22,8 +23,10 @@ stage_tools() {
     if [ ${#missing[@]} -gt 0 ]; then
         as_root apt-get update -q
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
-        # Only its client programs are wanted; the server would hold the STUN port.
-        case " ${missing[*]} " in *" coturn "*) as_root systemctl disable --now coturn 2>/dev/null || true ;; esac
+        # Only their client programs are wanted; a server would hold the STUN port, and one would scrape for ever.
+        for service in coturn prometheus prometheus-node-exporter; do
+            case " ${missing[*]} " in *" ${service%-node-exporter} "*) as_root systemctl disable --now "$service" 2>/dev/null || true ;; esac
+        done
     fi
     if ! command -v cargo >/dev/null; then
         curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal -c clippy -c rustfmt
@@ -81,6 +84,28 @@ stage_load() (
     lab/check-accounting.py http://127.0.0.1:13000/counters
     kill "$relay"
     wait "$relay"
+)
+
+# What the programs expose, against Prometheus' own linter; dashboard and alerts, against what is exposed. A subshell, so
+# that the programs end with it however it ends.
+stage_metrics() (
+    promtool check rules tuning/pilot-alerts.yml
+    promtool test rules tuning/pilot-alerts-test.yml
+    data=$(mktemp -d)
+    "$relay_bin" --data-dir "$data/relay" --beacon 127.0.0.1:19001 --stun off --registry 127.0.0.1:19000 \
+        --http 127.0.0.1:13000 &
+    trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$data"' EXIT
+    local sources=(http://127.0.0.1:13000/metrics) without=(--without pilot_agent_)
+    if "$agent_bin" --help | grep -q -- --http; then
+        "$agent_bin" --data-dir "$data/agent" --socket "$data/socket" --registry 127.0.0.1:19000 \
+            --beacon 127.0.0.1:19001 --http 127.0.0.1:13001 &
+        sources+=(http://127.0.0.1:13001/metrics) without=()
+    fi
+    for source in "${sources[@]}"; do
+        curl -s --retry 50 --retry-connrefused --retry-delay 0 --retry-max-time 20 --output /dev/null "$source"
+    done
+    lab/check-metrics.sh "${sources[@]}"
+    lab/check-dashboard.py "${sources[@]}" "${without[@]}"
 )
 
 # Every relay beside the floor: here only that all take part and steering is right; slices so short say nothing of speed.

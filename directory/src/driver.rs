@@ -150,8 +150,11 @@ impl Driver {
 
     /// The counters as text.
     pub fn metrics_text(&self) -> String {
-        let figures = self.service().figures();
-        self.metrics.text(&figures)
+        let (figures, overview) = {
+            let service = self.service();
+            (service.figures(), service.overview(self.clock.now()))
+        };
+        self.metrics.text(&figures, &overview)
     }
 
     /// The network at a glance.
@@ -167,6 +170,7 @@ impl Driver {
     /// Answers `requests` in order. Stops early after an answer that may be large, and before one that has to wait; the
     /// answers say how far it got.
     pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Served {
+        let began = self.clock.now().monotonic;
         self.journal.room().await;
         let advertised = self.relay.link.advertised(peer.local_ip);
         let extensions = self.relay.link.extensions();
@@ -207,6 +211,9 @@ impl Driver {
         self.tell_relay(effects).await;
         let errors = answers.iter().filter(|answer| matches!(answer, Answer::Error { .. }));
         errors.for_each(|_| self.metrics.error());
+        let took = self.clock.now().monotonic.saturating_sub(began);
+        let answered = requests.iter().take(answers.len()).flatten();
+        answered.for_each(|request| self.metrics.answered(&request.operation, took));
         Served { answers, held }
     }
 

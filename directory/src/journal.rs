@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::facts::Change;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -82,15 +83,18 @@ impl Journal {
     }
 
     fn write(&self, mut store: Store, metrics: &Metrics) {
+        let clock = Clock::start();
         while let Some(batch) = self.next_batch() {
+            let mut began = clock.now().monotonic;
             while let Err(error) = store.commit(&batch) {
                 tracing::error!(%error, changes = batch.len(), "cannot write to the database, trying again");
                 metrics.commit_failed();
                 if !self.pause() {
                     return;
                 }
+                began = clock.now().monotonic;
             }
-            metrics.committed(batch.len());
+            metrics.committed(batch.len(), clock.now().monotonic.saturating_sub(began));
             self.durable.send_modify(|durable| *durable += batch.len() as u64);
         }
     }

@@ -18,7 +18,7 @@ use crate::config::Limits;
 use crate::connection::{self, Budget, within};
 use crate::driver::{Driver, Peer};
 use crate::limits::address_unit;
-use crate::metrics::CloseReason;
+use crate::metrics::{CloseReason, Transport};
 use crate::service::ConnectionId;
 use crate::tls::{HANDSHAKE_RECORD, Identity};
 
@@ -191,10 +191,12 @@ impl Doors {
                 let handshake = identity.acceptor.accept(stream);
                 let stream = within(self.limits.frame_timeout, &mut shutdown, handshake).await;
                 let Some(Ok(stream)) = stream else { return metrics.closed(CloseReason::Tls) };
+                metrics.connection_served(Transport::Tls);
                 Box::pin(connection::run(stream, peer, &self.driver, &self.limits, &self.budget, shutdown)).await;
             }
             _ if secured || self.tls_required => metrics.closed(CloseReason::Tls),
             _ => {
+                metrics.connection_served(Transport::Plain);
                 Box::pin(connection::run(stream, peer, &self.driver, &self.limits, &self.budget, shutdown)).await;
             }
         }

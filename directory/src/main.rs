@@ -57,11 +57,16 @@ struct Flags {
     /// Relay to name to clients. May be repeated.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
+
+    /// How the log on standard error is written: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: telemetry::log::Format,
 }
 
 fn main() -> ExitCode {
-    telemetry::log::start(telemetry::log::Format::Text, "info").expect("a level that is one");
-    match run(Flags::parse()) {
+    let flags = Flags::parse();
+    telemetry::log::start_as("pilot-directory", flags.log_format, "info").expect("a level that is one");
+    match run(flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "pilot-directory: {error:#}");

@@ -1,40 +1,62 @@
 //! Counters, and their text for Prometheus. Any thread counts; nobody waits.
 
-use std::fmt::Write as _;
+use std::array::from_fn;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
+use telemetry::prometheus::{Histogram, Kind, Text};
 use wire::registry::Operation;
 
 use crate::service::Figures;
+use crate::service::overview::Overview;
 
 /// What has happened since the start.
 #[derive(Debug)]
 pub struct Metrics {
     requests: [AtomicU64; Operation::NAMES.len()],
+    durations: [Histogram; Operation::NAMES.len()],
     requests_invalid: AtomicU64,
     errors: AtomicU64,
     connections: AtomicU64,
     connections_open: AtomicU64,
+    served: [AtomicU64; Transport::NAMES.len()],
     closed: [AtomicU64; CloseReason::NAMES.len()],
-    commits: AtomicU64,
     commits_failed: AtomicU64,
-    changes: AtomicU64,
+    commit_durations: Histogram,
+    commit_sizes: Histogram,
+    changes_waiting: AtomicU64,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            requests: [const { AtomicU64::new(0) }; Operation::NAMES.len()],
+            requests: from_fn(|_| AtomicU64::new(0)),
+            durations: from_fn(|_| Histogram::durations()),
             requests_invalid: AtomicU64::default(),
             errors: AtomicU64::default(),
             connections: AtomicU64::default(),
             connections_open: AtomicU64::default(),
-            closed: [const { AtomicU64::new(0) }; CloseReason::NAMES.len()],
-            commits: AtomicU64::default(),
+            served: from_fn(|_| AtomicU64::new(0)),
+            closed: from_fn(|_| AtomicU64::new(0)),
             commits_failed: AtomicU64::default(),
-            changes: AtomicU64::default(),
+            commit_durations: Histogram::durations(),
+            commit_sizes: Histogram::sizes(),
+            changes_waiting: AtomicU64::default(),
         }
     }
+}
+
+/// How a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP alone.
+    Plain,
+    /// TLS.
+    Tls,
+}
+
+impl Transport {
+    const NAMES: [&'static str; 2] = ["plain", "tls"];
 }
 
 /// Why the directory, not the client, ended a connection.
@@ -82,6 +104,11 @@ impl Metrics {
         self.requests[operation.index()].fetch_add(1, Relaxed);
     }
 
+    /// A request has its answer, `took` after the batch it came in.
+    pub(crate) fn answered(&self, operation: &Operation, took: Duration) {
+        self.durations[operation.index()].observe(ns(took));
+    }
+
     pub(crate) fn request_invalid(&self) {
         self.requests_invalid.fetch_add(1, Relaxed);
     }
@@ -95,6 +122,10 @@ impl Metrics {
         self.connections_open.fetch_add(1, Relaxed);
     }
 
+    pub(crate) fn connection_served(&self, transport: Transport) {
+        self.served[transport as usize].fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn connection_closed(&self) {
         self.connections_open.fetch_sub(1, Relaxed);
     }
@@ -103,63 +134,97 @@ impl Metrics {
         self.closed[reason as usize].fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn committed(&self, changes: usize) {
-        self.commits.fetch_add(1, Relaxed);
-        self.changes.fetch_add(changes as u64, Relaxed);
+    pub(crate) fn committed(&self, changes: usize, took: Duration) {
+        self.commit_sizes.observe(changes as u64);
+        self.commit_durations.observe(ns(took));
     }
 
     pub(crate) fn commit_failed(&self) {
         self.commits_failed.fetch_add(1, Relaxed);
     }
 
-    /// The counters with `figures` of the service, in the Prometheus text format.
+    /// A question for changes waits for its answer from now on.
+    pub fn changes_wait_began(&self) {
+        self.changes_waiting.fetch_add(1, Relaxed);
+    }
+
+    /// It has its answer, or its connection has ended.
+    pub fn changes_wait_ended(&self) {
+        self.changes_waiting.fetch_sub(1, Relaxed);
+    }
+
+    /// The counters with figures of the service, in the Prometheus text format.
     #[must_use]
-    pub fn text(&self, figures: &Figures) -> String {
-        let mut out = String::new();
-        let requests = Operation::NAMES.iter().zip(&self.requests).map(|(name, count)| (*name, count.load(Relaxed)));
-        family(&mut out, "requests_total", "counter", "Requests by type.", "type", requests);
-        let closed = CloseReason::NAMES.iter().zip(&self.closed).map(|(name, count)| (*name, count.load(Relaxed)));
-        family(&mut out, "closed_total", "counter", "Connections ended by the directory.", "reason", closed);
-        let load = |counter: &AtomicU64| counter.load(Relaxed);
-        for (name, kind, help, value) in [
-            ("requests_invalid_total", "counter", "Messages that were no request.", load(&self.requests_invalid)),
-            ("errors_total", "counter", "Requests answered with an error.", load(&self.errors)),
-            ("connections_total", "counter", "Connections accepted.", load(&self.connections)),
-            ("connections_open", "gauge", "Connections now open.", load(&self.connections_open)),
-            ("commits_total", "counter", "Batches of changes made durable.", load(&self.commits)),
-            (
-                "commits_failed_total",
-                "counter",
-                "Commits that failed and were tried again.",
-                load(&self.commits_failed),
-            ),
-            ("changes_total", "counter", "Changes made durable.", load(&self.changes)),
-            ("nodes", "gauge", "Registered nodes.", figures.nodes as u64),
-            ("nodes_online", "gauge", "Nodes seen in the last five minutes.", figures.nodes_online as u64),
-            ("networks", "gauge", "Networks besides the backbone.", figures.networks as u64),
-            ("trust_pairs", "gauge", "Directed trust relations.", figures.trust_pairs as u64),
+    pub fn text(&self, figures: &Figures, overview: &Overview) -> String {
+        let mut out = Text::new("pilot_directory_");
+        self.requests_text(&mut out);
+        self.connections_text(&mut out);
+        self.commits_text(&mut out);
+        let value = |count: usize| count as u64;
+        for (name, help, value) in [
+            ("nodes", "Registered nodes.", value(figures.nodes)),
+            ("nodes_online", "Nodes that have shown a sign of life lately.", value(figures.nodes_online)),
+            ("networks", "Networks besides the backbone.", value(figures.networks)),
+            ("trust_pairs", "Directed trust relations.", value(figures.trust_pairs)),
+            ("capabilities_online", "Nodes online that say what they can do.", value(overview.capabilities)),
+            ("nodes_reporting", "Nodes online that report on their paths.", value(overview.paths.reporting)),
         ] {
-            header(&mut out, name, kind, help);
-            let _ = writeln!(out, "pilot_directory_{name} {value}");
+            out.gauge(name, help, value);
         }
-        out
+        let groups = overview.groups.iter().filter(|group| group.id != 0);
+        let (members, online) =
+            groups.fold((0, 0), |(members, online), group| (members + group.members, online + group.online));
+        out.gauge("group_members", "Memberships of all networks besides the backbone.", members);
+        out.gauge("group_members_online", "Of these, of nodes that are online.", online);
+        out.family("peer_paths", Kind::Gauge, "Peers that the reporting nodes reach, by path.");
+        out.sample("peer_paths", &[("path", "direct")], overview.paths.direct);
+        out.sample("peer_paths", &[("path", "relay")], overview.paths.relayed);
+        out.finish()
+    }
+
+    fn requests_text(&self, out: &mut Text) {
+        by(out, "requests_total", "Requests by type.", "type", &Operation::NAMES, &self.requests);
+        let name = "request_duration_seconds";
+        out.family(name, Kind::Histogram, "From the arrival of a batch to the answer, by type; types that came.");
+        let durations = Operation::NAMES.iter().zip(&self.durations);
+        for (operation, durations) in durations.filter(|(_, durations)| !durations.is_empty()) {
+            out.histogram(name, &[("type", operation)], durations);
+        }
+        out.counter("requests_invalid_total", "Messages that were no request.", self.requests_invalid.load(Relaxed));
+        out.counter("errors_total", "Requests answered with an error.", self.errors.load(Relaxed));
+        let waiting = self.changes_waiting.load(Relaxed);
+        out.gauge("changes_waiting", "Questions for changes that wait for their answer.", waiting);
+    }
+
+    fn connections_text(&self, out: &mut Text) {
+        out.counter("connections_total", "Connections accepted.", self.connections.load(Relaxed));
+        out.gauge("connections_open", "Connections now open.", self.connections_open.load(Relaxed));
+        let help = "Connections that have begun to speak, by how.";
+        by(out, "connections_served_total", help, "transport", &Transport::NAMES, &self.served);
+        let help = "Connections ended by the directory, by why.";
+        by(out, "connections_closed_total", help, "reason", &CloseReason::NAMES, &self.closed);
+    }
+
+    fn commits_text(&self, out: &mut Text) {
+        let name = "commit_duration_seconds";
+        out.family(name, Kind::Histogram, "Time to make a batch of changes durable.");
+        out.histogram(name, &[], &self.commit_durations);
+        let name = "commit_changes";
+        out.family(name, Kind::Histogram, "Changes made durable together.");
+        out.histogram(name, &[], &self.commit_sizes);
+        let failed = self.commits_failed.load(Relaxed);
+        out.counter("commits_failed_total", "Commits that failed and were tried again.", failed);
     }
 }
 
-fn family<'a>(
-    out: &mut String,
-    name: &str,
-    kind: &str,
-    help: &str,
-    label: &str,
-    values: impl Iterator<Item = (&'a str, u64)>,
-) {
-    header(out, name, kind, help);
-    for (value, count) in values {
-        let _ = writeln!(out, "pilot_directory_{name}{{{label}=\"{value}\"}} {count}");
+/// A counter for each of `names`.
+fn by(out: &mut Text, name: &str, help: &str, label: &str, names: &[&str], counts: &[AtomicU64]) {
+    out.family(name, Kind::Counter, help);
+    for (value, count) in names.iter().zip(counts) {
+        out.sample(name, &[(label, value)], count.load(Relaxed));
     }
 }
 
-fn header(out: &mut String, name: &str, kind: &str, help: &str) {
-    let _ = writeln!(out, "# HELP pilot_directory_{name} {help}\n# TYPE pilot_directory_{name} {kind}");
+fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

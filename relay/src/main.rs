@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         return doctor::run(*arguments);
     }
     let format = if arguments.log_json { telemetry::log::Format::Json } else { telemetry::log::Format::Text };
-    telemetry::log::start(format, "info").expect("a level that is one");
+    telemetry::log::start_as("pilot-relay", format, "info").expect("a level that is one");
     match appliance::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// Declares a fieldless enum with a label per variant, usable as an index.
+/// Declares a fieldless enum with a label and a help text per variant, usable as an index.
 macro_rules! labels {
-    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $label:literal,)+ }) => {
+    ($(#[$outer:meta])* $name:ident { $($(#[doc = $help:literal])+ $variant:ident = $label:literal,)+ }) => {
         $(#[$outer])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$inner])* $variant,)+ }
+        pub enum $name { $($(#[doc = $help])+ $variant,)+ }
 
         impl $name {
             /// Every variant, in index order.
@@ -29,6 +29,12 @@ macro_rules! labels {
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label,)+ }
+            }
+
+            /// What it counts, in a line: its documentation.
+            #[must_use]
+            pub fn help(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($help),+).trim(),)+ }
             }
         }
     };
@@ -268,31 +274,36 @@ impl Published {
 #[must_use]
 pub fn prometheus_text(shards: &[Counters]) -> String {
     let mut text = String::new();
-    let mut family = |name: &str, kind: &str, line: &dyn Fn(&mut String, usize, &Counters)| {
-        let _ = writeln!(text, "# TYPE {name} {kind}");
+    let mut family = |name: &str, kind: &str, help: &str, line: &dyn Fn(&mut String, usize, &Counters)| {
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (shard, counters) in shards.iter().enumerate() {
             line(&mut text, shard, counters);
         }
     };
     for counter in Counter::ALL {
         let name = format!("pilot_relay_{}_total", counter.label());
-        family(&name, "counter", &|text, shard, counters| {
+        family(&name, "counter", counter.help(), &|text, shard, counters| {
             let _ = writeln!(text, "{name}{{shard=\"{shard}\"}} {}", counters.get(*counter));
         });
     }
-    family("pilot_relay_datagrams_dropped_total", "counter", &|text, shard, counters| {
-        for reason in DropReason::ALL {
-            let _ = writeln!(
-                text,
-                "pilot_relay_datagrams_dropped_total{{shard=\"{shard}\",reason=\"{}\"}} {}",
-                reason.label(),
-                counters.dropped(*reason)
-            );
-        }
-    });
+    family(
+        "pilot_relay_datagrams_dropped_total",
+        "counter",
+        "Datagrams that went no further, by why.",
+        &|text, shard, counters| {
+            for reason in DropReason::ALL {
+                let _ = writeln!(
+                    text,
+                    "pilot_relay_datagrams_dropped_total{{shard=\"{shard}\",reason=\"{}\"}} {}",
+                    reason.label(),
+                    counters.dropped(*reason)
+                );
+            }
+        },
+    );
     for gauge in Gauge::ALL {
         let name = format!("pilot_relay_{}", gauge.label());
-        family(&name, "gauge", &|text, shard, counters| {
+        family(&name, "gauge", gauge.help(), &|text, shard, counters| {
             let _ = writeln!(text, "{name}{{shard=\"{shard}\"}} {}", counters.gauge(*gauge));
         });
     }
@@ -316,6 +327,7 @@ mod tests {
         assert!(counters.balanced());
         let text = prometheus_text(&[counters]);
         for line in [
+            "# HELP pilot_relay_datagrams_received_total Datagrams received, merged ones counted singly.",
             "pilot_relay_datagrams_received_total{shard=\"0\"} 7",
             "pilot_relay_datagrams_dropped_total{shard=\"0\",reason=\"malformed\"} 1",
             "pilot_relay_sessions{shard=\"0\"} 3",

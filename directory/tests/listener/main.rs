@@ -62,7 +62,7 @@ impl Served {
     }
 
     fn closed(&self, reason: &str) -> u64 {
-        self.metric(&format!("closed_total{{reason=\"{reason}\"}}"))
+        self.metric(&format!("connections_closed_total{{reason=\"{reason}\"}}"))
     }
 }
 
@@ -452,5 +452,8 @@ fn metrics_tell_what_happened() {
     assert_eq!(served.metric("errors_total"), 1);
     assert_eq!(served.metric("connections_open"), 1);
     assert_eq!((served.metric("nodes"), served.metric("nodes_online")), (1, 1));
-    assert!(served.metric("commits_total") >= 1);
+    assert!(served.metric("commit_duration_seconds_count") >= 1);
+    assert_eq!(served.metric("commit_duration_seconds_count"), served.metric("commit_changes_count"));
+    assert_eq!(served.metric("request_duration_seconds_count{type=\"register\"}"), 1);
+    assert_eq!(served.metric("connections_served_total{transport=\"plain\"}"), 1);
 }

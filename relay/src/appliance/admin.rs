@@ -71,6 +71,7 @@ async fn metrics(State(sources): State<Sources>) -> impl IntoResponse {
     if let Some(directory) = &sources.directory {
         text.push_str(&directory.metrics());
     }
+    text.push_str(&telemetry::process_metrics::text("pilot-relay", env!("CARGO_PKG_VERSION")));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 

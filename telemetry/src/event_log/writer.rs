@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 
+use nix::fcntl::OFlag;
+
 use super::{Counts, Message, Options};
 
 /// Bytes that are written at once, when so much is waiting.
@@ -131,7 +133,9 @@ impl Writer {
 
     fn reopen(&mut self) -> io::Result<()> {
         let path = self.options.path(0);
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let mut open = OpenOptions::new();
+        open.read(true).append(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+        let mut file = open.open(path)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         let mut file_bytes = file.metadata()?.len();
         if file_bytes > 0 {
@@ -153,5 +157,34 @@ fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(text: &str) -> Chunk {
+        Chunk { bytes: text.as_bytes().to_vec(), lines: 1 }
+    }
+
+    /// Every write to `/dev/full` finds the disk full.
+    #[test]
+    fn a_full_disk_costs_the_events_of_the_meantime() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options::new(folder.path());
+        let counts = Arc::<Counts>::default();
+        let mut writer = Writer::open(options.clone(), Arc::clone(&counts)).unwrap();
+        writer.write(&mut chunk("1\n"));
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let roomy = writer.file.replace(full);
+        writer.write(&mut chunk("2\n"));
+        writer.write(&mut chunk("3\n"));
+        assert!(writer.is_failing);
+        writer.file = roomy;
+        writer.write(&mut chunk("4\n"));
+        assert!(!writer.is_failing);
+        assert_eq!((counts.written.load(Relaxed), counts.dropped.load(Relaxed)), (2, 2));
+        assert_eq!(fs::read_to_string(options.path(0)).unwrap(), "1\n4\n");
     }
 }

@@ -52,7 +52,7 @@ impl Directory {
         self.requests += 1;
         let request = Request::decode(request).expect("nodes ask what directories know");
         let now = Now { monotonic: Duration::from_nanos(now.0), unix_seconds };
-        let caller = Caller { connection, ip, exempt: false, advertised: &self.advertised };
+        let caller = Caller { connection, ip, exempt: false, advertised: &self.advertised, extensions: &[] };
         let mut checked = None;
         let mut found = None;
         let outcome = loop {

@@ -123,8 +123,10 @@ impl Server {
         match activity.unknown_run {
             1 => self.note_seldom(now, slot, sender, What::DestinationUnknown { dest }),
             ..=UNKNOWN_RUN_MAX => {}
-            // Refusal is fine: the account is empty already.
-            _ => drop(self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST)),
+            _ => {
+                // Refusal is fine: the account is empty already.
+                let _ = self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST);
+            }
         }
     }
 }

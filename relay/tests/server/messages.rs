@@ -171,6 +171,24 @@ fn a_silent_session_ends_and_a_relaying_one_stays() {
 }
 
 #[test]
+fn when_a_node_was_heard_can_be_read_to_some_seconds() {
+    let mut world = World::with_directory(2);
+    assert_eq!(world.heard_ago(1), None);
+    world.discover(ALICE, 1);
+    for silence_seconds in [0, 100, 7, 130] {
+        world.pass(Duration::from_secs(silence_seconds));
+        let silence = Duration::from_secs(silence_seconds);
+        assert!(world.heard_ago(1).unwrap() >= silence, "not heard for {silence:?}");
+        world.relay(ALICE, 1, 1, b"x");
+        assert!(world.heard_ago(1).unwrap() < Duration::from_secs(16), "heard after {silence:?}");
+    }
+    world.prove(1, &["198.18.1.9"]);
+    world.pass(Duration::from_secs(60));
+    world.discover("198.18.1.9:9", 1);
+    assert!(world.heard_ago(1).unwrap() < Duration::from_secs(16), "heard elsewhere");
+}
+
+#[test]
 fn a_deregistered_node_is_gone_at_once() {
     let mut world = World::with_directory(2);
     world.discover(ALICE, 1);

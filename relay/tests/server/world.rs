@@ -179,6 +179,11 @@ impl World {
         self.session(node).map(|session| session.path.remote.to_string())
     }
 
+    /// How long ago anybody may read that the node was heard.
+    pub fn heard_ago(&self, node: u32) -> Option<Duration> {
+        self.table.heard(NodeId(node)).map(|heard| self.now.since(heard))
+    }
+
     /// All shards' counters; every one has to balance.
     pub fn counters(&mut self) -> Counters {
         let mut total = Counters::default();

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadgen::args::Args;
+use loadgen::args::{Args, Load};
 use loadgen::compare::compare;
 use loadgen::config::Config;
+use loadgen::directory;
 use loadgen::page::page;
 use loadgen::report::{Report, Verdict};
 use loadgen::run::run;
@@ -33,9 +34,10 @@ type Failed = (String, Exit);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.compare.as_deref() {
-        Some([a, b]) => compare_reports(a, b, args.json),
-        _ => make_load(&args),
+    let result = match (&args.load, args.compare.as_deref()) {
+        (Some(Load::Directory(args)), _) => load_directory(args),
+        (None, Some([a, b])) => compare_reports(a, b, args.json),
+        (None, _) => make_load(&args),
     };
     let exit = result.unwrap_or_else(|(error, exit)| {
         eprintln!("loadgen: {error}");
@@ -56,6 +58,18 @@ fn make_load(args: &Args) -> Result<Exit, Failed> {
         eprintln!("loadgen: {checked}");
     }
     Ok(exit_of(&report))
+}
+
+fn load_directory(args: &directory::args::DirectoryArgs) -> Result<Exit, Failed> {
+    let config = directory::config::Config::new(args).map_err(|error| failed(&error, Exit::Usage))?;
+    let report = directory::run::run(&config, draw_run_id(), &View::on_stderr())
+        .map_err(|error| failed(&error, Exit::Environment))?;
+    print(&report, config.json)?;
+    Ok(match report.verdict {
+        directory::report::Verdict::Ok => Exit::Ok,
+        directory::report::Verdict::Errors | directory::report::Verdict::Slow => Exit::Loss,
+        directory::report::Verdict::GeneratorLimit => Exit::Environment,
+    })
 }
 
 /// A load that was not made proves nothing about the relay, neither its loss nor what the conditions say.

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::conditions::Condition;
 use crate::directory::args::DirectoryArgs;
+use crate::idle::args::IdleArgs;
 use crate::peers::SourcePrefix;
 use crate::ramp::Ramp;
 
@@ -118,6 +119,8 @@ pub struct Args {
 pub enum Load {
     /// Fills a directory with nodes and capabilities, then asks about them at a fixed rate
     Directory(DirectoryArgs),
+    /// Opens connections to a directory, asks once on each, and says what they cost it while idle
+    Idle(IdleArgs),
 }
 
 /// The names of [`Shape`](crate::flows::Shape)s.

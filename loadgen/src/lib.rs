@@ -15,6 +15,7 @@
 //! all of them with [`numbers`] as people read them. [`args`] and [`config`] say what to do.
 //!
 //! **A directory's load** is of another kind, requests instead of datagrams, and has a room of its own: [`directory`].
+//! What connections cost it that ask nothing any more is measured by [`idle`].
 
 pub mod args;
 pub mod arrivals;
@@ -28,6 +29,7 @@ pub mod discovery;
 pub mod fleet;
 pub mod flows;
 pub mod host;
+pub mod idle;
 pub mod latency;
 pub mod numbers;
 pub mod page;

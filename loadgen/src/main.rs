@@ -11,6 +11,7 @@ use loadgen::args::{Args, Load};
 use loadgen::compare::compare;
 use loadgen::config::Config;
 use loadgen::directory;
+use loadgen::idle;
 use loadgen::page::page;
 use loadgen::report::{Report, Verdict};
 use loadgen::run::run;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let result = match (&args.load, args.compare.as_deref()) {
         (Some(Load::Directory(args)), _) => load_directory(args),
+        (Some(Load::Idle(args)), _) => hold_idle(args),
         (None, Some([a, b])) => compare_reports(a, b, args.json),
         (None, _) => make_load(&args),
     };
@@ -70,6 +72,13 @@ fn load_directory(args: &directory::args::DirectoryArgs) -> Result<Exit, Failed>
         directory::report::Verdict::Errors | directory::report::Verdict::Slow => Exit::Loss,
         directory::report::Verdict::GeneratorLimit => Exit::Environment,
     })
+}
+
+fn hold_idle(args: &idle::args::IdleArgs) -> Result<Exit, Failed> {
+    let config = idle::args::Config::new(args).map_err(|error| failed(&error, Exit::Usage))?;
+    let report = idle::run(&config, &View::on_stderr()).map_err(|error| failed(&error, Exit::Environment))?;
+    print(&report, args.json)?;
+    Ok(if report.is_within_bound() { Exit::Ok } else { Exit::Loss })
 }
 
 /// A load that was not made proves nothing about the relay, neither its loss nor what the conditions say.

@@ -112,11 +112,15 @@ impl Service {
             return;
         }
         let after = node.fact.clone();
+        let public = after.registered && after.public;
+        let words_changed = (before.registered, &before.hostname, &before.tags)
+            != (after.registered, &after.hostname, &after.tags);
         if after.hostname != before.hostname {
             before.hostname.map(|hostname| self.nodes.by_hostname.remove(&hostname));
             after.hostname.clone().map(|hostname| self.nodes.by_hostname.insert(hostname, id));
         }
         self.changes.push(Change::Node(Box::new(after)));
+        self.follow_node(id, public, words_changed);
     }
 
     pub(super) fn register(
@@ -149,7 +153,7 @@ impl Service {
                     Err(refusal) => hostname_error = Some(refusal.to_string()),
                 }
             }
-            self.nodes.saw(id, now);
+            self.saw(id, now);
         }
         Ok(Answer::Register(Registered {
             node_id: id,
@@ -251,6 +255,8 @@ impl Service {
                 fact.key_set_at = now.unix_seconds;
             });
             self.changes.push(Change::KeyRetired(old_key, id));
+            // It was signed with the key that is gone.
+            self.void_capability(id);
         }
         Ok(Answer::RotateKey { node_id: id, address: id.address(), public_key: new_key })
     }
@@ -261,6 +267,7 @@ impl Service {
         self.close_handshakes_of(id);
         self.leave_all_networks(id);
         self.proofs.forget(id);
+        self.void_capability(id);
         self.update(id, |fact| {
             let (signs, key_set_at) = (fact.signs, fact.key_set_at);
             *fact = NodeFact { registered: false, signs, ..NodeFact::new(id, fact.key, key_set_at) };

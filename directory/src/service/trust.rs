@@ -38,6 +38,11 @@ impl Trust {
         self.by_truster.contains(&(truster, trusted))
     }
 
+    /// Who lets `trusted` reach it.
+    pub(super) fn trusters_of(&self, trusted: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.by_trusted.range(of(trusted)).map(|&(_, truster)| truster)
+    }
+
     pub(super) fn count(&self) -> usize {
         self.by_truster.len()
     }

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use wire::NodeId;
@@ -124,13 +125,14 @@ impl Report {
 pub fn run(config: &Config, view: &View) -> Result<Report, Failure> {
     let registry = config.registry;
     let process = config.pid.map_or_else(|| Process::listening_at(registry), |pid| Process::numbered(pid).ok());
-    let memory = || process.and_then(|process| process.memory().ok()).ok_or(Failure::Process { registry });
+    let memory = &|| process.and_then(|process| process.memory().ok()).ok_or(Failure::Process { registry });
     raise_file_limit(config.connections)?;
     let clock = Clock::start();
-    let (before, slabs_before) = (memory()?, Slabs::read());
+    let (before, slabs_before) = (at_rest(clock, memory)?, Slabs::read());
+    let began_ns = clock.now_ns();
     let opened = Counter::default();
     let connections = view.phase("connecting", config.connections.into(), &opened, || open_all(config, &opened))?;
-    let seconds = clock.now_ns() as f64 / 1e9;
+    let seconds = (clock.now_ns() - began_ns) as f64 / 1e9;
     let with_all = at_rest(clock, memory)?;
     let kernel = slabs_before.zip(Slabs::read()).map(|(before, with)| with.held_since(&before, config.connections));
     let process_bytes = with_all.resident_bytes.saturating_sub(before.resident_bytes);
@@ -194,6 +196,8 @@ fn connect(registry: SocketAddr, number: u32) -> io::Result<TcpStream> {
         && ip.is_loopback()
     {
         let source = Ipv4Addr::from_bits(SOURCE_FIRST.to_bits() + number / PER_SOURCE);
+        // The port is chosen when the destination is known; to look for one that is free everywhere takes long.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SockAddr::from(SocketAddr::new(source.into(), 0)))?;
     }
     socket.connect_timeout(&registry.into(), TIMEOUT)?;

@@ -32,35 +32,43 @@ def ask(port, request, deadline):
             time.sleep(0.001)
 
 
+def start(program, data_dir, port):
+    """Starts the program; returns it, the seconds to its first answers, and its memory then."""
+    began = time.monotonic()
+    command = [program, "--listen", f"127.0.0.1:{port}", "--data-dir", data_dir]
+    directory = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        lookup = ask(port, {"type": "lookup", "node_id": 1}, began + GIVE_UP_SECONDS)
+        served = time.monotonic() - began
+        query = ask(port, {"type": "query", "text": "", "offline": True, "limit": 10}, began + GIVE_UP_SECONDS)
+        queried = time.monotonic() - began
+        if lookup.get("type") != "lookup_ok" or not query.get("hits"):
+            sys.exit(f"directory-restart.py: not restored: {lookup} {query}")
+        with open(f"/proc/{directory.pid}/status", encoding="ascii") as status:
+            resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+        return directory, (served, queried, resident)
+    except BaseException:
+        directory.kill()
+        raise
+
+
 def main():
     program, data_dir, port, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    times = {"after SIGTERM": [], "after SIGKILL": []}
-    ending = "after SIGTERM"
-    for _ in range(2 * rounds):
-        began = time.monotonic()
-        command = [program, "--listen", f"127.0.0.1:{port}", "--data-dir", data_dir]
-        directory = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            lookup = ask(port, {"type": "lookup", "node_id": 1}, began + GIVE_UP_SECONDS)
-            served = time.monotonic() - began
-            query = ask(port, {"type": "query", "text": "", "offline": True, "limit": 10}, began + GIVE_UP_SECONDS)
-            queried = time.monotonic() - began
-            with open(f"/proc/{directory.pid}/status", encoding="ascii") as status:
-                resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
-            if lookup.get("type") != "lookup_ok" or not query.get("hits"):
-                sys.exit(f"directory-restart.py: not restored: {lookup} {query}")
-        finally:
-            times[ending].append((served, queried, resident)) if "served" in locals() else None
-            ending = "after SIGKILL" if ending == "after SIGTERM" else "after SIGTERM"
-            directory.send_signal(signal.SIGKILL if ending == "after SIGKILL" else signal.SIGTERM)
-            directory.wait()
-    for name, rounds_of in times.items():
-        served, queried, resident = zip(*rounds_of)
-        middle = [statistics.median(values) for values in (served, queried)]
+    times = {signal.SIGTERM: [], signal.SIGKILL: []}
+    # Whoever filled the folder has ended as it should.
+    ended_by = signal.SIGTERM
+    for number in range(2 * rounds):
+        directory, measured = start(program, data_dir, port)
+        times[ended_by].append(measured)
+        ended_by = signal.SIGKILL if number % 2 == 0 else signal.SIGTERM
+        directory.send_signal(ended_by)
+        directory.wait()
+    for ended_by, measured in times.items():
+        served, queried, resident = zip(*measured)
         print(
-            f"restart {name}: first lookup answered after {middle[0]:.3f} s ({min(served):.3f}–{max(served):.3f}), "
-            f"first query after {middle[1]:.3f} s, {statistics.median(resident) / 1024:.1f} MiB resident then; "
-            f"{len(served)} rounds"
+            f"restart           after {ended_by.name}: first lookup answered in {statistics.median(served):.3f} s "
+            f"({min(served):.3f} to {max(served):.3f}), first query in {statistics.median(queried):.3f} s, "
+            f"{statistics.median(resident) / 1024:.1f} MiB resident then; rounds: {len(served)}"
         )
 
 

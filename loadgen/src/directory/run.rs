@@ -108,19 +108,21 @@ struct Run<'a> {
 impl Run<'_> {
     fn enrol(&mut self) -> Result<Vec<Step>, Failure> {
         let (registry, view, population) = (self.config.registry, self.view, self.population.clone());
+        // Every step is a sign of life of each node; the last one may take minutes.
         let mut steps = vec![
             self.step("registered", |enrolled| enrolled.register(registry, &population, view))?,
             self.step("made public", |enrolled| enrolled.publish_visibility(registry, &population, view))?,
         ];
+        self.alive_ns = self.clock.now_ns();
         if self.config.has_capabilities {
             let serial = self.serial;
             steps.push(self.step("published", |enrolled| enrolled.publish(registry, &population, serial, view))?);
         }
         if self.config.groups > 0 {
             let groups = self.config.groups;
+            self.alive_ns = self.clock.now_ns();
             steps.push(self.step("joined", |enrolled| enrolled.join(registry, &population, groups, view))?);
         }
-        self.alive_ns = self.clock.now_ns();
         Ok(steps)
     }
 
@@ -190,8 +192,8 @@ impl Run<'_> {
     /// One load. What it needs is prepared before, and everybody given a sign of life if it is time.
     fn load(&mut self, kind: Kind, rate: u64, duration_ns: u64) -> Result<Load, Failure> {
         if self.clock.now_ns() - self.alive_ns > KEEP_ALIVE_NS {
-            self.enrolled.keep_alive(self.config.registry, &self.population, self.view)?;
             self.alive_ns = self.clock.now_ns();
+            self.enrolled.keep_alive(self.config.registry, &self.population, self.view)?;
         }
         let plan = self.config.plan(rate, duration_ns);
         let workers = u64::from(self.config.workers);

@@ -7,6 +7,7 @@ agent_bin=target/release/pilot-agent
 ctl_bin=target/release/pilotctl
 compare_bin=target/release/compare
 loadgen_bin=target/release/loadgen
+directory_bin=target/release/pilot-directory
 debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl ethtool iproute2 iputils-ping nftables procps
     prometheus python3-venv stun-client tcpdump)
 
@@ -107,6 +108,12 @@ stage_metrics() (
     lab/check-metrics.sh "${sources[@]}"
     lab/check-dashboard.py "${sources[@]}" "${without[@]}"
 )
+
+# A directory filled, asked, left with idle connections, and restarted: every answer right, every connection within its bound.
+# With DIRECTORY_FULL 100 000 nodes, the highest rates and 15 000 connections: the figures of directory/SCALE.md.
+stage_directory() {
+    DIRECTORY_BIN=$directory_bin LOADGEN_BIN=$loadgen_bin benches/directory.sh
+}
 
 # Every relay beside the floor: here only that all take part and steering is right; slices so short say nothing of speed.
 # With COMPARE_FULL the whole matrix, whose tables and plots are kept in target/comparison.

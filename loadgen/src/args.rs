@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::conditions::Condition;
+use crate::directory::args::DirectoryArgs;
+use crate::idle::args::IdleArgs;
 use crate::peers::SourcePrefix;
 use crate::ramp::Ramp;
 
@@ -19,8 +21,11 @@ use crate::ramp::Ramp;
 ///
 /// Progress goes to stderr, the report to stdout.
 #[derive(Clone, Debug, Parser)]
-#[command(version, after_help = AFTER_HELP, next_help_heading = "Target")]
+#[command(version, after_help = AFTER_HELP, next_help_heading = "Target", args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// Another load than that of a relay.
+    #[command(subcommand)]
+    pub load: Option<Load>,
     /// The relay's address; a name is looked up
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:9001")]
     pub relay: String,
@@ -109,6 +114,15 @@ pub struct Args {
     pub source_prefix: Option<SourcePrefix>,
 }
 
+/// Loads of something else than a relay.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Load {
+    /// Fills a directory with nodes and capabilities, then asks about them at a fixed rate
+    Directory(DirectoryArgs),
+    /// Opens connections to a directory, asks once on each, and says what they cost it while idle
+    Idle(IdleArgs),
+}
+
 /// The names of [`Shape`](crate::flows::Shape)s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ShapeName {
@@ -153,6 +167,7 @@ Examples:
   loadgen --find-max --peers 1000                    how much does the relay carry?
   loadgen --shape many-to-one --receivers 16 --run 4 sixteen active destinations, in runs of four
   loadgen --size imix --fail-if 'loss>0.1%,p99>5ms'  for CI
+  loadgen directory --nodes 100000 --find-max        how much does the directory answer?
   loadgen --json > a.json; …; loadgen --compare a.json b.json
 
 Exit status:

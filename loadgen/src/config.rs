@@ -22,16 +22,16 @@ const SECONDS_MAX: f64 = 604_800.0;
 /// Datagrams that may be due at the same moment.
 const BURST_MAX: u64 = 1024;
 /// Bursts per second when the burst is not given: the sleeps between them are then long enough to be worth it.
-const BURSTS_PER_SECOND: u64 = 5000;
+pub(crate) const BURSTS_PER_SECOND: u64 = 5000;
 /// The largest burst that is chosen on its own: one system call.
-const AUTOMATIC_BURST_MAX: u64 = crate::socket::BATCH_MAX as u64;
+pub(crate) const AUTOMATIC_BURST_MAX: u64 = crate::socket::BATCH_MAX as u64;
 const IPV4_HEADER_LEN: usize = 20;
 const IPV6_HEADER_LEN: usize = 40;
-const WORKERS_MAX: u32 = 64;
+pub(crate) const WORKERS_MAX: u32 = 64;
 const SOCKETS_MAX: u32 = 1024;
-const CONNECTIONS_MAX: u32 = 256;
+pub(crate) const CONNECTIONS_MAX: u32 = 256;
 const RELAY_PORT: u16 = 9001;
-const REGISTRY_PORT: u16 = 9000;
+pub(crate) const REGISTRY_PORT: u16 = 9000;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ pub enum Mode {
 /// A mistake in the arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}\ntry: loadgen --help")]
-pub struct UsageError(String);
+pub struct UsageError(pub(crate) String);
 
 impl Config {
     /// Checks `args` and looks up names.
@@ -198,7 +198,7 @@ fn shape(args: &Args) -> Result<Shape, UsageError> {
     }
 }
 
-fn nanoseconds(argument: &str, seconds: f64) -> Result<u64, UsageError> {
+pub(crate) fn nanoseconds(argument: &str, seconds: f64) -> Result<u64, UsageError> {
     check(argument, seconds, 0.000_001..=SECONDS_MAX)?;
     Ok((seconds * 1e9).round() as u64)
 }
@@ -216,7 +216,7 @@ fn sources(args: &Args, relay: SocketAddr) -> Result<Option<SourcePrefix>, Usage
 }
 
 /// Takes `HOST:PORT`, `HOST` and bare IPv6 addresses. IPv4 wins, since only there loopback has many addresses.
-fn resolve(argument: &str, text: &str, default_port: u16) -> Result<SocketAddr, UsageError> {
+pub(crate) fn resolve(argument: &str, text: &str, default_port: u16) -> Result<SocketAddr, UsageError> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(SocketAddr::new(dialled(ip), default_port));
     }
@@ -241,7 +241,7 @@ fn dialled(ip: IpAddr) -> IpAddr {
     }
 }
 
-fn check<T: PartialOrd + std::fmt::Display>(
+pub(crate) fn check<T: PartialOrd + std::fmt::Display>(
     argument: &str,
     value: T,
     allowed: std::ops::RangeInclusive<T>,
@@ -256,7 +256,7 @@ fn is_ipv4_loopback(address: SocketAddr) -> bool {
     matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback())
 }
 
-fn half_the_processors() -> u32 {
+pub(crate) fn half_the_processors() -> u32 {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     u32::try_from(processors / 2).unwrap_or(WORKERS_MAX).clamp(1, WORKERS_MAX)
 }

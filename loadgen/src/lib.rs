@@ -13,6 +13,9 @@
 //! **After it**, the [`report`] says what it amounts to, and by [`saturation`] whose limit that is; it is checked
 //! against [`conditions`], told as [`text`], shown as a [`page`] and set against another one by [`compare`],
 //! all of them with [`numbers`] as people read them. [`args`] and [`config`] say what to do.
+//!
+//! **A directory's load** is of another kind, requests instead of datagrams, and has a room of its own: [`directory`].
+//! What connections cost it that ask nothing any more is measured by [`idle`].
 
 pub mod args;
 pub mod arrivals;
@@ -21,10 +24,12 @@ pub mod compare;
 pub mod conditions;
 pub mod config;
 pub mod delivery;
+pub mod directory;
 pub mod discovery;
 pub mod fleet;
 pub mod flows;
 pub mod host;
+pub mod idle;
 pub mod latency;
 pub mod numbers;
 pub mod page;

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadgen::args::Args;
+use loadgen::args::{Args, Load};
 use loadgen::compare::compare;
 use loadgen::config::Config;
+use loadgen::directory;
+use loadgen::idle;
 use loadgen::page::page;
 use loadgen::report::{Report, Verdict};
 use loadgen::run::run;
@@ -33,9 +35,11 @@ type Failed = (String, Exit);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.compare.as_deref() {
-        Some([a, b]) => compare_reports(a, b, args.json),
-        _ => make_load(&args),
+    let result = match (&args.load, args.compare.as_deref()) {
+        (Some(Load::Directory(args)), _) => load_directory(args),
+        (Some(Load::Idle(args)), _) => hold_idle(args),
+        (None, Some([a, b])) => compare_reports(a, b, args.json),
+        (None, _) => make_load(&args),
     };
     let exit = result.unwrap_or_else(|(error, exit)| {
         eprintln!("loadgen: {error}");
@@ -56,6 +60,25 @@ fn make_load(args: &Args) -> Result<Exit, Failed> {
         eprintln!("loadgen: {checked}");
     }
     Ok(exit_of(&report))
+}
+
+fn load_directory(args: &directory::args::DirectoryArgs) -> Result<Exit, Failed> {
+    let config = directory::config::Config::new(args).map_err(|error| failed(&error, Exit::Usage))?;
+    let report = directory::run::run(&config, draw_run_id(), &View::on_stderr())
+        .map_err(|error| failed(&error, Exit::Environment))?;
+    print(&report, config.json)?;
+    Ok(match report.verdict {
+        directory::report::Verdict::Ok => Exit::Ok,
+        directory::report::Verdict::Errors | directory::report::Verdict::Slow => Exit::Loss,
+        directory::report::Verdict::GeneratorLimit => Exit::Environment,
+    })
+}
+
+fn hold_idle(args: &idle::args::IdleArgs) -> Result<Exit, Failed> {
+    let config = idle::args::Config::new(args).map_err(|error| failed(&error, Exit::Usage))?;
+    let report = idle::run(&config, &View::on_stderr()).map_err(|error| failed(&error, Exit::Environment))?;
+    print(&report, args.json)?;
+    Ok(if report.is_within_bound() { Exit::Ok } else { Exit::Loss })
 }
 
 /// A load that was not made proves nothing about the relay, neither its loss nor what the conditions say.

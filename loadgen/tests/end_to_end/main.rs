@@ -3,6 +3,7 @@
 mod accounts;
 mod command;
 mod directory;
+mod directory_load;
 mod modes;
 mod prefix;
 mod relay;

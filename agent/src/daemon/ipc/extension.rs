@@ -42,6 +42,9 @@
 //! (`published`, `withdrawn`, `online`, `offline`, `joined`, `left`, `described`), `node_id`, `[hostname]`, `[network_id]`,
 //! `at`. Requests of one connection are answered in any order as they are done, so keep a connection for this question alone.
 //!
+//! Nothing is followed for its own sake: the daemon asks the directory for changes while a client asks it, and for half a
+//! minute longer; which networks it is in itself it asks after each `group_` operation that changes that.
+//!
 //! A `publish` is answered when the directory has taken or refused the record, and after ten seconds in any case.
 
 use std::rc::Rc;

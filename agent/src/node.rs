@@ -74,7 +74,7 @@ pub use explain::Explanation;
 pub use follow::Delivery;
 pub use info::{Counters, PeerInfo, StreamInfo};
 pub use outcome::{BindError, DialError, Event, StreamId, Ticket, Transmit, Trouble, Unanswered};
-pub use span::{DialTrace, SpanRecord};
+pub use span::{Attributes, DialTrace, SpanRecord};
 
 use admission::Admission;
 use bucket::Bucket;

@@ -91,7 +91,7 @@ impl Observer {
             self.dials.borrow_mut().note(*after);
         }
         let ControlEvent { at, peer, kind, trace } = event;
-        let traceparent = trace.map(|trace| tracing::field::display(trace));
+        let traceparent = trace.map(tracing::field::display);
         match event_log::level(kind) {
             Level::Debug => tracing::debug!(%peer, traceparent, "{kind}"),
             Level::Info => tracing::info!(%peer, traceparent, "{kind}"),

@@ -31,6 +31,9 @@ const WAITING_MAX: usize = 256;
 const WAITING_OF_ONE_MAX: usize = 16;
 const WAITING_LIFETIME: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// What is to be known about a span or an event.
+pub type Attributes = Vec<(&'static str, Value)>;
+
 /// A finished span; as [`telemetry::Span`], with the engine's times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SpanRecord {
@@ -49,9 +52,9 @@ pub struct SpanRecord {
     /// When it ended.
     pub end: Time,
     /// What is to be known about it.
-    pub attributes: Vec<(&'static str, Value)>,
+    pub attributes: Attributes,
     /// What happened in between.
-    pub events: Vec<(Time, &'static str, Vec<(&'static str, Value)>)>,
+    pub events: Vec<(Time, &'static str, Attributes)>,
     /// Why it failed, if it did.
     pub error: Option<String>,
 }

@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# A research fleet on one machine: a backbone, a coordinator, three specialists. They register what they can do, the
+# coordinator finds them by that, the group hears a broadcast, a question goes to the most relevant member, and when that one
+# is gone, to the next. Every command is one that a fleet uses; only ports and folders are chosen to be out of the way.
+#
+#   cargo build --release -p relay -p agent && examples/research-fleet.sh
+#
+# BIN is the folder of the programs. Exits with 0 when all went as told, and leaves nothing behind.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bin=$(realpath "${BIN:-target/release}")
+fleet=$(mktemp -d)
+processes=()
+declare -A process_of
+
+finish() {
+    for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
+    wait
+    rm -rf "$fleet"
+}
+trap finish EXIT
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+# Runs a command of the fleet at one of its hosts, and shows it as one would type it there.
+at() {
+    local host=$1
+    shift
+    printf '%s$ pilotctl' "$host" >&2
+    printf ' %q' "$@" >&2
+    printf '\n' >&2
+    "$bin/pilotctl" --socket "$fleet/$host/pilot.sock" "$@"
+}
+
+# Fails, and says why, unless the text has all the words in it.
+expect() {
+    local text=$1 word
+    shift
+    printf '%s\n' "$text"
+    for word in "$@"; do
+        grep -qF -- "$word" <<<"$text" || { echo "research-fleet: expected \"$word\" in that" >&2; exit 1; }
+    done
+}
+
+# Tries a command until it succeeds, for what takes a moment to get round.
+eventually() {
+    for _ in $(seq 50); do
+        "$@" >/dev/null 2>&1 && return
+        read -rt 0.2 < <(tail -f /dev/null) || true
+    done
+    "$@"
+}
+
+say 'The backbone: relay, STUN, directory, status page'
+"$bin/pilot-relay" --data-dir "$fleet/backbone" --beacon 127.0.0.1:29001 --stun off --registry 127.0.0.1:29000 \
+    --http 127.0.0.1:23000 2>"$fleet/backbone.log" &
+processes+=($!)
+eventually curl -sf http://127.0.0.1:23000/healthz
+
+start() {
+    local host=$1
+    shift
+    mkdir -p "$fleet/$host"
+    "$bin/pilot-agent" --registry 127.0.0.1:29000 --beacon 127.0.0.1:29001 --data-dir "$fleet/$host/data" \
+        --socket "$fleet/$host/pilot.sock" --identity "$fleet/$host/identity.json" --hostname "$host" "$@" \
+        2>"$fleet/$host/log" &
+    processes+=($!)
+    process_of[$host]=$!
+    eventually at "$host" info
+}
+
+say 'A coordinator and three specialists, each saying what it can do'
+start coordinator
+start specialist-papers --capability 'Resolve academic citations' \
+    --capability-text 'Finds the DOI, the authors and a summary of any paper from a citation, however incomplete.' --tag papers
+start specialist-patents --capability 'Search patents' \
+    --capability-text 'Finds patents and the academic citations in them, in five languages.' --tag patents
+start specialist-weather --capability 'Weather reports' \
+    --capability-text 'Reports past and coming weather anywhere.' --tag weather
+
+say 'A group of their own'
+at coordinator group create RESEARCH --rule invite
+for specialist in specialist-papers specialist-patents specialist-weather; do
+    at coordinator group invite RESEARCH "$specialist"
+    eventually at "$specialist" group accept RESEARCH
+done
+expect "$(at coordinator group members RESEARCH)" specialist-papers specialist-patents specialist-weather
+
+say 'Who can resolve academic citations?'
+expect "$(at coordinator query 'resolve academic citations' --group RESEARCH)" specialist-papers
+expect "$(at coordinator --json query 'resolve academic citations' --group RESEARCH --limit 1)" specialist-papers
+
+say 'A word to all'
+expect "$(at coordinator broadcast RESEARCH --data 'standup in five minutes')" specialist-papers specialist-weather
+for specialist in specialist-papers specialist-patents specialist-weather; do
+    expect "$(at "$specialist" inbox)" 'standup in five minutes'
+done
+
+say 'A question to the most relevant member'
+expect "$(at coordinator send-message --group RESEARCH --most-relevant 'academic citations' \
+    --data 'Vaswani et al. 2017, which DOI?')" specialist-papers
+
+say 'That one dies; the question goes to the next'
+kill -9 "${process_of[specialist-papers]}"
+expect "$(at coordinator send-message --group RESEARCH --most-relevant 'academic citations' \
+    --data 'And whose patents cite it?')" specialist-patents
+expect "$(at specialist-patents inbox)" 'whose patents cite it'
+
+say 'What the status page counts'
+expect "$(curl -sf http://127.0.0.1:23000/status.json)" '"online"'
+
+say 'All as it should be.'

@@ -54,9 +54,7 @@ fn a_coordinator_finds_its_specialists_and_the_next_when_one_is_gone() {
     for specialist in &specialists {
         let name = specialist.hostname();
         coordinator.pilotctl(&["group", "invite", GROUP, name]).expect("a member may invite");
-        wait_until("the invitation to arrive", SECONDS, || {
-            specialist.pilotctl(&["group", "accept", GROUP]).ok()
-        });
+        wait_until("the invitation to arrive", SECONDS, || specialist.pilotctl(&["group", "accept", GROUP]).ok());
     }
     wait_until("all four to be members that are there", SECONDS, || {
         let members = coordinator.pilotctl(&["group", "members", GROUP]).ok()?;

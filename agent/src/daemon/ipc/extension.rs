@@ -56,9 +56,9 @@ use super::requests::{Work, failed};
 use super::{capabilities, groups};
 
 /// All operations, for whoever asks for another.
-const KNOWN: &str = "explain, stop, trace, events, identity, sign_secure, publish, withdraw, capability, query, changes, tunnel_key, \
-     groups, group_create, group_join, group_leave, group_invite, group_invites, group_accept, group_decline and \
-     group_members";
+const KNOWN: &str = "explain, stop, trace, events, identity, sign_secure, publish, withdraw, capability, \
+    query, changes, tunnel_key, groups, group_create, group_join, group_leave, group_invite, group_invites, \
+    group_accept, group_decline and group_members";
 
 /// Follows the operations about capabilities and groups.
 pub(super) fn follow(context: Rc<Context>, op: &str, request: &Value) -> Work {

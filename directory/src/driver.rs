@@ -20,14 +20,16 @@ use crate::journal::Journal;
 use crate::limits::{AddressRates, Rate};
 use crate::metrics::Metrics;
 use crate::relay_link::RelayLink;
+use crate::search::Searchers;
 use crate::service::changes::Watcher;
 use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck};
 use crate::watchers::Watchers;
 
 /// Signatures that one task checks: some milliseconds of work.
 const CHECKS_PER_TASK: usize = 64;
-/// How often a request may find that the key its signature was checked against has been replaced meanwhile.
-const CHECKS_PER_REQUEST_MAX: usize = 3;
+/// Checks and searches for one request. The service asks for one check and two searches, unless a key is replaced
+/// meanwhile.
+const STEPS_PER_REQUEST_MAX: usize = 6;
 
 /// A client's end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,7 @@ pub struct Peer {
 pub struct Driver {
     service: Mutex<Service>,
     journal: Arc<Journal>,
+    searchers: Searchers,
     relay: Relay,
     rates: Mutex<AddressRates>,
     limits: Limits,
@@ -104,6 +107,7 @@ impl Driver {
     pub fn new(
         service: Service,
         journal: Arc<Journal>,
+        searchers: Searchers,
         relay: Arc<dyn RelayLink>,
         limits: Limits,
         clock: Clock,
@@ -115,6 +119,7 @@ impl Driver {
         let this = Self {
             service: Mutex::new(service),
             journal,
+            searchers,
             relay: Relay { link: relay, telling: Mutex::new(()) },
             rates: Mutex::new(AddressRates::new(rate)),
             limits,
@@ -130,6 +135,11 @@ impl Driver {
     /// The clock all of the directory reads.
     pub const fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// The threads that search.
+    pub(crate) const fn searchers(&self) -> &Searchers {
+        &self.searchers
     }
 
     /// The counters.
@@ -267,20 +277,30 @@ impl Driver {
         if !caller.exempt && !self.rates().take(now.monotonic, caller.ip) {
             return (refused(&"rate limited: too many requests from this address, try again in a second"), 0);
         }
-        for _ in 0..CHECKS_PER_REQUEST_MAX {
-            let check = {
+        let mut found = None;
+        for _ in 0..STEPS_PER_REQUEST_MAX {
+            let decision = {
                 let mut service = self.service();
-                match service.handle(now, caller, request, checked.as_ref()) {
-                    Decision::Done(outcome) => {
-                        // Under the service's lock, so that changes are stored in the order they were decided in.
-                        let appended = self.journal.append(service.take_changes());
-                        self.tell_watchers(service, now);
-                        return (outcome, appended);
-                    }
-                    Decision::Check(check) => check,
+                let decision = match found.take() {
+                    Some(found) => service.handle_found(now, request, found),
+                    None => service.handle(now, caller, request, checked.as_ref()),
+                };
+                if let Decision::Done(outcome) = decision {
+                    // Under the service's lock, so that changes are stored in the order they were decided in.
+                    let appended = self.journal.append(service.take_changes());
+                    self.tell_watchers(service, now);
+                    return (outcome, appended);
                 }
+                decision
             };
-            checked = spawn_blocking(move || check.run()).await.ok();
+            match decision {
+                Decision::Check(check) => checked = spawn_blocking(move || check.run()).await.ok(),
+                Decision::Search(search) => match self.searchers.find(*search).await {
+                    Ok(result) => found = Some(result),
+                    Err(error) => return (refused(&error), 0),
+                },
+                Decision::Done(_) => unreachable!("returned above"),
+            }
         }
         (refused(&"signature cannot be checked while the key changes, try again"), 0)
     }
@@ -353,7 +373,7 @@ fn refused(reason: &impl ToString) -> Outcome {
 
 /// Lists grow with the directory; two of them are not held in memory at once for one connection.
 const fn may_be_large(operation: &Operation) -> bool {
-    matches!(operation, Operation::ListNetworks | Operation::ListNodes { .. })
+    matches!(operation, Operation::ListNetworks | Operation::ListNodes { .. } | Operation::Query(_))
 }
 
 /// The question for changes, if it is one that may wait for its answer. The first question, for the present cursor, never

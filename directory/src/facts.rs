@@ -4,9 +4,10 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use wire::NodeId;
-use wire::registry::PublicKey;
+use wire::registry::{PublicKey, Signature};
 
 /// Everything the store holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Facts {
     pub members: Vec<(u16, NodeId)>,
     /// Invitations without an answer.
     pub invites: Vec<InviteFact>,
+    /// What nodes have said they can do, one record each.
+    pub capabilities: Vec<CapabilityFact>,
 }
 
 /// A node.
@@ -192,6 +195,46 @@ pub struct InviteFact {
     pub at: u64,
 }
 
+/// The last capability record of a node, as it was signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CapabilityFact {
+    /// Whose.
+    pub node: NodeId,
+    /// Its serial; another record must have a higher one.
+    pub serial: u64,
+    /// It offers nothing: it says so itself, or the node's key or registration has ended since.
+    pub withdrawn: bool,
+    /// Its text; empty once key or registration have ended.
+    pub record: Arc<str>,
+    /// The tags in it.
+    pub tags: Vec<String>,
+    /// The node's signature of it.
+    pub signature: Signature,
+}
+
+/// The words by which a node is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Searchable {
+    /// Which node.
+    pub node: NodeId,
+    /// Of its record.
+    pub title: String,
+    /// Its own and those of its record, separated by blanks.
+    pub tags: String,
+    /// Its hostname.
+    pub hostname: String,
+    /// Of its record.
+    pub text: String,
+}
+
+impl Searchable {
+    /// Whether no word leads to the node.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.title.is_empty() && self.tags.is_empty() && self.hostname.is_empty() && self.text.is_empty()
+    }
+}
+
 /// A step from one set of facts to the next. Steps are durable in the order in which they were decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -236,4 +279,8 @@ pub enum Change {
         /// Who was invited.
         target: NodeId,
     },
+    /// A capability record has taken the place of the one before.
+    Capability(Box<CapabilityFact>),
+    /// A node is found by other words than before.
+    Searchable(Box<Searchable>),
 }

@@ -6,6 +6,7 @@
 //! | [`service`] | every answer; a plain value without I/O | everything below |
 //! | [`facts`] | which facts are durable | |
 //! | [`store`] | SQL | when to commit |
+//! | [`search`] | words to tokens; threads that ask the full-text index | whom of those found the asker may see |
 //! | [`journal`] | when to commit, and when a change counts as durable | |
 //! | [`driver`] | the order: check signatures, decide, make durable, tell the relay, answer | bytes |
 //! | [`connection`] | framing, batches, deadlines and memory of one connection | meaning |
@@ -31,6 +32,7 @@ pub mod listener;
 pub mod metrics;
 pub mod relay_link;
 pub mod relay_source;
+pub mod search;
 pub mod service;
 pub mod store;
 pub mod tls;
@@ -51,6 +53,8 @@ use driver::Driver;
 use journal::Journal;
 use listener::{Doors, Guests};
 use metrics::Metrics;
+use search::Searchers;
+use search::pool::SEARCHERS_MAX;
 use service::Service;
 use store::Store;
 
@@ -104,6 +108,7 @@ impl Running {
         self.stop.send_replace(true);
         // A thread that has panicked has said so already, and is as stopped as can be.
         self.reactor.take().map(JoinHandle::join);
+        self.driver.searchers().close();
         self.journal.close();
         self.writer.take().map(JoinHandle::join);
     }
@@ -134,8 +139,11 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
 
     let service = Service::new(store.load()?, &limits, config.admin_token);
     let metrics = Arc::new(Metrics::default());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let readers = (0..cores.min(SEARCHERS_MAX)).map(|_| store.reader()).collect::<Result<_, _>>()?;
+    let searchers = Searchers::start(readers).context("cannot start a thread")?;
     let (journal, writer) = Journal::start(store, Arc::clone(&metrics)).context("cannot start a thread")?;
-    let driver = Arc::new(Driver::new(service, Arc::clone(&journal), relay, limits, clock, metrics));
+    let driver = Arc::new(Driver::new(service, Arc::clone(&journal), searchers, relay, limits, clock, metrics));
 
     let (stop, shutdown) = watch::channel(false);
     let doors = Arc::new(Doors {
@@ -148,7 +156,6 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
         budget: Arc::new(Budget::default()),
         guests: Arc::new(Guests::default()),
     });
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("directory")
         .worker_threads(cores.min(4))

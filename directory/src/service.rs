@@ -48,7 +48,9 @@ pub use signature::{Checked, SignatureCheck};
 use crate::config::{AdminToken, Limits};
 use crate::facts::{Change, Facts};
 use crate::limits::{AddressRates, Rate};
+use crate::search::{Found, Search};
 use beacons::Beacons;
+use capabilities::{Capabilities, Planned};
 use changes::Feed;
 use handshakes::Handshakes;
 use networks::Networks;
@@ -89,6 +91,8 @@ pub struct Caller<'a> {
 pub enum Decision {
     /// Ask again with the result of this check.
     Check(SignatureCheck),
+    /// Go on with what this finds: [`Service::handle_found`].
+    Search(Box<Search>),
     /// Decided.
     Done(Outcome),
 }
@@ -125,6 +129,7 @@ pub struct Service {
     handshakes: Handshakes,
     networks: Networks,
     beacons: Beacons,
+    capabilities: Capabilities,
     registrations: AddressRates,
     admin_token: Option<AdminToken>,
     created_at: u64,
@@ -137,9 +142,13 @@ impl Service {
     #[must_use]
     pub fn new(facts: Facts, limits: &Limits, admin_token: Option<AdminToken>) -> Self {
         let registrations = Rate::new(limits.registrations_per_ip_per_minute, Duration::from_secs(60));
+        let proofs = Proofs::new(&facts.nodes);
+        let nodes = Nodes::new(facts.nodes, facts.retired_keys, limits.nodes_max);
+        let is_public = |node| nodes.find(node).is_ok_and(|node| node.fact.public);
         Self {
-            proofs: Proofs::new(&facts.nodes),
-            nodes: Nodes::new(facts.nodes, facts.retired_keys, limits.nodes_max),
+            capabilities: Capabilities::new(facts.capabilities, is_public),
+            proofs,
+            nodes,
             presence: Presence::default(),
             feed: Feed::default(),
             trust: Trust::new(facts.trust),
@@ -173,15 +182,31 @@ impl Service {
             },
             _ => None,
         };
-        let answer = match signed {
-            Some(false) => Err(Refusal::SignatureFailed),
-            valid => self.decide(now, caller, request, valid.is_some()),
+        let planned = match (signed, &request.operation) {
+            (Some(false), _) => Err(Refusal::SignatureFailed),
+            (valid, Operation::Query(query)) => self.plan_query(now, caller, request, query, valid.is_some()),
+            (valid, _) => self.decide(now, caller, request, valid.is_some()).map(Planned::Answer),
         };
-        Decision::Done(Outcome {
-            answer: answer.unwrap_or_else(|refusal| Answer::error(&refusal)),
-            durable_first: !is_read(&request.operation),
-            effects: std::mem::take(&mut self.effects),
-        })
+        self.decision(&request.operation, planned)
+    }
+
+    /// Goes on with a query for which [`Service::handle`] had something looked for.
+    pub fn handle_found(&mut self, now: Now, request: &Request, found: Found) -> Decision {
+        let planned = match &request.operation {
+            Operation::Query(query) => self.pick(now, query, found),
+            _ => unreachable!("nothing else is searched for"),
+        };
+        self.decision(&request.operation, planned)
+    }
+
+    fn decision(&mut self, operation: &Operation, planned: Result<Planned, Refusal>) -> Decision {
+        let answer = match planned {
+            Ok(Planned::Search(search)) => return Decision::Search(Box::new(search)),
+            Ok(Planned::Answer(answer)) => answer,
+            Err(refusal) => Answer::error(&refusal),
+        };
+        let effects = std::mem::take(&mut self.effects);
+        Decision::Done(Outcome { answer, durable_first: !is_read(operation), effects })
     }
 
     /// A connection has ended, and what it proved with it.
@@ -293,8 +318,11 @@ impl Service {
             Operation::GetNetworkPolicy { network_id } => self.network_policy(*network_id),
             Operation::BeaconRegister { beacon_id, addr } => self.beacon_register(now, request, *beacon_id, addr),
             Operation::BeaconList => Ok(self.beacon_list(now, caller)),
-            Operation::PublishCapability { node_id, record } => self.publish_capability(*node_id, record),
-            Operation::Query(query) => self.query(query),
+            Operation::PublishCapability { node_id, record } => {
+                let signature = request.signature.ok_or(Refusal::SignatureRequired(operation.name()))?;
+                self.publish_capability(now, *node_id, record, signature)
+            }
+            Operation::Query(_) => unreachable!("planned before"),
             Operation::Changes(changes) => self.changes_since(request, changes),
         }
     }

@@ -3,23 +3,31 @@
 //! SQLite in WAL mode with `synchronous = FULL`: a commit that has returned survives a crash of the process and a loss
 //! of power. One process at a time; a lock file keeps a second one out.
 
+mod index;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, params};
 use wire::NodeId;
 use wire::registry::{Base64, PublicKey};
 
-use crate::facts::{Change, Facts, InviteFact, NetworkFact, NodeFact, RequestFact, ResponseFact, TrustFact};
+use crate::facts::{
+    CapabilityFact, Change, Facts, InviteFact, NetworkFact, NodeFact, RequestFact, ResponseFact, TrustFact,
+};
+pub use index::{RANKED_MAX, Reader};
 
 /// The database's file in the data folder.
 pub const FILE_NAME: &str = "directory.sqlite";
 const LOCK_FILE_NAME: &str = "directory.lock";
 
 /// Each makes one version of the schema from the one before; version N is that after the first N.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_facts.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_facts.sql"), include_str!("../migrations/0002_capabilities.sql")];
 
 /// The smallest page of a SQLite database; the first holds the header.
 const HEADER_BYTES: u64 = 512;
@@ -27,10 +35,15 @@ const HEADER_BYTES: u64 = 512;
 /// Statements kept prepared; more than there are.
 const STATEMENTS_MAX: usize = 32;
 
+/// How long a reader waits for the writer, where the two exclude each other: not with a log.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The open database.
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// What readers open: a path, or the name of a database in memory.
+    location: PathBuf,
     /// Held as long as the store lives.
     _lock: Option<File>,
 }
@@ -53,7 +66,7 @@ impl Store {
             connection.pragma_update(None, "synchronous", "FULL")?;
             check(&connection)?;
             migrate(&mut connection, now_unix_seconds)?;
-            Ok(Self::new(connection, Some(lock))?)
+            Ok(Self::new(connection, path.clone(), Some(lock))?)
         };
         open().with_context(|| {
             format!(
@@ -68,15 +81,28 @@ impl Store {
     /// # Errors
     /// SQLite is out of memory.
     pub fn in_memory(now_unix_seconds: u64) -> anyhow::Result<Self> {
-        let mut connection = Connection::open_in_memory()?;
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let location: PathBuf = format!("file:/directory-{}?vfs=memdb", COUNT.fetch_add(1, Relaxed)).into();
+        let mut connection = Connection::open(&location)?;
         migrate(&mut connection, now_unix_seconds)?;
-        Ok(Self::new(connection, None)?)
+        Ok(Self::new(connection, location, None)?)
     }
 
-    fn new(connection: Connection, lock: Option<File>) -> rusqlite::Result<Self> {
+    fn new(connection: Connection, location: PathBuf, lock: Option<File>) -> rusqlite::Result<Self> {
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        Ok(Self { connection, _lock: lock })
+        Ok(Self { connection, location, _lock: lock })
+    }
+
+    /// A connection of its own to search with, on any thread. To be dropped before the store.
+    ///
+    /// # Errors
+    /// The database cannot be opened once more.
+    pub fn reader(&self) -> rusqlite::Result<Reader> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.location, flags)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        Reader::new(connection)
     }
 
     /// Everything there is.
@@ -109,6 +135,12 @@ impl Store {
             invites: self.rows("SELECT network, target, inviter, at FROM invites ORDER BY at", |row| {
                 Ok(InviteFact { network: row.get(0)?, target: id(row, 1)?, inviter: id(row, 2)?, at: row.get(3)? })
             })?,
+            // Readers check records themselves, so one that somebody has meddled with is no reason not to start.
+            capabilities: self.rows(
+                "SELECT node, serial, withdrawn, record, tags, signature FROM capabilities
+                 WHERE serial >= 0 AND length(signature) = 64 ORDER BY node",
+                capability,
+            )?,
         };
         let dense = facts.nodes.iter().zip(1..).all(|(node, number)| node.id == NodeId(number));
         if !dense {
@@ -161,9 +193,16 @@ fn check_header(path: &Path) -> anyhow::Result<()> {
 }
 
 fn check(connection: &Connection) -> anyhow::Result<()> {
-    let result: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
-    if result != "ok" {
-        bail!("it is damaged: {result}");
+    // Table by table, leaving out the index, which would be read and compared word by word; what it is stored in is
+    // among the tables.
+    let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0")?;
+    let tables = tables.query_map((), |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    for table in tables {
+        let result: String =
+            connection.query_row("SELECT * FROM pragma_quick_check(?1)", params![table], |row| row.get(0))?;
+        if result != "ok" {
+            bail!("it is damaged: {result}");
+        }
     }
     Ok(())
 }
@@ -233,6 +272,15 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
         Change::InviteClosed { network, target } => {
             run("DELETE FROM invites WHERE network = ?1 AND target = ?2", params![network, target.0])
         }
+        Change::Capability(fact) => {
+            let CapabilityFact { node, serial, withdrawn, record, tags, signature } = &**fact;
+            run(
+                "INSERT OR REPLACE INTO capabilities (node, serial, withdrawn, record, tags, signature)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![node.0, serial, withdrawn, record, tags.join(" "), signature.0],
+            )
+        }
+        Change::Searchable(words) => index::save(transaction, words),
     }
 }
 
@@ -268,9 +316,6 @@ fn save_node(transaction: &Transaction<'_>, fact: &NodeFact) -> rusqlite::Result
 }
 
 fn node(row: &Row<'_>) -> rusqlite::Result<NodeFact> {
-    let words = |column| -> rusqlite::Result<Vec<String>> {
-        Ok(row.get::<_, String>(column)?.split_whitespace().map(str::to_owned).collect())
-    };
     Ok(NodeFact {
         id: id(row, "id")?,
         key: key(row, "key")?,
@@ -278,16 +323,27 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeFact> {
         registered: row.get("registered")?,
         owner: row.get("owner")?,
         hostname: row.get("hostname")?,
-        tags: words("tags")?,
+        tags: words(row, "tags")?,
         public: row.get("public")?,
         task_exec: row.get("task_exec")?,
         version: row.get("version")?,
-        lan_addrs: words("lan_addrs")?,
+        lan_addrs: words(row, "lan_addrs")?,
         relay_only: row.get("relay_only")?,
         endpoint: row.get("endpoint")?,
         endpoint_follows: row.get("endpoint_follows")?,
         signs: row.get("signs")?,
         signed_host: row.get::<_, Option<String>>("signed_host")?.map(|host| parse(&host)).transpose()?,
+    })
+}
+
+fn capability(row: &Row<'_>) -> rusqlite::Result<CapabilityFact> {
+    Ok(CapabilityFact {
+        node: id(row, 0)?,
+        serial: row.get(1)?,
+        withdrawn: row.get(2)?,
+        record: String::from_utf8_lossy(row.get_ref(3)?.as_bytes()?).into(),
+        tags: words(row, 4)?,
+        signature: Base64(row.get(5)?),
     })
 }
 
@@ -300,6 +356,10 @@ fn network(row: &Row<'_>) -> rusqlite::Result<NetworkFact> {
         creator: id(row, 4)?,
         created_at: row.get(5)?,
     })
+}
+
+fn words(row: &Row<'_>, column: impl rusqlite::RowIndex) -> rusqlite::Result<Vec<String>> {
+    Ok(row.get::<_, String>(column)?.split_whitespace().map(str::to_owned).collect())
 }
 
 fn id(row: &Row<'_>, column: impl rusqlite::RowIndex) -> rusqlite::Result<NodeId> {

@@ -3,11 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use directory::facts::{Change, NodeFact, TrustFact};
+use directory::config::Limits;
+use directory::facts::{CapabilityFact, Change, NodeFact, Searchable, TrustFact};
+use directory::service::{Caller, ConnectionId, Decision, Now, Service};
 use directory::store::{FILE_NAME, Store};
 use tempfile::TempDir;
 use wire::NodeId;
-use wire::registry::Base64;
+use wire::registry::answer::Hit;
+use wire::registry::request::Query;
+use wire::registry::{Answer, Base64, Operation, Request};
 
 const THEN: u64 = 1_795_000_000;
 
@@ -117,4 +121,114 @@ fn missing_nodes_are_noticed() {
     connection.execute("DELETE FROM nodes WHERE id = 2", ()).unwrap();
     drop(connection);
     assert!(failure(folder.path()).contains("nodes are missing"));
+}
+
+fn capability(number: u32, record: &str) -> [Change; 2] {
+    let node = NodeId(number);
+    let fact = CapabilityFact {
+        node,
+        serial: 5,
+        withdrawn: false,
+        record: record.into(),
+        tags: vec!["papers".to_owned()],
+        signature: Base64([7; 64]),
+    };
+    let words = Searchable {
+        node,
+        title: "Citations".to_owned(),
+        tags: "papers".to_owned(),
+        hostname: String::new(),
+        text: String::new(),
+    };
+    [Change::Capability(Box::new(fact)), Change::Searchable(Box::new(words))]
+}
+
+/// What a directory over `store` answers an administrator.
+fn find(store: &Store, text: &str) -> Vec<Hit> {
+    let mut service = Service::new(store.load().unwrap(), &Limits::default(), directory::AdminToken::new("letmein"));
+    let now = Now { monotonic: std::time::Duration::from_secs(1000), unix_seconds: THEN };
+    let caller = Caller {
+        connection: ConnectionId(1),
+        ip: [192, 0, 2, 1].into(),
+        exempt: true,
+        advertised: &[],
+        extensions: &[],
+    };
+    let query = Query { text: text.to_owned(), offline: true, ..Query::default() };
+    let request = Request { admin_token: Some("letmein".to_owned()), ..Operation::Query(query).into() };
+    let mut decision = service.handle(now, &caller, &request, None);
+    while let Decision::Search(search) = decision {
+        decision = service.handle_found(now, &request, store.reader().unwrap().find(*search).unwrap());
+    }
+    match decision {
+        Decision::Done(outcome) => match outcome.answer {
+            Answer::Query { hits } => hits,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn capabilities_and_their_words_survive_a_crash() {
+    let folder = folder_with_nodes(1);
+    let mut store = Store::open(folder.path(), THEN).unwrap();
+    store.commit(&capability(1, "as signed")).unwrap();
+    let crashed = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), crashed.path().join(file.file_name())).unwrap();
+    }
+    let recovered = Store::open(crashed.path(), THEN).unwrap();
+    assert_eq!(recovered.load().unwrap().capabilities, store.load().unwrap().capabilities);
+    let hit = find(&recovered, "citation").remove(0);
+    assert_eq!((hit.record.as_deref(), hit.signature), (Some("as signed"), Some(Base64([7; 64]))));
+}
+
+#[test]
+fn a_record_that_was_meddled_with_is_handed_out_as_it_is_or_left_out() {
+    let folder = folder_with_nodes(4);
+    let mut store = Store::open(folder.path(), THEN).unwrap();
+    store.commit(&(1..=4).flat_map(|number| capability(number, "as signed")).collect::<Vec<_>>()).unwrap();
+    drop(store);
+    let connection = rusqlite::Connection::open(folder.path().join(FILE_NAME)).unwrap();
+    for sql in [
+        "UPDATE capabilities SET record = 'altered' WHERE node = 1",
+        "UPDATE capabilities SET record = CAST(x'ff00fe' AS TEXT) WHERE node = 2",
+        "UPDATE capabilities SET signature = x'00' WHERE node = 3",
+        "UPDATE capabilities SET serial = -1 WHERE node = 4",
+    ] {
+        connection.execute(sql, ()).unwrap();
+    }
+    drop(connection);
+    let store = Store::open(folder.path(), THEN).unwrap();
+    let hits = find(&store, "citations");
+    let records: Vec<_> = hits.iter().map(|hit| (hit.node_id.0, hit.record.as_deref())).collect();
+    assert_eq!(
+        records,
+        [(1, Some("altered")), (2, Some("\u{fffd}\0\u{fffd}")), (3, None), (4, None)],
+        "what cannot be a record is no record, and everybody still starts"
+    );
+    assert_eq!(find(&store, "").len(), 2);
+}
+
+#[test]
+fn names_and_tags_of_an_older_database_become_searchable() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join(FILE_NAME)).unwrap();
+    connection.execute_batch(include_str!("../migrations/0001_facts.sql")).unwrap();
+    connection.execute("INSERT INTO directory (created_at) VALUES (?1)", [THEN]).unwrap();
+    let insert =
+        "INSERT INTO nodes (id, key, key_set_at, registered, owner, hostname, tags, public, task_exec, version,
+                                     lan_addrs, relay_only, endpoint, endpoint_follows, signs, signed_host)
+                  VALUES (?1, ?2, 0, 1, '', ?3, ?4, 1, 0, '', '', 0, '', 0, 1, NULL)";
+    for (id, hostname, tags) in [(1_u8, None, ""), (2, Some("specialist-papers"), ""), (3, None, "papers gpu")] {
+        connection.execute(insert, rusqlite::params![id, [id; 32], hostname, tags]).unwrap();
+    }
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    drop(connection);
+    let store = Store::open(folder.path(), THEN).unwrap();
+    let found = |text| find(&store, text).iter().map(|hit| hit.node_id.0).collect::<Vec<_>>();
+    assert_eq!((found("papers"), found("gpu")), (vec![3, 2], vec![3]));
+    assert_eq!(store.load().unwrap().nodes.len(), 3);
 }

@@ -29,11 +29,12 @@ impl Directory {
 
     fn answer(&mut self, ip: &str, request: &Request) -> Answer {
         let ip: IpAddr = ip.parse().unwrap();
-        let caller = Caller { connection: ConnectionId(1), ip, exempt: false, advertised: &[] };
+        let caller = Caller { connection: ConnectionId(1), ip, exempt: false, advertised: &[], extensions: &[] };
         let mut checked = None;
         loop {
             match self.service.handle(self.now, &caller, request, checked.as_ref()) {
                 Decision::Check(check) => checked = Some(check.run()),
+                Decision::Search(search) => panic!("registrations search for nothing: {search:?}"),
                 Decision::Done(outcome) => return outcome.answer,
             }
         }

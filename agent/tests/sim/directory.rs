@@ -52,11 +52,20 @@ impl Directory {
         self.requests += 1;
         let request = Request::decode(request).expect("nodes ask what directories know");
         let now = Now { monotonic: Duration::from_nanos(now.0), unix_seconds };
-        let caller = Caller { connection, ip, exempt: false, advertised: &self.advertised };
+        let caller = Caller { connection, ip, exempt: false, advertised: &self.advertised, extensions: &[] };
         let mut checked = None;
+        let mut found = None;
         let outcome = loop {
-            match self.service.handle(now, &caller, &request, checked.as_ref()) {
+            let decision = match found.take() {
+                Some(found) => self.service.handle_found(now, &request, found),
+                None => self.service.handle(now, &caller, &request, checked.as_ref()),
+            };
+            match decision {
                 Decision::Check(check) => checked = Some(check.run()),
+                Decision::Search(search) => {
+                    let mut reader = self.store.reader().expect("memory suffices");
+                    found = Some(reader.find(*search).expect("written by ourselves"));
+                }
                 Decision::Done(outcome) => break outcome,
             }
         };

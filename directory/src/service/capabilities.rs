@@ -1,17 +1,361 @@
 //! Capability records: signed by their node, kept as they came, found by what they say.
+//!
+//! A record is decided on here, its signature outside like any other. The newest of a node is kept, also when it takes
+//! the one before back, so that serials only grow. Searching is done outside too: this file says what to look for, and
+//! picks from what was found whom the asker may see.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
 
 use wire::NodeId;
-use wire::registry::Answer;
-use wire::registry::request::Query;
+use wire::address::Address;
+use wire::registry::answer::{Happened, Hit};
+use wire::registry::capability::Record;
+use wire::registry::names::normalise_tags;
+use wire::registry::request::{QUERY_LIMIT, QUERY_LIMIT_MAX, Query};
+use wire::registry::{Answer, Request, Signature};
 
-use super::{Refusal, Service};
+use super::nodes::Node;
+use super::{Caller, Now, PRESENCE_TIMEOUT, Refusal, Service};
+use crate::facts::{CapabilityFact, Change, JoinRule, Searchable};
+use crate::search::words::Terms;
+use crate::search::{Asker, Breadth, Candidate, Found, Search};
+
+/// How far a serial may be ahead of the clock. A node whose clock is wrong by more would lock itself out.
+const SERIAL_AHEAD_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// Private nodes looked at for a question without words. Whoever shares networks with more of them names one network.
+const PRIVATE_LISTED_MAX: usize = 20_000;
+/// The score of the best.
+const SCORE_MAX: u64 = 1000;
+
+/// The last record of each node.
+#[derive(Debug, Default)]
+pub(super) struct Capabilities {
+    by_node: HashMap<NodeId, Capability>,
+    /// Public nodes that offer something, by when they were last seen.
+    public: BTreeSet<(Duration, NodeId)>,
+}
+
+#[derive(Debug)]
+struct Capability {
+    fact: CapabilityFact,
+    /// Zero: not since the start.
+    seen: Duration,
+    public: bool,
+}
+
+impl Capabilities {
+    pub(super) fn new(facts: Vec<CapabilityFact>, is_public: impl Fn(NodeId) -> bool) -> Self {
+        let mut this = Self::default();
+        for fact in facts {
+            let public = is_public(fact.node);
+            this.put(fact, Duration::ZERO, public);
+        }
+        this
+    }
+
+    /// What `node` offers at present.
+    pub(super) fn offered(&self, node: NodeId) -> Option<&CapabilityFact> {
+        self.by_node.get(&node).map(|capability| &capability.fact).filter(|fact| !fact.withdrawn)
+    }
+
+    /// `node` has given a sign of life at `at`.
+    pub(super) fn saw(&mut self, node: NodeId, at: Duration) {
+        // To the second is near enough.
+        self.change(node, |capability| {
+            if capability.seen.as_secs() != at.as_secs() {
+                capability.seen = at;
+            }
+        });
+    }
+
+    fn set_public(&mut self, node: NodeId, public: bool) {
+        self.change(node, |capability| capability.public = public);
+    }
+
+    fn put(&mut self, fact: CapabilityFact, seen: Duration, public: bool) {
+        let node = fact.node;
+        let seen = self.by_node.get(&node).map_or(seen, |before| before.seen.max(seen));
+        self.public.remove(&(self.by_node.get(&node).map_or(seen, |before| before.seen), node));
+        let capability = Capability { fact, seen, public };
+        if capability.is_listed() {
+            self.public.insert((seen, node));
+        }
+        self.by_node.insert(node, capability);
+    }
+
+    fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Capability)) {
+        let Some(capability) = self.by_node.get_mut(&node) else { return };
+        let before = (capability.seen, capability.is_listed());
+        change(capability);
+        let after = (capability.seen, capability.is_listed());
+        if before != after {
+            self.public.remove(&(before.0, node));
+            if after.1 {
+                self.public.insert((after.0, node));
+            }
+        }
+    }
+}
+
+impl Capability {
+    const fn is_listed(&self) -> bool {
+        self.public && !self.fact.withdrawn
+    }
+}
+
+/// What to do about a query.
+pub(super) enum Planned {
+    Search(Search),
+    Answer(Answer),
+}
 
 impl Service {
-    pub(super) fn publish_capability(&mut self, node: NodeId, _record: &str) -> Result<Answer, Refusal> {
-        Err(Refusal::NodeNotFound(node))
+    /// Puts a record in the place of the one before. `signature` is its own, and has been checked.
+    pub(super) fn publish_capability(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        text: &str,
+        signature: Signature,
+    ) -> Result<Answer, Refusal> {
+        let record = Record::decode(text)?;
+        let serial = record.serial;
+        if record.node != node {
+            return Err(Refusal::RecordOfAnother { record: record.node, node });
+        }
+        let found = self.nodes.find(node)?;
+        if record.public_key != found.fact.key {
+            return Err(Refusal::RecordKey(node));
+        }
+        let public = found.fact.public;
+        let newest = now.unix_seconds.saturating_mul(1000).saturating_add(SERIAL_AHEAD_MAX_MS);
+        if serial > newest {
+            return Err(Refusal::RecordAhead { serial, newest });
+        }
+        if let Some(stored) = self.capabilities.by_node.get(&node).map(|capability| &capability.fact) {
+            if serial == stored.serial && *stored.record == *text {
+                return Ok(Answer::PublishCapability { node_id: node, serial });
+            }
+            if serial <= stored.serial {
+                return Err(Refusal::RecordReplayed { serial, stored: stored.serial });
+            }
+        }
+        let fact = CapabilityFact {
+            node,
+            serial,
+            withdrawn: record.withdrawn,
+            record: text.into(),
+            tags: normalise_tags(&record.tags)?,
+            signature,
+        };
+        self.keep_capability(now, fact, now.monotonic, public);
+        Ok(Answer::PublishCapability { node_id: node, serial })
     }
 
-    pub(super) fn query(&self, _query: &Query) -> Result<Answer, Refusal> {
-        Ok(Answer::Query { hits: Vec::new() })
+    /// What `node` has offered no longer stands: its key or its registration has ended. The serial stays.
+    pub(super) fn void_capability(&mut self, now: Now, node: NodeId) {
+        let Some(capability) = self.capabilities.by_node.get(&node) else { return };
+        let fact =
+            CapabilityFact { withdrawn: true, record: Arc::from(""), tags: Vec::new(), ..capability.fact.clone() };
+        let (seen, public) = (capability.seen, capability.public);
+        self.keep_capability(now, fact, seen, public);
     }
+
+    /// The one place where what a node offers changes.
+    fn keep_capability(&mut self, now: Now, fact: CapabilityFact, seen: Duration, public: bool) {
+        let node = fact.node;
+        let offered = self.capabilities.offered(node).is_some();
+        let offers = !fact.withdrawn;
+        self.changes.push(Change::Capability(Box::new(fact.clone())));
+        self.capabilities.put(fact, seen, public);
+        self.set_words(node);
+        if offered != offers && self.nodes.find(node).is_ok_and(|node| node.life.is_present()) {
+            self.presence.offers(offers);
+        }
+        if offered || offers {
+            self.changed(now, node, if offers { Happened::Published } else { Happened::Withdrawn });
+        }
+    }
+
+    /// A node's name, tags, visibility or registration has changed.
+    pub(super) fn follow_node(&mut self, node: NodeId, public: bool, words_changed: bool) {
+        self.capabilities.set_public(node, public);
+        if words_changed {
+            self.set_words(node);
+        }
+    }
+
+    /// Works out anew by which words `node` is found.
+    fn set_words(&mut self, node: NodeId) {
+        let fact = self.nodes.find(node).ok().map(|node| &node.fact);
+        let offered = self.capabilities.offered(node);
+        // One that somebody has meddled with in the database may be anything.
+        let record = offered.and_then(|offered| Record::decode(&offered.record).ok());
+        let (title, text) = record.map_or_else(Default::default, |record| (record.title, record.text));
+        let own_tags = fact.map_or(&[][..], |fact| &fact.tags);
+        let tags: Vec<&str> =
+            own_tags.iter().chain(offered.iter().flat_map(|offered| &offered.tags)).map(String::as_str).collect();
+        let hostname = fact.and_then(|fact| fact.hostname.clone()).unwrap_or_default();
+        let words = Searchable { node, title, tags: tags.join(" "), hostname, text };
+        self.changes.push(Change::Searchable(Box::new(words)));
+    }
+
+    /// What has to be looked for to answer `query`, or the answer where nothing has.
+    pub(super) fn plan_query(
+        &mut self,
+        now: Now,
+        caller: &Caller<'_>,
+        request: &Request,
+        query: &Query,
+        signed: bool,
+    ) -> Result<Planned, Refusal> {
+        if let Some(requester) = query.requester_id {
+            self.authenticate(now, caller, request, requester, signed)?;
+        }
+        let asker = Asker { node: query.requester_id, admin: self.is_admin(request)? };
+        let tags = normalise_tags(&query.tags)?;
+        let network = query.network_id.filter(|network| *network != 0);
+        if let Some(network) = network {
+            self.admit_to_list(asker, network)?;
+        }
+        let terms = Terms::of(&query.text);
+        let nothing_said = terms.is_empty() && !query.text.trim().is_empty();
+        if nothing_said {
+            return Ok(Planned::Answer(Answer::Query { hits: Vec::new() }));
+        }
+        if terms.is_empty() && (tags.is_empty() || network.is_some() || query.node_id.is_some()) {
+            return Ok(Planned::Answer(self.list(now, query, asker, &tags)));
+        }
+        let (breadth, node) = (Breadth::All, query.node_id);
+        Ok(Planned::Search(Search { terms, breadth, tags, network, node, asker, narrower: Vec::new() }))
+    }
+
+    /// Picks the answer from what was found, or says where else to look.
+    pub(super) fn pick(&self, now: Now, query: &Query, found: Found) -> Result<Planned, Refusal> {
+        let Found { search, candidates } = found;
+        if let Some(requester) = search.asker.node {
+            self.nodes.find(requester)?;
+        }
+        let sees = |candidate: &Candidate| {
+            self.pickable(now, query, search.asker, &search.tags, candidate.node).map(|node| (*candidate, node))
+        };
+        let limit = limit(query);
+        if search.terms.is_empty() {
+            let nodes = candidates.iter().filter_map(sees).map(|(_, node)| node).collect();
+            return Ok(Planned::Answer(self.newest_first(now, query, nodes)));
+        }
+        let narrower: Vec<_> = search.narrower.iter().filter_map(sees).take(limit).collect();
+        let known: HashSet<NodeId> = narrower.iter().map(|(candidate, _)| candidate.node).collect();
+        let here = candidates.iter().filter(|candidate| !known.contains(&candidate.node)).filter_map(sees);
+        let here: Vec<_> = here.take(limit - narrower.len()).collect();
+
+        let more_to_try = search.terms.any.len() > 1 && search.breadth == Breadth::All;
+        if here.len() < limit && more_to_try {
+            return Ok(Planned::Search(Search { breadth: Breadth::Any, narrower: candidates, ..search }));
+        }
+        // Those with all words in the upper half, so that nobody with some of them comes before.
+        let split = if narrower.is_empty() { SCORE_MAX } else { SCORE_MAX / 2 };
+        let upper = scored(&narrower, SCORE_MAX / 2 + 1, SCORE_MAX);
+        let hits = upper.into_iter().chain(scored(&here, 1, split));
+        Ok(Planned::Answer(Answer::Query {
+            hits: hits.map(|(node, score)| self.hit(now, query, node, score)).collect(),
+        }))
+    }
+
+    /// Everybody who offers something, the most recently seen first.
+    fn list(&self, now: Now, query: &Query, asker: Asker, tags: &[String]) -> Answer {
+        let sees = |node: NodeId| self.pickable(now, query, asker, tags, node);
+        let nodes = match (query.node_id, query.network_id) {
+            (Some(node), _) => sees(node).into_iter().collect(),
+            (None, Some(network)) if network != 0 => self.networks.members(network).filter_map(sees).collect(),
+            _ if asker.admin => self.capabilities.by_node.keys().copied().filter_map(sees).collect(),
+            _ => {
+                // Once one of them is away, so are all that follow.
+                let away = |seen: Duration| now.monotonic.saturating_sub(seen) >= PRESENCE_TIMEOUT;
+                let public = self.capabilities.public.iter().rev();
+                let public = public.take_while(|(seen, _)| query.offline || !away(*seen));
+                let public = public.filter_map(|(_, node)| sees(*node)).take(limit(query));
+                let private = asker.node.into_iter().flat_map(|asker| self.private_for(asker));
+                let private = private.filter_map(sees).filter(|node| !node.fact.public);
+                public.chain(private).collect()
+            }
+        };
+        self.newest_first(now, query, nodes)
+    }
+
+    /// Nodes that `asker` may reach though they are private, some of them more than once.
+    fn private_for(&self, asker: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        let members = self.networks.of(asker).flat_map(|network| self.networks.members(network));
+        let mut seen = HashSet::new();
+        std::iter::once(asker)
+            .chain(self.trust.trusters_of(asker))
+            .chain(members)
+            .take(PRIVATE_LISTED_MAX)
+            .filter(move |node| seen.insert(*node))
+    }
+
+    fn newest_first(&self, now: Now, query: &Query, mut nodes: Vec<&Node>) -> Answer {
+        nodes.sort_by_key(|node| (std::cmp::Reverse(node.last_seen_unix_seconds()), node.fact.id));
+        let nodes = nodes.into_iter().take(limit(query));
+        Answer::Query { hits: nodes.map(|node| self.hit(now, query, node, 0)).collect() }
+    }
+
+    /// `node`, if `query` asks for such and the asker may see it.
+    fn pickable(&self, now: Now, query: &Query, asker: Asker, tags: &[String], node: NodeId) -> Option<&Node> {
+        let found = self.nodes.find(node).ok()?;
+        let offered = self.capabilities.offered(node);
+        let said = !query.text.trim().is_empty() || !tags.is_empty();
+        let tagged = |tag| found.fact.tags.contains(tag) || offered.is_some_and(|offered| offered.tags.contains(tag));
+        let fits = (query.offline || found.is_online(now))
+            && (said || offered.is_some())
+            && query.node_id.is_none_or(|wanted| wanted == node)
+            && query.network_id.is_none_or(|network| network == 0 || self.networks.is_member(network, node))
+            && tags.iter().all(tagged);
+        let seen = || {
+            asker.admin
+                || found.fact.public
+                || asker.node.is_some_and(|asker| asker == node || self.admits(node, asker))
+        };
+        (fits && seen()).then_some(found)
+    }
+
+    /// Who may see who is in `network`: as with `list_nodes`.
+    fn admit_to_list(&self, asker: Asker, network: u16) -> Result<(), Refusal> {
+        let open = self.networks.join_rule(network)? == JoinRule::Open;
+        let member = asker.node.is_some_and(|asker| self.networks.is_member(network, asker));
+        if open || member || asker.admin { Ok(()) } else { Err(Refusal::MembersAlone(network)) }
+    }
+
+    fn hit(&self, now: Now, query: &Query, node: &Node, score: u32) -> Hit {
+        let fact = &node.fact;
+        let offered = self.capabilities.offered(fact.id);
+        Hit {
+            node_id: fact.id,
+            address: Address { network: query.network_id.unwrap_or(0), node: fact.id },
+            hostname: fact.hostname.clone(),
+            score,
+            online: node.is_online(now),
+            last_seen: node.last_seen_unix_seconds(),
+            tags: fact.tags.clone(),
+            public_key: fact.key,
+            record: offered.map(|offered| offered.record.to_string()),
+            signature: offered.map(|offered| offered.signature),
+        }
+    }
+}
+
+fn limit(query: &Query) -> usize {
+    usize::from(if query.limit == 0 { QUERY_LIMIT } else { query.limit.min(QUERY_LIMIT_MAX) })
+}
+
+/// Scores from `most` for the best down to `least`, in proportion to relevance.
+fn scored<'a>(picked: &[(Candidate, &'a Node)], least: u64, most: u64) -> Vec<(&'a Node, u32)> {
+    let best = u128::from(picked.first().map_or(1, |(candidate, _)| candidate.relevance.max(1)));
+    let score = |relevance: u64| {
+        let part = u128::from(relevance) * u128::from(most - least) / best;
+        u32::try_from(u128::from(least) + part).unwrap_or(u32::MAX)
+    };
+    picked.iter().map(|(candidate, node)| (*node, score(candidate.relevance).max(1))).collect()
 }

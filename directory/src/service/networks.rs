@@ -113,7 +113,16 @@ impl Networks {
         self.by_id.get(&id).ok_or(Refusal::NetworkNotFound(id))
     }
 
-    fn is_member(&self, network: u16, node: NodeId) -> bool {
+    /// Nobody, where there is no such network.
+    pub(super) fn members(&self, network: u16) -> impl Iterator<Item = NodeId> + '_ {
+        self.by_id.get(&network).into_iter().flat_map(|network| &network.members).copied()
+    }
+
+    pub(super) fn join_rule(&self, network: u16) -> Result<JoinRule, Refusal> {
+        self.find(network).map(|network| network.fact.join_rule)
+    }
+
+    pub(super) fn is_member(&self, network: u16, node: NodeId) -> bool {
         self.by_id.get(&network).is_some_and(|network| network.members.contains(&node))
     }
 

@@ -114,11 +114,15 @@ impl Service {
             return false;
         }
         let after = node.fact.clone();
+        let public = after.registered && after.public;
+        let words_changed =
+            (before.registered, &before.hostname, &before.tags) != (after.registered, &after.hostname, &after.tags);
         if after.hostname != before.hostname {
             before.hostname.map(|hostname| self.nodes.by_hostname.remove(&hostname));
             after.hostname.clone().map(|hostname| self.nodes.by_hostname.insert(hostname, id));
         }
         self.changes.push(Change::Node(Box::new(after)));
+        self.follow_node(id, public, words_changed);
         true
     }
 
@@ -254,12 +258,15 @@ impl Service {
                 fact.key_set_at = now.unix_seconds;
             });
             self.changes.push(Change::KeyRetired(old_key, id));
+            // It was signed with the key that is gone.
+            self.void_capability(now, id);
         }
         Ok(Answer::RotateKey { node_id: id, address: id.address(), public_key: new_key })
     }
 
     /// Ends a registration and all that others can see of it. The number stays with the key.
     pub(super) fn deregister(&mut self, now: Now, id: NodeId) -> Answer {
+        self.void_capability(now, id);
         self.departed(now, id);
         self.end_trust_of(id);
         self.close_handshakes_of(id);

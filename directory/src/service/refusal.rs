@@ -3,6 +3,7 @@
 
 use wire::NodeId;
 use wire::registry::answer;
+use wire::registry::capability::RecordError;
 use wire::registry::names::NameError;
 
 /// A refusal; it becomes the error answer.
@@ -83,6 +84,21 @@ pub enum Refusal {
     AdminTokenUnset,
     #[error("create_network requires the admin token, or a connection on which node {0} has signed a request")]
     CreatorUnproven(NodeId),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("invalid capability record: it is that of node {record}, and node {node} cannot publish it")]
+    RecordOfAnother { record: NodeId, node: NodeId },
+    #[error("invalid capability record: public_key is not that of node {0}; sign a new record with its present key")]
+    RecordKey(NodeId),
+    #[error("capability record replayed or older: serial {serial}, already have {stored}; publish a higher serial")]
+    RecordReplayed { serial: u64, stored: u64 },
+    #[error(
+        "invalid capability record: serial {serial} is too far ahead, at most {newest}; expected Unix milliseconds, \
+         check the clock"
+    )]
+    RecordAhead { serial: u64, newest: u64 },
+    #[error("network {0} is not open: a signed query of a member, or the admin token, required to search it")]
+    MembersAlone(u16),
 }
 
 #[cfg(test)]
@@ -136,6 +152,18 @@ mod tests {
             Refusal::AdminTokenWrong,
             Refusal::AdminTokenUnset,
             Refusal::CreatorUnproven(node),
+            Refusal::Record(RecordError::TooLong(9000)),
+            Refusal::Record(RecordError::Malformed("?".to_owned())),
+            Refusal::Record(RecordError::Format(2)),
+            Refusal::Record(RecordError::FieldTooLong { field: "title", limit: 160 }),
+            Refusal::Record(RecordError::HintTooLarge("input")),
+            Refusal::Record(RecordError::Empty),
+            Refusal::Record(RecordError::WithdrawnWithContent),
+            Refusal::RecordOfAnother { record: node, node },
+            Refusal::RecordKey(node),
+            Refusal::RecordReplayed { serial: 3, stored: 5 },
+            Refusal::RecordAhead { serial: 3, newest: 2 },
+            Refusal::MembersAlone(network),
         ];
         for refusal in all {
             assert!(answer::shown(&refusal.to_string()), "{refusal}");

@@ -1,6 +1,7 @@
 //! The directory over real sockets: framing, deadlines, limits, TLS, restart. Every wait is for an event, and every
 //! socket has a deadline, so a failure is an error and not a hang.
 
+mod capabilities;
 mod changes;
 mod program;
 

@@ -1,6 +1,7 @@
 //! Stories about the directory's decisions, over a database in memory: every change goes through SQL, and whenever a
 //! story restarts the directory, what it knows comes from there.
 
+mod capabilities;
 mod capture;
 mod changes;
 mod handshakes;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use directory::config::{AdminToken, Limits};
 use directory::service::{Caller, ConnectionId, Decision, Effect, Now, Outcome, Service};
-use directory::store::Store;
+use directory::store::{Reader, Store};
 use ed25519_dalek::{Signer as _, SigningKey};
 use wire::NodeId;
 use wire::registry::request::Register;
@@ -30,6 +31,7 @@ const HOME: &str = "198.51.100.1";
 struct World {
     service: Service,
     store: Store,
+    reader: Reader,
     now: Now,
     limits: Limits,
     relays: Vec<String>,
@@ -56,8 +58,9 @@ impl World {
         let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
         let store = Store::in_memory(now.unix_seconds).unwrap();
         let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN));
+        let reader = store.reader().unwrap();
         let mut world =
-            Self { service, store, now, limits, relays: vec!["192.0.2.1:9001".into()], extensions: Vec::new() };
+            Self { service, store, reader, now, limits, relays: vec!["192.0.2.1:9001".into()], extensions: Vec::new() };
         world.service.begin_changes(now.unix_seconds * 1000);
         world
     }
@@ -86,10 +89,15 @@ impl World {
             advertised: &self.relays,
             extensions: &self.extensions,
         };
-        let mut checked = None;
+        let (mut checked, mut found) = (None, None);
         let outcome = loop {
-            match self.service.handle(self.now, &caller, request, checked.as_ref()) {
+            let decision = match found.take() {
+                Some(found) => self.service.handle_found(self.now, request, found),
+                None => self.service.handle(self.now, &caller, request, checked.as_ref()),
+            };
+            match decision {
                 Decision::Check(check) => checked = Some(check.run()),
+                Decision::Search(search) => found = Some(self.reader.find(*search).unwrap()),
                 Decision::Done(outcome) => break outcome,
             }
         };

@@ -112,7 +112,13 @@ fn main() -> anyhow::Result<()> {
 /// Asks as the driver does.
 fn ask(service: &mut Service, reader: &mut Reader, query: Query) -> anyhow::Result<usize> {
     let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: UNIX_SECONDS };
-    let caller = Caller { connection: ConnectionId(1), ip: [192, 0, 2, 1].into(), exempt: true, advertised: &[] };
+    let caller = Caller {
+        connection: ConnectionId(1),
+        ip: [192, 0, 2, 1].into(),
+        exempt: true,
+        advertised: &[],
+        extensions: &[],
+    };
     let request = Request::from(Operation::Query(query));
     let mut decision = service.handle(now, &caller, &request, None);
     loop {

@@ -52,7 +52,13 @@ impl World {
     /// The hits, and what the index has found on the way.
     fn find(&mut self, query: Query) -> (Vec<u32>, Vec<Found>) {
         let now = Now { monotonic: std::time::Duration::from_secs(1000), unix_seconds: THEN };
-        let caller = Caller { connection: ConnectionId(1), ip: [192, 0, 2, 1].into(), exempt: true, advertised: &[] };
+        let caller = Caller {
+            connection: ConnectionId(1),
+            ip: [192, 0, 2, 1].into(),
+            exempt: true,
+            advertised: &[],
+            extensions: &[],
+        };
         let request = Request::from(Operation::Query(Query { offline: true, ..query }));
         let mut decision = self.service.handle(now, &caller, &request, None);
         let mut searched = Vec::new();

@@ -147,7 +147,13 @@ fn capability(number: u32, record: &str) -> [Change; 2] {
 fn find(store: &Store, text: &str) -> Vec<Hit> {
     let mut service = Service::new(store.load().unwrap(), &Limits::default(), directory::AdminToken::new("letmein"));
     let now = Now { monotonic: std::time::Duration::from_secs(1000), unix_seconds: THEN };
-    let caller = Caller { connection: ConnectionId(1), ip: [192, 0, 2, 1].into(), exempt: true, advertised: &[] };
+    let caller = Caller {
+        connection: ConnectionId(1),
+        ip: [192, 0, 2, 1].into(),
+        exempt: true,
+        advertised: &[],
+        extensions: &[],
+    };
     let query = Query { text: text.to_owned(), offline: true, ..Query::default() };
     let request = Request { admin_token: Some("letmein".to_owned()), ..Operation::Query(query).into() };
     let mut decision = service.handle(now, &caller, &request, None);

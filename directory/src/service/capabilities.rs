@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use wire::NodeId;
 use wire::address::Address;
-use wire::registry::answer::Hit;
+use wire::registry::answer::{Happened, Hit};
 use wire::registry::capability::Record;
 use wire::registry::names::normalise_tags;
 use wire::registry::request::{QUERY_LIMIT, QUERY_LIMIT_MAX, Query};
@@ -150,25 +150,33 @@ impl Service {
             tags: normalise_tags(&record.tags)?,
             signature,
         };
-        self.keep_capability(fact, now.monotonic, public);
+        self.keep_capability(now, fact, now.monotonic, public);
         Ok(Answer::PublishCapability { node_id: node, serial })
     }
 
     /// What `node` has offered no longer stands: its key or its registration has ended. The serial stays.
-    pub(super) fn void_capability(&mut self, node: NodeId) {
+    pub(super) fn void_capability(&mut self, now: Now, node: NodeId) {
         let Some(capability) = self.capabilities.by_node.get(&node) else { return };
         let fact =
             CapabilityFact { withdrawn: true, record: Arc::from(""), tags: Vec::new(), ..capability.fact.clone() };
         let (seen, public) = (capability.seen, capability.public);
-        self.keep_capability(fact, seen, public);
+        self.keep_capability(now, fact, seen, public);
     }
 
     /// The one place where what a node offers changes.
-    fn keep_capability(&mut self, fact: CapabilityFact, seen: Duration, public: bool) {
+    fn keep_capability(&mut self, now: Now, fact: CapabilityFact, seen: Duration, public: bool) {
         let node = fact.node;
+        let offered = self.capabilities.offered(node).is_some();
+        let offers = !fact.withdrawn;
         self.changes.push(Change::Capability(Box::new(fact.clone())));
         self.capabilities.put(fact, seen, public);
         self.set_words(node);
+        if offered != offers && self.nodes.find(node).is_ok_and(|node| node.life.is_present()) {
+            self.presence.offers(offers);
+        }
+        if offered || offers {
+            self.changed(now, node, if offers { Happened::Published } else { Happened::Withdrawn });
+        }
     }
 
     /// A node's name, tags, visibility or registration has changed.

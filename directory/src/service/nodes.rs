@@ -259,19 +259,19 @@ impl Service {
             });
             self.changes.push(Change::KeyRetired(old_key, id));
             // It was signed with the key that is gone.
-            self.void_capability(id);
+            self.void_capability(now, id);
         }
         Ok(Answer::RotateKey { node_id: id, address: id.address(), public_key: new_key })
     }
 
     /// Ends a registration and all that others can see of it. The number stays with the key.
     pub(super) fn deregister(&mut self, now: Now, id: NodeId) -> Answer {
+        self.void_capability(now, id);
         self.departed(now, id);
         self.end_trust_of(id);
         self.close_handshakes_of(id);
         self.leave_all_networks(now, id);
         self.proofs.forget(id);
-        self.void_capability(id);
         self.update(id, |fact| {
             let (signs, key_set_at) = (fact.signs, fact.key_set_at);
             *fact = NodeFact { registered: false, signs, ..NodeFact::new(id, fact.key, key_set_at) };

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use wire::NodeId;
+use wire::registry::capability::Record;
 use wire::registry::request::Report;
 
 use super::nodes::Node;
@@ -96,20 +97,20 @@ impl Service {
         Overview {
             nodes: self.nodes.registered_count(),
             online: self.presence.count(),
-            capabilities: 0,
+            capabilities: self.presence.offering(),
             groups: self.groups().collect(),
             paths: self.presence.paths(),
         }
     }
 
-    /// Nodes whose number is `text`, or whose address, hostname, endpoint or one of whose tags has `text` in it, in
-    /// any case; at most `limit`, the one with that number first.
+    /// Nodes whose number is `text`, or whose address, hostname, endpoint, capability title or one of whose tags has
+    /// `text` in it, in any case of ASCII letters; at most `limit`, the one with that number first.
     #[must_use]
     pub fn find_nodes(&self, now: Now, text: &str, limit: usize) -> Vec<NodeView> {
         let text = text.trim();
         let exact = text.parse().ok().and_then(|id| self.nodes.find(NodeId(id)).ok());
         let exact_id = exact.map(|node| node.fact.id);
-        let others = self.nodes.iter().filter(|node| Some(node.fact.id) != exact_id && matches(node, text));
+        let others = self.nodes.iter().filter(|node| Some(node.fact.id) != exact_id && self.matches(node, text));
         exact.into_iter().chain(others).take(limit).map(|node| self.view(now, node)).collect()
     }
 
@@ -120,7 +121,7 @@ impl Service {
             address: fact.id.address().to_string(),
             hostname: fact.hostname.clone(),
             tags: fact.tags.clone(),
-            capability: None,
+            capability: self.title(fact.id),
             groups: self.groups_of(fact.id).map(str::to_owned).collect(),
             public: fact.public,
             online: node.is_online(now),
@@ -133,18 +134,27 @@ impl Service {
             report: node.life.report(),
         }
     }
+
+    /// Whether `text` is in what people know a node by; an empty text is in everything.
+    fn matches(&self, node: &Node, text: &str) -> bool {
+        let fact = &node.fact;
+        // Most records do not have it anywhere, and need not be read.
+        let in_record = || self.capabilities.offered(fact.id).is_some_and(|offered| has(&offered.record, text));
+        has(fact.hostname.as_deref().unwrap_or_default(), text)
+            || fact.tags.iter().any(|tag| has(tag, text))
+            || has(&fact.endpoint, text)
+            || has(&fact.id.address().to_string(), text)
+            || (in_record() && self.title(fact.id).is_some_and(|title| has(&title, text)))
+    }
+
+    /// The title of what a node offers.
+    fn title(&self, node: NodeId) -> Option<String> {
+        let offered = self.capabilities.offered(node)?;
+        Record::decode(&offered.record).ok().map(|record| record.title)
+    }
 }
 
-/// Whether `text` is in what people know a node by; an empty text is in everything.
-fn matches(node: &Node, text: &str) -> bool {
-    let fact = &node.fact;
-    has(fact.hostname.as_deref().unwrap_or_default(), text)
-        || fact.tags.iter().any(|tag| has(tag, text))
-        || has(&fact.endpoint, text)
-        || has(&fact.id.address().to_string(), text)
-}
-
-/// Whether `text` is part of `whole`, in any case. All of these are ASCII.
+/// Whether `text` is part of `whole`, in any case of ASCII letters.
 fn has(whole: &str, text: &str) -> bool {
     text.is_empty() || whole.as_bytes().windows(text.len()).any(|part| part.eq_ignore_ascii_case(text.as_bytes()))
 }

@@ -71,6 +71,8 @@ pub(super) struct Presence {
     deadlines: BTreeSet<(Duration, NodeId)>,
     /// Nodes of which a connection has ended since the last sweep.
     unplugged: BTreeSet<NodeId>,
+    /// Present nodes that offer something.
+    offering: usize,
     reports: Reports,
 }
 
@@ -106,6 +108,20 @@ impl Presence {
     /// Present nodes.
     pub(super) fn count(&self) -> usize {
         self.deadlines.len()
+    }
+
+    /// Present nodes that have published what they can do.
+    pub(super) const fn offering(&self) -> usize {
+        self.offering
+    }
+
+    /// A present node offers something from now on, or no more.
+    pub(super) const fn offers(&mut self, offers: bool) {
+        if offers {
+            self.offering += 1;
+        } else {
+            self.offering -= 1;
+        }
     }
 
     pub(super) fn paths(&self) -> PathFigures {
@@ -159,6 +175,7 @@ impl Service {
 
     /// A sign of life.
     pub(super) fn saw(&mut self, node: NodeId, now: Now) {
+        self.capabilities.saw(node, now.monotonic);
         let life = &mut self.nodes.entry(node).life;
         life.seen = Some(now);
         life.unplugged = None;
@@ -171,6 +188,9 @@ impl Service {
             None => {
                 self.presence.file(node, life, deadline);
                 self.networks.came(node);
+                if self.capabilities.offered(node).is_some() {
+                    self.presence.offers(true);
+                }
                 self.changed(now, node, Happened::Online);
             }
         }
@@ -196,6 +216,9 @@ impl Service {
             self.presence.reports.subtract(&report);
         }
         self.networks.went(node);
+        if self.capabilities.offered(node).is_some() {
+            self.presence.offers(false);
+        }
         self.changed(now, node, Happened::Offline);
     }
 

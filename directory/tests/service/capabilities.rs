@@ -26,17 +26,17 @@ fn record(world: &World, key: &SigningKey, node: NodeId, title: &str) -> Record 
     }
 }
 
-fn withdrawal(world: &World, key: &SigningKey, node: NodeId) -> Record {
+pub fn withdrawal(world: &World, key: &SigningKey, node: NodeId) -> Record {
     Record { withdrawn: true, ..record(world, key, node, "") }
 }
 
-fn publishing(node_id: NodeId, record: &Record) -> Operation {
+pub fn publishing(node_id: NodeId, record: &Record) -> Operation {
     Operation::PublishCapability { node_id, record: record.encode().unwrap() }
 }
 
 impl World {
     /// Publishes a second later than before, so that serials grow.
-    fn publish(&mut self, key: &SigningKey, node: NodeId, title: &str, text: &str) -> u64 {
+    pub fn publish(&mut self, key: &SigningKey, node: NodeId, title: &str, text: &str) -> u64 {
         self.pass(Duration::from_secs(1));
         let record = Record { text: text.into(), ..record(self, key, node, title) };
         match self.by(key, publishing(node, &record)) {
@@ -46,7 +46,7 @@ impl World {
     }
 
     /// A public node that offers something.
-    fn offering(&mut self, seed: u8, title: &str, text: &str) -> (SigningKey, NodeId) {
+    pub fn offering(&mut self, seed: u8, title: &str, text: &str) -> (SigningKey, NodeId) {
         let (key, node) = self.node(seed);
         self.by(&key, Operation::SetVisibility { node_id: node, public: true });
         self.publish(&key, node, title, text);

@@ -1,5 +1,6 @@
 //! Following what happens to nodes: who sees what, cursors, and what is answered when the memory has moved on.
 
+use crate::capabilities::{publishing, withdrawal};
 use crate::*;
 use directory::service::PRESENCE_TIMEOUT;
 use directory::service::changes::{CHANGES_MAX, EVENTS_MAX, Topic};
@@ -289,4 +290,24 @@ fn only_the_topics_concerned_are_named() {
     assert_eq!(Vec::from_iter(world.service.take_news()), [Topic::Everyone]);
     world.by(&alice, Operation::SetVisibility { node_id: one, public: true });
     assert_eq!(Vec::from_iter(world.service.take_news()), [Topic::Public, Topic::Everyone, Topic::Network(1)]);
+}
+
+#[test]
+fn records_are_told_as_they_come_and_go() {
+    let mut world = World::new();
+    let (alice, one) = world.offering(1, "Citations", "");
+    let mut stranger = Follower::new(&mut world, None, None);
+    let (published, withdrawn) = ((Happened::Published, one), (Happened::Withdrawn, one));
+    world.publish(&alice, one, "Academic citations", "");
+    assert_eq!(stranger.news(&mut world), [published]);
+    world.pass(Duration::from_secs(1));
+    for expected in [vec![withdrawn], vec![]] {
+        let withdrawal = withdrawal(&world, &alice, one);
+        world.by(&alice, publishing(one, &withdrawal));
+        assert_eq!(stranger.news(&mut world), expected);
+        world.pass(Duration::from_secs(1));
+    }
+    world.publish(&alice, one, "Citations again", "");
+    world.by(&alice, Operation::Deregister { node_id: one });
+    assert_eq!(stranger.news(&mut world), [published, withdrawn, (Happened::Offline, one)]);
 }

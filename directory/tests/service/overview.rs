@@ -1,6 +1,8 @@
 //! Figures for people, and the search for one node.
 
+use crate::capabilities::{publishing, withdrawal};
 use crate::*;
+use directory::service::PRESENCE_TIMEOUT;
 use directory::service::overview::{GroupFigures, NodeView};
 
 fn found(world: &World, text: &str) -> Vec<NodeId> {
@@ -57,4 +59,38 @@ fn a_node_is_found_by_what_its_operator_knows_of_it() {
     let view = &world.service.find_nodes(world.now, "papers", 1)[0];
     assert_eq!((view.address.as_str(), view.online, view.endpoint_follows), ("0:0000.0000.0001", true, true));
     assert_eq!((view.proven.len(), view.last_seen), (2, Some(world.now.unix_seconds)));
+}
+
+#[test]
+fn those_who_offer_something_are_counted_while_they_are_there_and_found_by_its_title() {
+    let mut world = World::new();
+    let (alice, one) = world.offering(1, "Resolves academic citations", "papers of all kinds");
+    let (bob, two) = world.offering(2, "Zugverbindungen für Österreich", "");
+    let offering = |world: &World| world.service.overview(world.now).capabilities;
+    assert_eq!(offering(&world), 2);
+    assert_eq!((found(&world, "ACADEMIC"), found(&world, "Österreich")), (vec![one], vec![two]));
+    assert_eq!(found(&world, "papers of all"), [], "its text is not its title");
+    let title = world.service.find_nodes(world.now, "1", 1)[0].capability.clone();
+    assert_eq!(title.as_deref(), Some("Resolves academic citations"));
+
+    world.publish(&bob, two, "Trains", "");
+    assert_eq!(offering(&world), 2);
+    world.pass(Duration::from_secs(1));
+    let withdrawal = withdrawal(&world, &bob, two);
+    world.by(&bob, publishing(two, &withdrawal));
+    assert_eq!(offering(&world), 1);
+    world.pass(PRESENCE_TIMEOUT);
+    assert_eq!(offering(&world), 0);
+    world.beat(&bob, two);
+    assert_eq!(offering(&world), 0);
+    world.beat(&alice, one);
+    assert_eq!(offering(&world), 1);
+    world.restart();
+    assert_eq!(offering(&world), 0);
+    world.beat(&alice, one);
+    assert_eq!(offering(&world), 1);
+    world.by(&alice, Operation::RotateKey { node_id: one, new_public_key: public(&key(9)) });
+    assert_eq!(offering(&world), 0, "it was signed with the key that is gone");
+    world.by(&key(9), Operation::Deregister { node_id: one });
+    assert_eq!(offering(&world), 0);
 }

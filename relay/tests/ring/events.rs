@@ -43,7 +43,9 @@ fn sessions_and_traces_reach_whoever_waits_for_them() {
     let mut events = Events { come, passed_over: Vec::new() };
     let keeper = std::thread::spawn(move || {
         while queues.wait() {
-            queues.drain(|shard, event| drop(post.send((shard, event))));
+            queues.drain(|shard, event| {
+                let _ = post.send((shard, event));
+            });
         }
     });
     let nodes: Vec<Node> = (1..=4).map(|id| Node::new(world.place(), NodeId(id))).collect();

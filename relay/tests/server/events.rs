@@ -108,6 +108,12 @@ fn a_node_that_is_wanted_is_asked_and_found() {
     assert_eq!(world.take_events(), [(NODE_BOB, recalled), (NODE_BOB, started(BOB, Grade::ProvenAddress))]);
 }
 
+fn to_nobody(world: &mut World, packets: usize) {
+    for _ in 0..packets {
+        world.relay(ALICE, 1, 9, b"x");
+    }
+}
+
 #[test]
 fn what_packets_can_cause_is_noted_once_a_second() {
     let rules = Rules { sender_packets: Budget::new(10, 20), ..Rules::default() };
@@ -116,13 +122,13 @@ fn what_packets_can_cause_is_noted_once_a_second() {
     world.membership.publish(NODE_ALICE, &[], None);
     world.discover(ALICE, 1);
     world.take_events();
-    (0..5).for_each(|_| drop(world.relay(ALICE, 1, 9, b"x")));
+    to_nobody(&mut world, 5);
     assert_eq!(world.take_events(), [(NODE_ALICE, What::DestinationUnknown { dest: NodeId(9) })], "the first of a run");
     world.pass(Duration::from_secs(2));
-    (0..500).for_each(|_| drop(world.relay(ALICE, 1, 9, b"x")));
+    to_nobody(&mut world, 500);
     assert_eq!(world.take_events(), [(NODE_ALICE, What::BudgetExhausted)]);
     world.pass(Duration::from_secs(1));
-    (0..500).for_each(|_| drop(world.relay(ALICE, 1, 9, b"x")));
+    to_nobody(&mut world, 500);
     assert_eq!(world.take_events(), [(NODE_ALICE, What::BudgetExhausted)]);
 }
 

@@ -130,8 +130,10 @@ impl EventLog {
         let (alive, ended) = mpsc::channel();
         let mut writer = Writer::open(options, Arc::clone(&counts)).map_err(failed)?;
         let run = move || {
-            let _alive = alive;
             writer.run(&messages);
+            // In this order: whoever has seen the end cannot queue any more.
+            drop(messages);
+            drop(alive);
         };
         thread::Builder::new().name("event-log".to_owned()).spawn(run).map_err(failed)?;
         let guard = Guard { queue: queue.clone(), counts: Arc::clone(&counts), ended };
@@ -142,6 +144,7 @@ impl EventLog {
     pub fn write(&self, event: &impl Serialize) {
         let Some(queue) = &self.queue else { return };
         let line = serde_json::to_vec(event).ok().filter(|line| line.len() < LINE_BYTES_MAX);
+        let line = line.filter(|_| !self.counts.ending.load(Relaxed));
         let queued = line.is_some_and(|mut line| {
             line.push(b'\n');
             queue.try_send(Message::Line(line)).is_ok()

@@ -5,6 +5,7 @@ Ends it alternately by SIGTERM and by SIGKILL, starts it again on the same data,
 a query over all records. Prints the median and the range of the rounds, and exits 1 if an answer was not the one hoped for.
 """
 import json
+import os
 import signal
 import socket
 import statistics
@@ -32,21 +33,28 @@ def ask(port, request, deadline):
             time.sleep(0.001)
 
 
+def processor_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        # The name in parentheses may hold anything; behind it, utime and stime are the 12th and 13th fields.
+        fields = stat.read().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def start(program, data_dir, port):
-    """Starts the program; returns it, the seconds to its first answers, and its memory then."""
+    """Starts the program; returns it, the seconds to its first answers, its processor seconds, and its memory then."""
     began = time.monotonic()
     command = [program, "--listen", f"127.0.0.1:{port}", "--data-dir", data_dir]
     directory = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         lookup = ask(port, {"type": "lookup", "node_id": 1}, began + GIVE_UP_SECONDS)
-        served = time.monotonic() - began
+        served, busy = time.monotonic() - began, processor_seconds(directory.pid)
         query = ask(port, {"type": "query", "text": "", "offline": True, "limit": 10}, began + GIVE_UP_SECONDS)
         queried = time.monotonic() - began
         if lookup.get("type") != "lookup_ok" or not query.get("hits"):
             sys.exit(f"directory-restart.py: not restored: {lookup} {query}")
         with open(f"/proc/{directory.pid}/status", encoding="ascii") as status:
             resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
-        return directory, (served, queried, resident)
+        return directory, (served, queried, busy, resident)
     except BaseException:
         directory.kill()
         raise
@@ -64,10 +72,11 @@ def main():
         directory.send_signal(ended_by)
         directory.wait()
     for ended_by, measured in times.items():
-        served, queried, resident = zip(*measured)
+        served, queried, busy, resident = zip(*measured)
         print(
             f"restart           after {ended_by.name}: first lookup answered in {statistics.median(served):.3f} s "
             f"({min(served):.3f} to {max(served):.3f}), first query in {statistics.median(queried):.3f} s, "
+            f"{statistics.median(busy):.2f} s of processor time, "
             f"{statistics.median(resident) / 1024:.1f} MiB resident then; rounds: {len(served)}"
         )
 

@@ -78,6 +78,14 @@ impl Config {
             true => Mode::FindMax { trial_ns: nanoseconds("--trial", args.trial)? },
             false => Mode::Once,
         };
+        let p99_ms = args.max_p99.or(args.find_max.then_some(P99_MS));
+        if let Some(p99_ms) = p99_ms.filter(|p99_ms| args.find_max && *p99_ms > args.trial * 500.0) {
+            let wrong = format!(
+                "--max-p99 {p99_ms} is more than half of --trial {}: a rate that is not carried would not show",
+                args.trial
+            );
+            return Err(UsageError(wrong));
+        }
         let connections = args.connections.min(args.nodes);
         let asks_nothing = args.seconds == 0.0 && !args.find_max;
         Ok(Self {
@@ -91,7 +99,7 @@ impl Config {
             mode,
             rate: args.rate,
             duration_ns: if asks_nothing { 0 } else { nanoseconds("--seconds", args.seconds)? },
-            p99_us_max: args.max_p99.or(args.find_max.then_some(P99_MS)).map(|ms| ms * 1000.0),
+            p99_us_max: p99_ms.map(|ms| ms * 1000.0),
             connections,
             workers: workers.min(connections),
             json: args.json,
@@ -156,6 +164,7 @@ mod tests {
             (&["--nodes", "5", "--groups", "6"], "--groups 6 is out of range; use 0 to 5"),
             (&["--rate", "0"], "--rate 0"),
             (&["--max-p99", "0"], "--max-p99 0"),
+            (&["--max-p99", "500", "--find-max", "--trial", "0.9"], "more than half of --trial 0.9"),
             (&["--kinds", "sing"], "resolve-hostname"),
             (&["--kinds", "query", "--no-capabilities"], "--kinds query makes no sense"),
             (&["--trial", "1"], "--find-max"),

@@ -280,14 +280,14 @@ pub(super) mod tests {
         assert_eq!(load(60_000, 20_000, |_| ()).outcome(bound), Outcome::GeneratorLimit);
         assert_eq!(load(60_000, 50, |tally| tally.busiest_percent = 99.0).outcome(bound), Outcome::GeneratorLimit);
         assert_eq!(load(2_000, 50, |tally| tally.unasked = 1).outcome(None), Outcome::Lossy);
-        let refused = load(2_000, 50, |tally| drop(tally.errors.insert("rate limited".to_owned(), 1)));
+        let refused = load(2_000, 50, |tally| tally.errors = BTreeMap::from([("rate limited".to_owned(), 1)]));
         assert_eq!(refused.outcome(None), Outcome::Lossy);
     }
 
     #[test]
     fn the_worst_phase_is_the_verdict() {
         let phase = |load| Phase { kind: Kind::Lookup, load: Some(load), search: None };
-        let refused = load(2_000, 50, |tally| drop(tally.errors.insert("rate limited".to_owned(), 1)));
+        let refused = load(2_000, 50, |tally| tally.errors = BTreeMap::from([("rate limited".to_owned(), 1)]));
         let slow = load(60_000, 50, |_| ());
         let bound = Some(50_000.0);
         assert_eq!(Report::judge(&[phase(load(9, 1, |_| ()))], bound), Verdict::Ok);

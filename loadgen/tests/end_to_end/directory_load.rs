@@ -105,24 +105,27 @@ fn a_directory_is_filled_and_everything_asked_is_answered() {
 #[test]
 fn a_search_confirms_what_it_finds_and_then_asks_at_half() {
     let directory = Directory::start(&[]);
-    let arguments = ["directory", "--nodes", "20", "--kinds", "lookup", "--find-max", "--trial", "0.1"];
+    let arguments = ["directory", "--nodes", "20", "--kinds", "lookup", "--find-max", "--trial", "0.2"];
     let (report, status) =
-        directory.load(&[&arguments[..], &["--seconds", "0.2", "--rate", "500", "--max-p99", "2000"]].concat());
+        directory.load(&[&arguments[..], &["--seconds", "0.3", "--rate", "500", "--max-p99", "100"]].concat());
     let phase = &report["phases"][0];
     let (finding, trials) = (&phase["search"]["finding"], phase["search"]["trials"].as_array().unwrap());
-    if status == 3 {
-        // A host busy with something else; it has to say so.
-        assert_eq!(
-            (&report["verdict"], &finding["limit"]),
-            (&"generator_limit".into(), &"generator".into()),
-            "{report}"
-        );
-        return;
-    }
     let last = trials.last().unwrap();
-    assert_eq!((status, &last["rate"]), (0, &finding["rate_pps"]), "{finding}");
-    assert_eq!(last["seconds"], 0.2, "the last one confirms");
-    assert_eq!(phase["load"]["rate"].as_u64().unwrap(), last["rate"].as_u64().unwrap() / 2);
+    let verdict = report["verdict"].as_str().unwrap();
+    // On a host busy with something else no rate may hold; then nothing is claimed, and somebody is named.
+    match finding["found"].as_str().unwrap() {
+        "nothing" => {
+            let expected = if finding["limit"] == "relay" { (1, "slow") } else { (3, "generator_limit") };
+            assert_eq!((status, verdict), expected, "{finding}");
+            assert!(phase["load"].is_null(), "{phase}");
+        }
+        _ => {
+            assert_eq!((status, verdict, &last["rate"]), (0, "ok", &finding["rate_pps"]), "{finding}");
+            assert_eq!(last["seconds"], 0.3, "the last one confirms");
+            assert!(last["latency_us"]["p99"].as_f64().unwrap() <= 100_000.0, "{last}");
+            assert_eq!(phase["load"]["rate"].as_u64().unwrap(), last["rate"].as_u64().unwrap() / 2);
+        }
+    }
 }
 
 #[test]

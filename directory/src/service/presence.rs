@@ -179,9 +179,7 @@ impl Service {
         let life = &mut self.nodes.entry(node).life;
         life.seen = Some(now);
         life.unplugged = None;
-        self.capabilities.saw(node, now.monotonic);
         let deadline = now.monotonic + PRESENCE_TIMEOUT;
-        let life = &mut self.nodes.entry(node).life;
         match life.filed {
             Some(filed) if filed.abs_diff(deadline) < FILED_EARLY_MAX => {}
             Some(_) => self.presence.file(node, life, deadline),

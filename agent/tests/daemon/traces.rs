@@ -90,7 +90,8 @@ fn one_trace_shows_both_daemons_from_the_dial_to_the_message() {
         .await;
         let of_trace: Vec<_> = spans.iter().filter(|span| hex(&span.span.trace_id) == TRACE_ID).cloned().collect();
         let context: wire::trace::TraceContext = TRACEPARENT.parse().unwrap();
-        println!("{}", collector.render_trace(context.trace_id));
+        let shown = collector.render_trace(context.trace_id);
+        assert_eq!(shown.matches("pilot.dial").count(), 1, "{shown}");
         let ids: BTreeSet<_> = of_trace.iter().map(|span| span.span.span_id.clone()).collect();
         for span in &of_trace {
             let parent = &span.span.parent_span_id;

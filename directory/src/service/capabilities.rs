@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use wire::NodeId;
 use wire::address::Address;
-use wire::registry::answer::Hit;
+use wire::registry::answer::{Happened, Hit};
 use wire::registry::capability::Record;
 use wire::registry::names::normalise_tags;
 use wire::registry::request::{QUERY_LIMIT, QUERY_LIMIT_MAX, Query};
@@ -151,6 +151,7 @@ impl Service {
             signature,
         };
         self.keep_capability(fact, now.monotonic, public);
+        self.changed(now, node, if record.withdrawn { Happened::Withdrawn } else { Happened::Published });
         Ok(Answer::PublishCapability { node_id: node, serial })
     }
 

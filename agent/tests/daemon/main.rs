@@ -9,6 +9,7 @@ mod directory;
 mod fleet;
 mod pairs;
 mod program;
+mod real_query;
 mod stand_in;
 mod startup;
 mod traces;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::command::{loadgen, status, text, undisturbed};
 use crate::directory::start_directory;
+use crate::turn;
 
 /// `pilot-directory` on a free port, with an empty folder; both go with this value.
 struct Directory {
@@ -36,8 +37,8 @@ impl Directory {
 
     /// The report of a run against it, and how that ended.
     fn load(&self, arguments: &[&str]) -> (Value, i32) {
-        let command = loadgen(arguments).args(["--registry", &self.address, "--json"]).output();
-        let output = command.unwrap();
+        let _turn = turn();
+        let output = loadgen(arguments).args(["--registry", &self.address, "--json"]).output().unwrap();
         let report = serde_json::from_slice(&output.stdout);
         (report.unwrap_or_else(|error| panic!("{error}: {}", text(&output.stderr))), status(&output))
     }

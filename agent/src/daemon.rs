@@ -154,7 +154,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
             Rc::clone(&core),
             Rc::clone(&sockets),
             Rc::clone(&state),
-            first,
+            relays::Wanted { first, fixed: !config.beacons.is_empty() },
             listed,
             relay_lost,
         )),
@@ -220,7 +220,6 @@ fn node_config(config: &Config) -> node::Config {
         relay_only: config.relay_only,
         trust_auto_approve: config.trust_auto_approve,
         relays: config.first_beacons().iter().filter_map(|place| place.address()).collect(),
-        relays_fixed: !config.beacons.is_empty(),
         endpoint: config.endpoint,
         stream: stream::Config::default(),
         ..node::Config::default()

@@ -22,17 +22,26 @@ const RETRY: Duration = Duration::from_secs(15);
 /// Names may come to mean other addresses: they are looked up again so often.
 const REFRESH: Duration = Duration::from_secs(300);
 
+/// Which relays are to be used.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Those to begin with.
+    pub first: Vec<HostPort>,
+    /// And no others, whatever the directory lists.
+    pub fixed: bool,
+}
+
 /// Gives the node the addresses of `first`, and of whatever list the directory sends, again whenever names have come to
 /// mean others. `lost` says that no relay answers, which is when names are worth another look at once.
 pub async fn follow(
     core: Rc<Core>,
     sockets: Rc<Sockets>,
     state: Rc<State>,
-    first: Vec<HostPort>,
+    wanted: Wanted,
     mut listed: mpsc::Receiver<Vec<String>>,
     lost: Rc<Notify>,
 ) {
-    let mut places = first;
+    let mut places = wanted.first;
     let mut names = Names::default();
     let mut told = Vec::new();
     loop {
@@ -54,8 +63,9 @@ pub async fn follow(
         let Some(texts) = next else { return };
         let known: Vec<HostPort> =
             texts.iter().take(RELAYS_MAX).filter_map(|text| HostPort::parse(text).ok()).collect();
-        if known.is_empty() {
-            // A directory without relays: what the node has is better than nothing.
+        if known.is_empty() || wanted.fixed {
+            // A directory without relays: what the node has is better than nothing. Who named relays wants these; the list
+            // says what they understand.
             continue;
         }
         state.keep_relays(core.clock().now(), &texts).await;

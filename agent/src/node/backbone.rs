@@ -51,7 +51,7 @@ impl Node {
             Purpose::Identity(node) => Some((node, Question::Lookup)),
             Purpose::Endpoints(node) => Some((node, Question::Resolve)),
             Purpose::Admission(node) => Some((node, Question::CheckTrust)),
-            Purpose::Registration | Purpose::Relays | Purpose::Trust(_) => None,
+            Purpose::Registration | Purpose::Publication | Purpose::Relays | Purpose::Trust(_) => None,
         };
         if let Some((node, question)) = about {
             let refusal = match &answer {

@@ -12,9 +12,9 @@
 //! | others | as in the flight recorder (`pilotctl events`) |
 //!
 //! Events of the daemon: `registered` (`address`), `directory_complaint`, `directory_lost` (`reason`), `directory_back`,
-//! `relay_changed` (`relay`, null for none), `trust_requested` (`justification`), `trust_changed`. Events with a peer:
-//! `session_established`, `session_failed`, `path_direct`, `path_relayed`, `punch_failed`, `stream_refused`,
-//! `stream_failed`, `message_sent`, `message_received`.
+//! `relay_changed` (`relay`, null for none), `trust_requested` (`justification`), `trust_changed`, `capability_changed`.
+//! Events with a peer: `session_established`, `session_failed`, `path_direct`, `path_relayed`, `punch_failed`,
+//! `stream_refused`, `stream_failed`, `message_sent`, `message_received`.
 
 use std::time::Duration;
 
@@ -157,6 +157,7 @@ pub(super) fn of_daemon(event: &Event) -> Option<(Level, Value)> {
             (Level::Info, json!({"event": "trust_requested", "peer_id": peer, "justification": justification}))
         }
         Event::TrustChanged => (Level::Info, json!({"event": "trust_changed"})),
+        Event::CapabilityChanged => (Level::Info, json!({"event": "capability_changed"})),
         Event::Opened(_)
         | Event::Accepted { .. }
         | Event::Readable(_)

@@ -277,6 +277,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// the client goes, as far as that can be seen: what it has sent behind the question is left to the kernel beyond
     /// [`IDLE_BYTES`].
     async fn answer_later(&mut self, mut held: Held) -> Result<(), End> {
+        let driver = Arc::clone(&self.driver);
+        let _waits = driver.metrics().changes_wait();
         self.received.shrink_to(IDLE_BYTES);
         self.share.fit(self.received.capacity());
         loop {

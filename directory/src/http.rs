@@ -261,7 +261,9 @@ async fn history_json(State(site): State<Arc<Site>>) -> impl IntoResponse {
 }
 
 async fn metrics(State(site): State<Arc<Site>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], site.source.metrics())
+    let mut text = site.source.metrics();
+    text.push_str(&telemetry::process_metrics::text("pilot-directory", env!("CARGO_PKG_VERSION")));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 fn json(body: Bytes) -> impl IntoResponse {

@@ -27,6 +27,16 @@ pub struct Metrics {
     changes_waiting: AtomicU64,
 }
 
+/// A question for changes that waits.
+#[derive(Debug)]
+pub struct ChangesWait<'a>(&'a Metrics);
+
+impl Drop for ChangesWait<'_> {
+    fn drop(&mut self) {
+        self.0.changes_waiting.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self {
@@ -143,14 +153,10 @@ impl Metrics {
         self.commits_failed.fetch_add(1, Relaxed);
     }
 
-    /// A question for changes waits for its answer from now on.
-    pub fn changes_wait_began(&self) {
+    /// A question for changes waits, as long as the value lives.
+    pub fn changes_wait(&self) -> ChangesWait<'_> {
         self.changes_waiting.fetch_add(1, Relaxed);
-    }
-
-    /// It has its answer, or its connection has ended.
-    pub fn changes_wait_ended(&self) {
-        self.changes_waiting.fetch_sub(1, Relaxed);
+        ChangesWait(self)
     }
 
     /// The counters with figures of the service, in the Prometheus text format.

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         LogFormat::Text => telemetry::log::Format::Text,
         LogFormat::Json => telemetry::log::Format::Json,
     };
-    if let Err(text) = telemetry::log::start(format, &config.log_level) {
+    if let Err(text) = telemetry::log::start_as("pilot-agent", format, &config.log_level) {
         return end(Exit::Usage, &format!("--log-level {text}"));
     }
     let ended = runtime::run(|ring| async move {

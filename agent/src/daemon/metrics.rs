@@ -74,6 +74,7 @@ pub fn text(context: &Context, observer: &Observer) -> String {
         &[("written", written), ("dropped", dropped)],
     );
     out.one("ipc_clients", "gauge", "Clients on the unix socket.", context.clients.get() as u64);
+    out.text.push_str(&telemetry::process_metrics::text("pilot-agent", env!("CARGO_PKG_VERSION")));
     out.text
 }
 

@@ -11,11 +11,12 @@ cd "$(dirname "$0")/.."
 
 bin=$(realpath "${BIN:-target/release}")
 fleet=$(mktemp -d)
-processes=()
-declare -A process_of
+hosts=()
+relay=
 
 finish() {
-    for process in "${processes[@]}"; do kill "$process" 2>/dev/null || true; done
+    for host in "${hosts[@]}"; do at "$host" daemon stop >/dev/null 2>&1 || true; done
+    [ -z "$relay" ] || kill "$relay"
     wait
     rm -rf "$fleet"
 }
@@ -25,12 +26,14 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 # Runs a command of the fleet at one of its hosts, and shows it as one would type it there.
 at() {
-    local host=$1
+    local host=$1 word
     shift
     printf '%s$ pilotctl' "$host" >&2
-    printf ' %q' "$@" >&2
+    for word in "$@"; do
+        case $word in *[!a-zA-Z0-9-]*) printf " '%s'" "$word" >&2 ;; *) printf ' %s' "$word" >&2 ;; esac
+    done
     printf '\n' >&2
-    "$bin/pilotctl" --socket "$fleet/$host/pilot.sock" "$@"
+    HOME="$fleet/$host" PILOT_SOCKET="$fleet/$host/pilot.sock" PILOT_REGISTRY=127.0.0.1:29000 "$bin/pilotctl" "$@"
 }
 
 # Fails, and says why, unless the text has all the words in it.
@@ -55,19 +58,15 @@ eventually() {
 say 'The backbone: relay, STUN, directory, status page'
 "$bin/pilot-relay" --data-dir "$fleet/backbone" --beacon 127.0.0.1:29001 --stun off --registry 127.0.0.1:29000 \
     --http 127.0.0.1:23000 2>"$fleet/backbone.log" &
-processes+=($!)
+relay=$!
 eventually curl -sf http://127.0.0.1:23000/healthz
 
 start() {
     local host=$1
     shift
     mkdir -p "$fleet/$host"
-    "$bin/pilot-agent" --registry 127.0.0.1:29000 --beacon 127.0.0.1:29001 --data-dir "$fleet/$host/data" \
-        --socket "$fleet/$host/pilot.sock" --identity "$fleet/$host/identity.json" --hostname "$host" "$@" \
-        2>"$fleet/$host/log" &
-    processes+=($!)
-    process_of[$host]=$!
-    eventually at "$host" info
+    hosts+=("$host")
+    at "$host" daemon start --hostname "$host" "$@"
 }
 
 say 'A coordinator and three specialists, each saying what it can do'
@@ -92,7 +91,7 @@ expect "$(at coordinator query 'resolve academic citations' --group RESEARCH)" s
 expect "$(at coordinator --json query 'resolve academic citations' --group RESEARCH --limit 1)" specialist-papers
 
 say 'A word to all'
-expect "$(at coordinator broadcast RESEARCH --data 'standup in five minutes')" specialist-papers specialist-weather
+expect "$(at coordinator broadcast RESEARCH --data 'standup in five minutes')" '3 of 3 live members have it'
 for specialist in specialist-papers specialist-patents specialist-weather; do
     expect "$(at "$specialist" inbox)" 'standup in five minutes'
 done
@@ -102,7 +101,7 @@ expect "$(at coordinator send-message --group RESEARCH --most-relevant 'academic
     --data 'Vaswani et al. 2017, which DOI?')" specialist-papers
 
 say 'That one dies; the question goes to the next'
-kill -9 "${process_of[specialist-papers]}"
+kill -9 "$(at specialist-papers --json daemon status | sed -E 's/.*"pid":([0-9]+).*/\1/')"
 expect "$(at coordinator send-message --group RESEARCH --most-relevant 'academic citations' \
     --data 'And whose patents cite it?')" specialist-patents
 expect "$(at specialist-patents inbox)" 'whose patents cite it'

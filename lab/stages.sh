@@ -96,17 +96,15 @@ stage_metrics() (
     "$relay_bin" --data-dir "$data/relay" --beacon 127.0.0.1:19001 --stun off --registry 127.0.0.1:19000 \
         --http 127.0.0.1:13000 &
     trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$data"' EXIT
-    local sources=(http://127.0.0.1:13000/metrics) without=(--without pilot_agent_)
-    if "$agent_bin" --help | grep -q -- --http; then
-        "$agent_bin" --data-dir "$data/agent" --socket "$data/socket" --registry 127.0.0.1:19000 \
-            --beacon 127.0.0.1:19001 --http 127.0.0.1:13001 &
-        sources+=(http://127.0.0.1:13001/metrics) without=()
-    fi
+    "$directory_bin" --data-dir "$data/directory" --listen 127.0.0.1:19010 --http 127.0.0.1:13002 &
+    "$agent_bin" --data-dir "$data/agent" --socket "$data/socket" --identity "$data/identity.json" \
+        --registry 127.0.0.1:19000 --http 127.0.0.1:13001 &
+    local sources=(http://127.0.0.1:{13000,13001,13002}/metrics)
     for source in "${sources[@]}"; do
         curl -s --retry 50 --retry-connrefused --retry-delay 0 --retry-max-time 20 --output /dev/null "$source"
     done
     lab/check-metrics.sh "${sources[@]}"
-    lab/check-dashboard.py "${sources[@]}" "${without[@]}"
+    lab/check-dashboard.py "${sources[@]}"
 )
 
 # A directory filled, asked, left with idle connections, and restarted: every answer right, every connection within its bound.

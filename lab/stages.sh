@@ -107,6 +107,11 @@ stage_metrics() (
     lab/check-dashboard.py "${sources[@]}"
 )
 
+# The tour of a research fleet, as a user would type it.
+stage_example() {
+    BIN=$(dirname "$relay_bin") examples/research-fleet.sh
+}
+
 # A directory filled, asked, left with idle connections, and restarted: every answer right, every connection within its bound.
 # With DIRECTORY_FULL 100 000 nodes, the highest rates and 15 000 connections: the figures of directory/SCALE.md.
 stage_directory() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use directory::AdminToken;
 use directory::http::connections::Patience;
+use directory::http::places::Bounds;
 use directory::http::source::Source;
 use directory::http::{Server, Settings, Site};
 use directory::relay_source::{DropFigures, NodeAtRelay, RelayEvent, RelaySnapshot, RelaySource, ShardFigures};
@@ -103,6 +104,10 @@ pub fn serve() -> Served {
 }
 
 pub fn serve_with(state: State, change: impl FnOnce(&mut Settings), patience: Patience) -> Served {
+    serve_within(Bounds::connections(), state, change, patience)
+}
+
+pub fn serve_within(bounds: Bounds, state: State, change: impl FnOnce(&mut Settings), patience: Patience) -> Served {
     let world = Arc::new(World(Mutex::new(state)));
     let relay: Arc<dyn RelaySource> = world.clone();
     let mut settings = Settings { relay: Some(relay), admin_token: AdminToken::new(TOKEN), ..Settings::default() };
@@ -112,7 +117,7 @@ pub fn serve_with(state: State, change: impl FnOnce(&mut Settings), patience: Pa
     let never = Duration::from_secs(1 << 30);
     let loopback = "127.0.0.1:0".parse().unwrap();
     let probes = site.probes();
-    let server = Server::start_with(loopback, Some(site.clone()), |_| probes, never, patience).unwrap();
+    let server = Server::start_with(loopback, Some(site.clone()), |_| probes, never, bounds, patience).unwrap();
     Served { world, site, server }
 }
 

@@ -10,10 +10,11 @@
 //! | [`operator`] | search, drops, groups, behind the gate |
 //! | [`why_relayed`] | what speaks against a direct path |
 //! | [`growth_file`] | what outlives a restart |
-//! | [`connections`] | bounds and deadlines of the connections |
+//! | [`connections`] | deadlines of the connections |
+//! | [`places`] | how many there are at once, in all and from one address |
 //!
 //! The figures are read once every [`STEP`](crate::history::STEP), however many look at them. A viewer costs a connection, a
-//! task and no copy of the figures; [`VIEWERS_MAX`] are served at once.
+//! task and no copy of the figures; [`Bounds`] says how many are served at once.
 
 pub mod assets;
 pub mod connections;
@@ -21,12 +22,13 @@ pub mod gate;
 pub mod growth_file;
 pub mod live;
 pub mod operator;
+pub mod places;
 pub mod render;
 pub mod source;
 pub mod status;
 pub mod why_relayed;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,27 +40,24 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::config::AdminToken;
 use crate::history::{History, Reading, STEP};
 use crate::relay_source::RelaySource;
-use connections::{Doors, Patience, Remote};
-use gate::Gate;
+use connections::Patience;
+use gate::{Denied, Gate, Presented};
 use growth_file::GrowthFile;
 use live::Snapshot;
+use places::{Bounds, Places};
 use source::Source;
 use status::Status;
-
-/// Live viewers at once; one more is told to come back, and its page asks now and then instead.
-pub const VIEWERS_MAX: usize = 256;
 
 /// Nothing from elsewhere, nothing inline, no frames, no forms to elsewhere.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
      img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// What a site is told.
-#[derive(Default)]
 pub struct Settings {
     /// The relay whose figures are shown.
     pub relay: Option<Arc<dyn RelaySource>>,
@@ -66,8 +65,14 @@ pub struct Settings {
     pub admin_token: Option<AdminToken>,
     /// Where growth is kept; without a file it begins anew with the process.
     pub growth_file: Option<PathBuf>,
-    /// Live viewers at once; 0 stands for [`VIEWERS_MAX`].
-    pub viewers_max: usize,
+    /// Live viewers at once.
+    pub viewers: Bounds,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { relay: None, admin_token: None, growth_file: None, viewers: Bounds::viewers() }
+    }
 }
 
 /// The pages, and what they remember.
@@ -78,7 +83,7 @@ pub struct Site {
     history: Mutex<History>,
     growth_file: Option<GrowthFile>,
     feed: watch::Sender<Arc<Snapshot>>,
-    seats: Arc<Semaphore>,
+    seats: Places,
     assets: assets::Assets,
 }
 
@@ -93,7 +98,6 @@ impl Site {
     #[must_use]
     pub fn new(source: Arc<dyn Source>, settings: Settings) -> Arc<Self> {
         let (growth_file, growth) = settings.growth_file.map(GrowthFile::open).unzip();
-        let viewers_max = if settings.viewers_max == 0 { VIEWERS_MAX } else { settings.viewers_max };
         let site = Arc::new(Self {
             source,
             relay: settings.relay,
@@ -101,7 +105,7 @@ impl Site {
             history: Mutex::new(History::new(growth.unwrap_or_default())),
             growth_file,
             feed: watch::Sender::new(Arc::new(Snapshot::default())),
-            seats: Arc::new(Semaphore::new(viewers_max)),
+            seats: Places::new(settings.viewers),
             assets: assets::Assets::new(),
         });
         site.sample();
@@ -146,6 +150,17 @@ impl Site {
             .with_state(Arc::clone(self))
     }
 
+    /// Lets an operator in who asks from `ip`, and notes one who shows a wrong token. For routes beside the site's own
+    /// that are behind the same token.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&self, ip: IpAddr, presented: Presented<'_>) -> Result<(), Denied> {
+        let admitted = self.gate().admit(self.source.now().monotonic, ip, presented);
+        gate::note(ip, admitted.err());
+        admitted
+    }
+
     fn latest(&self) -> Arc<Snapshot> {
         Arc::clone(&self.feed.borrow())
     }
@@ -186,10 +201,10 @@ impl Server {
         site: Option<Arc<Site>>,
         others: impl FnOnce(SocketAddr) -> Router,
     ) -> anyhow::Result<Self> {
-        Self::start_with(address, site, others, STEP, Patience::default())
+        Self::start_with(address, site, others, STEP, Bounds::connections(), Patience::default())
     }
 
-    /// The same with another step and other deadlines.
+    /// The same with another step, other bounds of the connections and other deadlines.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -198,6 +213,7 @@ impl Server {
         site: Option<Arc<Site>>,
         others: impl FnOnce(SocketAddr) -> Router,
         step: Duration,
+        bounds: Bounds,
         patience: Patience,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address)
@@ -211,12 +227,7 @@ impl Server {
             tokio::net::TcpListener::from_std(listener)?
         };
         let routes = site.as_ref().map_or(Router::new(), Site::routes).merge(others(address));
-        runtime.spawn(async move {
-            let routes = routes.into_make_service_with_connect_info::<Remote>();
-            if let Err(error) = axum::serve(Doors::new(listener, patience), routes).await {
-                tracing::error!(%error, "the address of --http has ended");
-            }
-        });
+        runtime.spawn(connections::serve(listener, routes, bounds, patience));
         if let Some(site) = site {
             runtime.spawn(async move {
                 let mut steps = tokio::time::interval(step);

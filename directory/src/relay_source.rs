@@ -65,8 +65,8 @@ pub struct NodeAtRelay {
     pub endpoint: Option<SocketAddr>,
     /// The shard that owns it.
     pub shard: usize,
-    /// 2 signed claim, 1 proven address, 0 neither.
-    pub grade: u8,
+    /// Whether the session's address is one the directory holds proof for (1) or not (0); `None` without a session.
+    pub grade: Option<u8>,
     /// Seconds since it was heard last.
     pub heard_seconds_ago: Option<u64>,
     /// The last control events, the oldest first.

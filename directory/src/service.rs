@@ -62,6 +62,9 @@ use trust::Trust;
 /// A node counts as present for so long after a sign of life (section 6.5).
 pub const PRESENCE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Wrong admin tokens that one address may present a minute.
+const WRONG_ADMIN_TOKENS_PER_MINUTE: u32 = 5;
+
 /// The instant of a decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -132,6 +135,7 @@ pub struct Service {
     capabilities: Capabilities,
     registrations: AddressRates,
     admin_token: Option<AdminToken>,
+    wrong_admin_tokens: AddressRates,
     created_at: u64,
     changes: Vec<Change>,
     effects: Vec<Effect>,
@@ -157,6 +161,7 @@ impl Service {
             beacons: Beacons::default(),
             registrations: AddressRates::new(registrations),
             admin_token,
+            wrong_admin_tokens: AddressRates::new(Rate::new(WRONG_ADMIN_TOKENS_PER_MINUTE, Duration::from_secs(60))),
             created_at: facts.created_at,
             changes: Vec::new(),
             effects: Vec::new(),
@@ -183,10 +188,14 @@ impl Service {
             _ => None,
         };
         let planned = match (signed, &request.operation) {
+            _ if self.has_guessed_too_often(now, caller, request) => Err(Refusal::AdminTokensLimited),
             (Some(false), _) => Err(Refusal::SignatureFailed),
             (valid, Operation::Query(query)) => self.plan_query(now, caller, request, query, valid.is_some()),
             (valid, _) => self.decide(now, caller, request, valid.is_some()).map(Planned::Answer),
         };
+        if matches!(planned, Err(Refusal::AdminTokenWrong)) && !caller.exempt {
+            self.wrong_admin_tokens.take(now.monotonic, caller.ip);
+        }
         self.decision(&request.operation, planned)
     }
 
@@ -360,6 +369,12 @@ impl Service {
         }
         self.saw(node, now);
         Ok(())
+    }
+
+    /// Whether an admin token is presented from an address that has presented too many wrong ones: then a right one is
+    /// not told from them either.
+    fn has_guessed_too_often(&self, now: Now, caller: &Caller<'_>, request: &Request) -> bool {
+        request.admin_token.is_some() && !caller.exempt && !self.wrong_admin_tokens.has_room(now.monotonic, caller.ip)
     }
 
     /// Whether the request comes from an administrator; a wrong token is refused rather than ignored.

@@ -168,13 +168,17 @@ fn get(admin: SocketAddr, path: &str) -> String {
 }
 
 #[test]
-fn the_welcome_says_where_everything_is_and_how_to_point_a_daemon_here() {
+fn the_welcome_says_where_everything_is_and_how_to_join() {
     let data_dir = folder("welcome");
     let appliance = Appliance::start(&data_dir, &ANYWHERE);
     let (beacon, directory) = (appliance.address("beacon"), appliance.address("directory"));
     assert_eq!(appliance.value("data"), data_dir.display().to_string());
-    let command = appliance.welcome.last().unwrap().trim();
-    assert_eq!(command, format!("pilot-daemon -registry {directory} -beacon {beacon}"));
+    let [.., agent, daemon] = &appliance.welcome[..] else { panic!("{:?}", appliance.welcome) };
+    assert_eq!(agent.trim(), format!("pilotctl daemon start --hostname NAME --registry {directory}"));
+    assert_eq!(daemon.trim(), format!("pilot-daemon -registry {directory} -beacon {beacon}"));
+    let admin = appliance.address("admin");
+    assert_eq!(appliance.value("status"), format!("http://{admin}/"));
+    assert!(get(admin, "/").contains("<!doctype html>"), "the status page");
     assert!(appliance.value("memory").contains("MiB"));
     is_answered(beacon);
     TcpStream::connect(directory).unwrap();
@@ -314,7 +318,7 @@ const ALONE: [&str; 10] =
     ["--beacon", "127.0.0.1:0", "--stun", "off", "--registry", "off", "--http", "127.0.0.1:0", "--admission", "open"];
 
 impl Appliance {
-    /// One that serves relayed packets alone, which has no daemon to be pointed here.
+    /// One that serves relayed packets alone, which nobody can join.
     fn start_alone(data_dir: &Path, more: &[&str]) -> Self {
         let mut child = program(data_dir, ALONE.iter().chain(more).copied()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -336,7 +340,8 @@ fn what_befell_a_node_is_told_to_the_administrator() {
     let pair = traced_pair(appliance.address("beacon"));
     is_relayed(&pair);
     let admin = appliance.address("admin");
-    for (path, headers) in [("/events", ""), ("/events/1", ""), ("/events/1", "Authorization: Bearer wrong\r\n")] {
+    let guess = "Authorization: Bearer wrong\r\n";
+    for (path, headers) in [("/events", ""), ("/events/1", ""), ("/events/1", guess)] {
         let refused = ask(admin, path, headers);
         assert!(refused.starts_with("HTTP/1.1 401") && !refused.contains("session"), "{refused}");
     }
@@ -355,6 +360,22 @@ fn what_befell_a_node_is_told_to_the_administrator() {
     assert!(latest.contains("\"node\":1") && latest.contains("\"node\":2"), "{latest}");
     assert!(ask(admin, "/events/3", shown).starts_with("HTTP/1.1 404"));
     assert!(ask(admin, "/events/%1B%5B2J", shown).starts_with("HTTP/1.1 400"));
+    let at_once = get(admin, "/");
+    assert!(["/healthz", "/metrics", "/counters", "/events"].iter().all(|path| at_once.contains(path)), "{at_once}");
+    let guesses: Vec<_> = (0..5).map(|_| ask(admin, "/events", guess)[9..12].to_owned()).collect();
+    assert_eq!(guesses, ["401", "401", "401", "401", "429"], "with the one before");
+    assert!(ask(admin, "/events", shown).starts_with("HTTP/1.1 429"), "nor does a right one tell that it is");
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+}
+
+#[test]
+fn guesses_at_the_events_and_at_the_operator_view_count_together() {
+    let appliance = Appliance::start(&folder("guesses"), &ANYWHERE);
+    let guess = |path| ask(appliance.address("admin"), path, "Authorization: Bearer guess\r\n")[9..12].to_owned();
+    let paths = ["/events", "/operator/status.json", "/events/1", "/operator", "/events", "/events"];
+    assert_eq!(paths.map(guess), ["401", "401", "401", "401", "401", "429"]);
+    assert_eq!(guess("/operator/status.json"), "429");
+    assert!(get(appliance.address("admin"), "/metrics").contains("outcome=\"exported\"} 0\n"));
     assert!(appliance.end_by(Signal::SIGTERM).success());
 }
 
@@ -397,6 +418,11 @@ fn a_traced_message_leaves_the_relays_spans_with_a_collector() {
         assert!(has(&spans, part), "{part:02x?} is not in {spans:02x?}");
     }
     assert!(!has(&spans, b"127.0.0.1"), "no address leaves");
+    let counted = |outcome, count| format!("pilot_relay_spans_total{{outcome=\"{outcome}\"}} {count}\n");
+    let expected = [counted("exported", 2), counted("failed", 0), counted("lost", 0)].concat();
+    // The collector's word on the last may be on its way still.
+    let is_told = |_| get(appliance.address("admin"), "/metrics").contains(&expected);
+    assert!((0..10_000).any(is_told), "{}", get(appliance.address("admin"), "/metrics"));
     assert!(appliance.end_by(Signal::SIGTERM).success());
 
     let line = refusal("otlp", &[&ALONE[..], &["--otlp", "ftp://nowhere"]].concat());

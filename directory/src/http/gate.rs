@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use axum::http::{HeaderMap, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::AdminToken;
@@ -41,6 +42,34 @@ pub struct Presented<'a> {
     pub session: Option<&'a str>,
     /// The token itself.
     pub token: Option<&'a str>,
+}
+
+impl<'a> Presented<'a> {
+    /// The token of an `Authorization: Bearer`.
+    #[must_use]
+    pub fn bearer(headers: &'a HeaderMap) -> Self {
+        let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        Self { session: None, token: authorization.and_then(|value| value.strip_prefix("Bearer ")) }
+    }
+}
+
+impl Denied {
+    /// The status that tells a program.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unset => StatusCode::FORBIDDEN,
+            Self::Missing | Self::Wrong => StatusCode::UNAUTHORIZED,
+        }
+    }
+}
+
+/// Notes a wrong token in the log; further ones of an address that has guessed too often are not worth a line each.
+pub fn note(ip: IpAddr, denied: Option<Denied>) {
+    if denied == Some(Denied::Wrong) {
+        tracing::warn!(address = %ip, "an operator was refused: wrong token");
+    }
 }
 
 /// The token, and the sessions given for it.

@@ -6,13 +6,15 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_core::Stream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::Site;
+use super::connections::Remote;
+use super::places::Place;
 use super::status::Status;
 
 /// The figures of one step, written out once for all who look at them.
@@ -45,8 +47,8 @@ impl Snapshot {
 }
 
 /// The newest figures at once, and then whenever there are others.
-pub(super) async fn events(State(site): State<Arc<Site>>) -> Response {
-    let Ok(seat) = Arc::clone(&site.seats).try_acquire_owned() else {
+pub(super) async fn events(State(site): State<Arc<Site>>, ConnectInfo(remote): ConnectInfo<Remote>) -> Response {
+    let Some(seat) = site.seats.enter(remote.0.ip()) else {
         let retry = [(header::RETRY_AFTER, "30")];
         return (StatusCode::SERVICE_UNAVAILABLE, retry, "all places for live viewers are taken; ask /status.json\n")
             .into_response();
@@ -62,7 +64,7 @@ type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Feed)>> + Send>>;
 
 struct Events {
     next: Next,
-    _seat: OwnedSemaphorePermit,
+    _seat: Place,
 }
 
 fn next(mut feed: Feed) -> Next {

@@ -12,12 +12,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
 
 use super::connections::Remote;
 use super::gate::{Denied, Presented, SESSION_LIFETIME};
 use super::why_relayed::{Asked, Reason, why_relayed};
-use super::{Site, render};
+use super::{Site, gate, render};
 use crate::relay_source::NodeAtRelay;
 use crate::service::overview::NodeView;
 
@@ -63,7 +64,7 @@ async fn page(State(site): State<Arc<Site>>, ConnectInfo(remote): ConnectInfo<Re
         Ok(()) => Html(PAGE).into_response(),
         // Nothing was asked for but the form.
         Err(denied @ (Denied::Missing | Denied::Unset)) => Html(form(denied)).into_response(),
-        Err(denied) => (code(denied), Html(form(denied))).into_response(),
+        Err(denied) => (denied.status(), Html(form(denied))).into_response(),
     }
 }
 
@@ -89,11 +90,8 @@ async fn log_in(
             ([(header::SET_COOKIE, cookie)], Redirect::to("/operator")).into_response()
         }
         Err(denied) => {
-            // Further ones are not worth a line each.
-            if denied == Denied::Wrong {
-                tracing::warn!(address = %remote.0.ip(), "an operator's login was refused: wrong token");
-            }
-            (code(denied), Html(form(denied))).into_response()
+            gate::note(remote.0.ip(), Some(denied));
+            (denied.status(), Html(form(denied))).into_response()
         }
     }
 }
@@ -142,11 +140,20 @@ async fn nodes(
         let error = format!("search for a number, address, hostname or tag of at most {SEARCH_BYTES_MAX} bytes");
         return (StatusCode::BAD_REQUEST, Json(json!({ "error": error }))).into_response();
     }
+    let text = text.to_owned();
+    let Ok(answer) = spawn_blocking(move || find(&site, &text)).await else {
+        // It has panicked, and said so.
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    answer.into_response()
+}
+
+fn find(site: &Site, text: &str) -> Json<Value> {
     let mut nodes = site.source.find_nodes(text, FOUND_MAX + 1);
     let more = nodes.len() > FOUND_MAX;
     nodes.truncate(FOUND_MAX);
-    let found: Vec<Found> = nodes.into_iter().map(|node| found(&site, node)).collect();
-    Json(json!({ "found": found, "more": more, "now": site.source.now().unix_seconds })).into_response()
+    let found: Vec<Found> = nodes.into_iter().map(|node| found(site, node)).collect();
+    Json(json!({ "found": found, "more": more, "now": site.source.now().unix_seconds }))
 }
 
 fn found(site: &Site, node: NodeView) -> Found {
@@ -157,10 +164,7 @@ fn found(site: &Site, node: NodeView) -> Found {
 }
 
 fn admit(site: &Site, remote: Remote, headers: &HeaderMap) -> Result<(), Denied> {
-    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = authorization.and_then(|value| value.strip_prefix("Bearer "));
-    let presented = Presented { session: session(headers), token };
-    site.gate().admit(site.source.now().monotonic, remote.0.ip(), presented)
+    site.admit(remote.0.ip(), Presented { session: session(headers), ..Presented::bearer(headers) })
 }
 
 fn session(headers: &HeaderMap) -> Option<&str> {
@@ -192,14 +196,6 @@ fn foreign() -> Response {
     (StatusCode::FORBIDDEN, "another site has sent this request; open /operator itself\n").into_response()
 }
 
-const fn code(denied: Denied) -> StatusCode {
-    match denied {
-        Denied::TooMany => StatusCode::TOO_MANY_REQUESTS,
-        Denied::Unset => StatusCode::FORBIDDEN,
-        Denied::Missing | Denied::Wrong => StatusCode::UNAUTHORIZED,
-    }
-}
-
 const fn words(denied: Denied) -> &'static str {
     match denied {
         Denied::Unset => {
@@ -221,8 +217,8 @@ fn refused(denied: Denied) -> Response {
         Denied::Missing => "log in at /operator, or send the admin token: Authorization: Bearer TOKEN",
         denied => words(denied),
     };
-    let mut response = (code(denied), Json(json!({ "error": error }))).into_response();
-    if code(denied) == StatusCode::UNAUTHORIZED {
+    let mut response = (denied.status(), Json(json!({ "error": error }))).into_response();
+    if denied.status() == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response

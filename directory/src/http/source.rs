@@ -4,7 +4,7 @@ use crate::driver::Driver;
 use crate::service::Now;
 use crate::service::overview::{NodeView, Overview};
 
-/// A network to be shown. Called from any thread, and never for long.
+/// A network to be shown. Called from any thread; all but [`Source::find_nodes`] answer at once.
 pub trait Source: Send + Sync {
     /// The present.
     fn now(&self) -> Now;
@@ -12,7 +12,8 @@ pub trait Source: Send + Sync {
     /// The network at a glance.
     fn overview(&self) -> Overview;
 
-    /// Nodes whose number, address, hostname, tag or capability has `text` in it, at most `limit`.
+    /// Nodes whose number, address, hostname, tag or capability has `text` in it, at most `limit`. May take
+    /// milliseconds: called where it may block.
     fn find_nodes(&self, text: &str, limit: usize) -> Vec<NodeView>;
 
     /// Counters in the Prometheus text format.

@@ -296,7 +296,7 @@ mod tests {
 
     fn session(endpoint: &str) -> NodeAtRelay {
         let endpoint = Some(endpoint.parse().unwrap());
-        NodeAtRelay { endpoint, shard: 0, grade: 2, heard_seconds_ago: Some(3), events: Vec::new() }
+        NodeAtRelay { endpoint, shard: 0, grade: Some(1), heard_seconds_ago: Some(3), events: Vec::new() }
     }
 
     fn kinds(node: &NodeView, at_relay: &NodeAtRelay) -> Vec<&'static str> {

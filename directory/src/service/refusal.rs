@@ -80,6 +80,8 @@ pub enum Refusal {
     AdminRequired(&'static str),
     #[error("invalid admin token")]
     AdminTokenWrong,
+    #[error("rate limited: too many wrong admin tokens from this address, try again in a minute")]
+    AdminTokensLimited,
     #[error("admin token required, and this directory has none: start it with --admin-token-file")]
     AdminTokenUnset,
     #[error("create_network requires the admin token, or a connection on which node {0} has signed a request")]
@@ -150,6 +152,7 @@ mod tests {
             Refusal::TooMany("networks"),
             Refusal::AdminRequired("beacon_register"),
             Refusal::AdminTokenWrong,
+            Refusal::AdminTokensLimited,
             Refusal::AdminTokenUnset,
             Refusal::CreatorUnproven(node),
             Refusal::Record(RecordError::TooLong(9000)),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use directory::http::Server;
 use directory::http::connections::Patience;
+use directory::http::places::Bounds;
 use directory::{Config, NoRelay};
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::json;
@@ -62,7 +63,8 @@ fn a_registration_is_seen_without_a_reload() {
     let step = Duration::from_millis(100);
     let loopback = "127.0.0.1:0".parse().unwrap();
     let site = running.site(None);
-    let server = Server::start_with(loopback, Some(site), |_| axum::Router::new(), step, Patience::default()).unwrap();
+    let (bounds, patience) = (Bounds::connections(), Patience::default());
+    let server = Server::start_with(loopback, Some(site), |_| axum::Router::new(), step, bounds, patience).unwrap();
     let browser = Browser::start();
     browser.open(&url(server.address(), "/"));
     browser.wait_for("live", "document.getElementById('state').dataset.state === 'live'");

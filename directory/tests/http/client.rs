@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,6 +30,16 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// A connection from another address of loopback.
+pub fn connect_from(ip: &str, address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(ip.parse().unwrap(), 0).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream: TcpStream = socket.into();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
@@ -91,7 +103,10 @@ pub struct Events {
 
 impl Events {
     pub fn open(address: SocketAddr, path: &str) -> Self {
-        let mut stream = connect(address);
+        Self::open_on(connect(address), address, path)
+    }
+
+    pub fn open_on(mut stream: TcpStream, address: SocketAddr, path: &str) -> Self {
         send(&mut stream, address, "GET", path, &[], "");
         let mut reader = BufReader::new(stream);
         let (status, headers) = head(&mut reader);
@@ -108,4 +123,14 @@ impl Events {
             }
         }
     }
+}
+
+/// Something to wait for, `count` times.
+pub fn ticks_of(every: Duration, count: usize) -> impl Iterator<Item = ()> {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    (0..count).map(move |_| {
+        let _ = &sender;
+        // Nothing is ever sent: this is a timer.
+        let _ = receiver.recv_timeout(every);
+    })
 }

@@ -3,6 +3,7 @@
 
 mod browser;
 mod client;
+mod connections;
 mod operator;
 mod pages;
 mod program;

@@ -1,13 +1,14 @@
-//! Bounds: viewers, those who take nothing, those who say nothing.
+//! Bounds: viewers, those who take nothing.
 
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use directory::http::Settings;
 use directory::http::connections::Patience;
 use socket2::{Domain, Socket, Type};
 
-use crate::client::{Events, PATIENCE, connect, send};
+use crate::client::{Events, PATIENCE, connect_from, send, ticks_of};
 use crate::world::{Served, State, group, serve_with};
 
 /// Steps until another viewer is served.
@@ -27,7 +28,7 @@ fn wait_for_a_seat(served: &Served) -> Events {
 
 #[test]
 fn viewers_are_bounded_and_a_seat_comes_free() {
-    let served = serve_with(State::default(), |settings| settings.viewers_max = 2, Patience::default());
+    let served = serve_with(State::default(), |settings| settings.viewers.total = 2, Patience::default());
     let first = Events::open(served.address(), "/status/events");
     let _second = Events::open(served.address(), "/status/events");
     let third = Events::open(served.address(), "/status/events");
@@ -38,12 +39,21 @@ fn viewers_are_bounded_and_a_seat_comes_free() {
 }
 
 #[test]
+fn one_address_cannot_take_all_seats() {
+    let bound = |settings: &mut Settings| (settings.viewers.per_address, settings.viewers.exempt) = (1, vec![]);
+    let served = serve_with(State::default(), bound, Patience::default());
+    let open = |ip| Events::open_on(connect_from(ip, served.address()), served.address(), "/status/events");
+    let (first, again, other) = (open("127.0.0.2"), open("127.0.0.2"), open("127.0.0.3"));
+    assert_eq!([first.status, again.status, other.status], [200, 503, 200]);
+}
+
+#[test]
 fn a_viewer_that_takes_nothing_is_disconnected() {
     // Events of some size, so that the kernel's buffers are full soon.
     let mut state = State::default();
     state.overview.groups = (1..25).map(|id| group(id, &"N".repeat(4000), "open", 1, 1)).collect();
     let patience = Patience { stalled: Duration::from_millis(200), ..Patience::default() };
-    let served = serve_with(state, |settings| settings.viewers_max = 1, patience);
+    let served = serve_with(state, |settings| settings.viewers.total = 1, patience);
     let mut deaf = deaf(served.address());
     send(&mut deaf, served.address(), "GET", "/status/events", &[], "");
     // The answer has begun, so the seat is taken.
@@ -60,14 +70,6 @@ fn deaf(address: SocketAddr) -> std::net::TcpStream {
 }
 
 #[test]
-fn a_connection_that_says_nothing_is_ended() {
-    let patience = Patience { idle: Duration::from_millis(100), ..Patience::default() };
-    let served = serve_with(State::default(), |_| {}, patience);
-    let mut silent = connect(served.address());
-    assert_eq!(silent.read(&mut [0; 1]).unwrap_or(0), 0);
-}
-
-#[test]
 fn a_viewer_that_only_listens_is_not_idle() {
     let patience = Patience { idle: Duration::from_millis(300), ..Patience::default() };
     let served = serve_with(State::default(), |_| {}, patience);
@@ -78,14 +80,4 @@ fn a_viewer_that_only_listens_is_not_idle() {
         served.step(|state| state.overview.online = online);
         while events.next()["nodes"]["online"] != online {}
     }
-}
-
-/// Something to wait for, `count` times.
-fn ticks_of(every: Duration, count: usize) -> impl Iterator<Item = ()> {
-    let (sender, receiver) = std::sync::mpsc::channel::<()>();
-    (0..count).map(move |_| {
-        let _ = &sender;
-        // Nothing is ever sent: this is a timer.
-        let _ = receiver.recv_timeout(every);
-    })
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use directory::AdminToken;
 use directory::http::connections::Patience;
+use directory::http::places::Bounds;
 use directory::http::source::Source;
 use directory::http::{Server, Settings, Site};
 use directory::relay_source::{DropFigures, NodeAtRelay, RelayEvent, RelaySnapshot, RelaySource, ShardFigures};
@@ -70,7 +71,8 @@ impl RelaySource for World {
             detail: detail.to_owned(),
         });
         let endpoint = Some("203.0.113.9:61001".parse().unwrap());
-        let known = NodeAtRelay { endpoint, shard: 1, grade: 2, heard_seconds_ago: Some(4), events: events.into() };
+        let known =
+            NodeAtRelay { endpoint, shard: 1, grade: Some(1), heard_seconds_ago: Some(4), events: events.into() };
         (node.0 < 1000).then_some(known)
     }
 }
@@ -103,6 +105,10 @@ pub fn serve() -> Served {
 }
 
 pub fn serve_with(state: State, change: impl FnOnce(&mut Settings), patience: Patience) -> Served {
+    serve_within(Bounds::connections(), state, change, patience)
+}
+
+pub fn serve_within(bounds: Bounds, state: State, change: impl FnOnce(&mut Settings), patience: Patience) -> Served {
     let world = Arc::new(World(Mutex::new(state)));
     let relay: Arc<dyn RelaySource> = world.clone();
     let mut settings = Settings { relay: Some(relay), admin_token: AdminToken::new(TOKEN), ..Settings::default() };
@@ -112,7 +118,7 @@ pub fn serve_with(state: State, change: impl FnOnce(&mut Settings), patience: Pa
     let never = Duration::from_secs(1 << 30);
     let loopback = "127.0.0.1:0".parse().unwrap();
     let probes = site.probes();
-    let server = Server::start_with(loopback, Some(site.clone()), |_| probes, never, patience).unwrap();
+    let server = Server::start_with(loopback, Some(site.clone()), |_| probes, never, bounds, patience).unwrap();
     Served { world, site, server }
 }
 

@@ -4,6 +4,7 @@
 mod capabilities;
 mod capture;
 mod changes;
+mod guesses;
 mod handshakes;
 mod networks;
 mod overview;

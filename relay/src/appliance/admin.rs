@@ -17,8 +17,20 @@ use directory::http::Server;
 use relay::metrics::{Counter, Counters, DropReason, Gauge, prometheus_text};
 use relay::runtime::Relay;
 use serde_json::{Map, Value};
+use telemetry::prometheus::{Kind, Text};
 
 pub use self::events::Events;
+use super::spans::SpanCounts;
+
+/// What a relay without a directory says at `/`.
+const SERVED: &str = "pilot-relay, without a directory of its own (--registry off), so there is no status page here.
+
+/healthz        whether it runs
+/metrics        counters, for Prometheus
+/counters       counters of each shard, as JSON
+/events         the latest control events, as JSON; for the administrator
+/events/NODE    what is known of one node, by its number or address; for the administrator
+";
 
 /// What is shown.
 #[derive(Clone, Debug)]
@@ -44,12 +56,16 @@ impl Admin {
         let figures: Arc<dyn RelaySource> = sources.events.source.clone();
         // The pages show what a directory knows; without one there are none.
         let site = sources.directory.as_ref().map(|directory| directory.site(Some(figures)));
+        let guard = site.clone();
         Server::start(address, site, |address| {
-            let events = events::routes(sources.events.clone(), address);
-            let routes = Router::new()
+            let mut routes = Router::new()
                 .route("/healthz", get(health))
                 .route("/metrics", get(metrics))
                 .route("/counters", get(counters));
+            if guard.is_none() {
+                routes = routes.route("/", get(async || SERVED));
+            }
+            let events = events::routes(sources.events.clone(), guard, address);
             routes.with_state(sources).merge(events)
         })
         .map(Self)
@@ -71,8 +87,19 @@ async fn metrics(State(sources): State<Sources>) -> impl IntoResponse {
     if let Some(directory) = &sources.directory {
         text.push_str(&directory.metrics());
     }
+    text.push_str(&span_metrics(sources.events.source.spans()));
     text.push_str(&telemetry::process_metrics::text("pilot-relay", env!("CARGO_PKG_VERSION")));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+fn span_metrics(spans: SpanCounts) -> String {
+    let mut text = Text::new("pilot_relay_");
+    let help = "Spans, by outcome: taken by a collector, failed to reach one, or lost because there were too many.";
+    text.family("spans_total", Kind::Counter, help);
+    for (outcome, count) in [("exported", spans.exported), ("failed", spans.failed), ("lost", spans.lost)] {
+        text.sample("spans_total", &[("outcome", outcome)], count);
+    }
+    text.finish()
 }
 
 async fn counters(State(sources): State<Sources>) -> Json<Value> {

@@ -11,7 +11,7 @@ use relay::event_queues::EventQueues;
 use relay::events::Event;
 use wire::NodeId;
 
-use super::spans::Spans;
+use super::spans::{SpanCounts, Spans};
 
 /// Nodes whose own events are kept; beyond them the one that has been quiet the longest is forgotten.
 pub const NODES_MAX: usize = 1 << 16;
@@ -79,6 +79,12 @@ impl Recorder {
     #[must_use]
     pub fn latest(&self) -> Vec<Event> {
         self.up_to_date().latest.iter().copied().collect()
+    }
+
+    /// What became of the spans so far.
+    #[must_use]
+    pub fn spans(&self) -> SpanCounts {
+        lock(&self.kept).spans.counts()
     }
 
     fn up_to_date(&self) -> MutexGuard<'_, Kept> {

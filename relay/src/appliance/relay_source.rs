@@ -8,10 +8,11 @@ use relay::Time;
 use relay::events::Event;
 use relay::metrics::{Counter, Counters, DropReason, Gauge};
 use relay::runtime::Relay;
-use relay::sessions::shard_of;
+use relay::sessions::{Grade, shard_of};
 use wire::NodeId;
 
 use super::recorder::{Recorder, WallClock};
+use super::spans::SpanCounts;
 
 /// The relay in this process.
 #[derive(Debug)]
@@ -35,6 +36,12 @@ impl Source {
     pub fn latest(&self) -> Vec<(NodeId, RelayEvent)> {
         let clock = WallClock::read();
         self.recorder.latest().iter().map(|event| (event.node, told(event, &clock))).collect()
+    }
+
+    /// What became of the spans so far.
+    #[must_use]
+    pub fn spans(&self) -> SpanCounts {
+        self.recorder.spans()
     }
 }
 
@@ -70,12 +77,13 @@ impl RelaySource for Source {
             return None;
         }
         let remote = session.map(|session| session.path.remote);
-        let is_proven = remote.is_some_and(|remote| self.relay.membership().proves(node, remote.ip));
+        // As the shard itself weighs it when somebody contests the number.
+        let grade = |ip| if self.relay.membership().proves(node, ip) { Grade::ProvenAddress } else { Grade::Unproven };
         let heard = self.relay.table().heard(node);
         Some(NodeAtRelay {
             endpoint: remote.map(|remote| remote.socket_addr()),
             shard: shard_of(node, self.cpus.len()),
-            grade: u8::from(is_proven),
+            grade: remote.map(|remote| grade(remote.ip) as u8),
             heard_seconds_ago: heard.map(|heard| Time::read_clock().since(heard).as_secs()),
             events,
         })

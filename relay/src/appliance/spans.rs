@@ -28,11 +28,33 @@ pub struct Spans {
     lost: u64,
 }
 
+/// What became of the spans.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpanCounts {
+    /// A collector has taken them.
+    pub exported: u64,
+    /// No collector would take them, or none was there.
+    pub failed: u64,
+    /// There were too many in a second, or too many waited already.
+    pub lost: u64,
+}
+
 impl Spans {
     /// Spans for `exporter`.
     #[must_use]
     pub fn new(exporter: Exporter) -> Self {
         Self { exporter, budget: Budget::new(SPANS_PER_SECOND, SPANS_AT_ONCE), spent: Time::default(), lost: 0 }
+    }
+
+    /// What became of the spans so far.
+    #[must_use]
+    pub fn counts(&self) -> SpanCounts {
+        let exporter = &self.exporter;
+        SpanCounts {
+            exported: exporter.exported(),
+            failed: exporter.failed(),
+            lost: exporter.lost().saturating_add(self.lost),
+        }
     }
 
     /// Looks at an event of `shard`, and exports the span it is.

@@ -1,4 +1,4 @@
-//! What a person sees at start: the addresses, the data folder, and the command that points a Pilot daemon here.
+//! What a person sees at start: the addresses, the status page, the data folder, and the commands that join this backbone.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -37,16 +37,29 @@ pub fn print(
     if let Some(fingerprint) = directory.and_then(|directory| directory.tls_fingerprint()) {
         line("TLS pin", fingerprint.to_owned());
     }
+    let beacon = beacon_host(settings, relay);
+    // As another host would name it.
+    let named = |address: SocketAddr| match beacon {
+        Some(beacon) if address.ip().is_unspecified() => SocketAddr::new(beacon.ip(), address.port()),
+        _ => address,
+    };
     line("admin", admin.map_or_else(|| "off".to_owned(), |admin| format!("http://{}", admin.address())));
+    // A relay without a directory has no page to look at.
+    if let (Some(admin), Some(_)) = (admin, directory) {
+        line("status", format!("http://{}/", named(admin.address())));
+    }
     if let Some(data_dir) = data_dir {
         line("data", data_dir.path().display().to_string());
     }
     line("shards", format!("{} on CPUs {:?}", settings.relay.shards(), settings.relay.cpus));
     line("memory", settings.relay.memory().to_string());
-    if let (Some(beacon), Some(registry)) = (beacon_host(settings, relay), registry.first()) {
-        let anywhere = registry.ip().is_unspecified();
-        let registry = if anywhere { SocketAddr::new(beacon.ip(), registry.port()) } else { *registry };
-        text.push_str(&format!("Point a Pilot daemon here:\n  pilot-daemon -registry {registry} -beacon {beacon}\n"));
+    if let (Some(beacon), Some(registry)) = (beacon, registry.first()) {
+        let registry = named(*registry);
+        text.push_str(&format!(
+            "Join it from any host, with the agent or with a Pilot daemon:\n  \
+             pilotctl daemon start --hostname NAME --registry {registry}\n  \
+             pilot-daemon -registry {registry} -beacon {beacon}\n"
+        ));
     }
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

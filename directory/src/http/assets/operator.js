@@ -51,7 +51,7 @@
   };
   const MAPPINGS = ["not told", "no NAT", "endpoint-independent", "could not be told", "address-dependent", "address- and port-dependent (symmetric)"];
   const FILTERINGS = ["not told", "endpoint-independent", "endpoint-independent or address-dependent", "address-dependent", "address- and port-dependent (port-restricted)"];
-  const GRADES = ["unproven claim", "proven address", "signed claim"];
+  const GRADES = ["not proven to the directory", "proven to the directory"];
   const WEIGHTS = { prevents: "Prevents a direct path", hinders: "Hinders a direct path", unknown: "Not known", clear: "Speaks for a direct path" };
 
   const pairs = (list) => {
@@ -91,7 +91,7 @@
         ? pairs([
             ["Session", relay.endpoint || "none"],
             ["Shard", relay.shard],
-            ["Who holds the number", GRADES[relay.grade] || relay.grade],
+            ["Address of the session", GRADES[relay.grade]],
             ["Heard", relay.heard_seconds_ago === null ? null : ago(relay.heard_seconds_ago)],
           ])
         : make("p", "The relay of this process knows nothing of it, or there is none.", "note"),

@@ -2,16 +2,20 @@
 //! address. They tell where nodes are, so they are for the administrator: `Authorization: Bearer` and the admin token.
 //! Where there is no token, because no directory is embedded and no file is named, they are told on loopback alone.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use directory::http::Site;
+use directory::http::connections::Remote;
+use directory::http::gate::{self, Denied, Gate, Presented};
 use directory::relay_source::NodeAtRelay;
 use directory::{AdminToken, RelaySource as _};
+use relay::Time;
 use serde_json::Value;
 use wire::NodeId;
 use wire::address::Address;
@@ -27,61 +31,75 @@ pub struct Events {
     pub token: Option<AdminToken>,
 }
 
-/// Why a request is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    NoToken,
-    TokenMissing,
-    TokenWrong,
+/// Who is let in. Guesses are counted together with those at the operator view where there is one.
+#[derive(Debug)]
+struct Guard {
+    by: GuardedBy,
+    /// Whether only this host can ask.
+    is_local: bool,
 }
 
-/// The routes, for an admin address bound to `address`.
-pub(super) fn routes(events: Events, address: SocketAddr) -> axum::Router {
-    let token = events.token.clone();
-    let guard = middleware::from_fn(move |request: Request, next: Next| {
-        let admitted = admit(token.as_ref(), address, request.headers());
-        async move {
-            match admitted {
-                Ok(()) => next.run(request).await,
-                Err(refusal) => refusal.into_response(),
+#[derive(Debug)]
+enum GuardedBy {
+    Site(Arc<Site>),
+    Gate(Mutex<Gate>),
+}
+
+impl Guard {
+    fn new(token: Option<AdminToken>, site: Option<Arc<Site>>, address: SocketAddr) -> Self {
+        let by = site.map_or_else(|| GuardedBy::Gate(Mutex::new(Gate::new(token))), GuardedBy::Site);
+        Self { by, is_local: address.ip().is_loopback() }
+    }
+
+    fn admit(&self, now: Time, ip: IpAddr, headers: &HeaderMap) -> Result<(), Denied> {
+        let presented = Presented::bearer(headers);
+        let admitted = match &self.by {
+            GuardedBy::Site(site) => site.admit(ip, presented),
+            GuardedBy::Gate(gate) => {
+                let mut gate = gate.lock().unwrap_or_else(PoisonError::into_inner);
+                let admitted = gate.admit(now.since(Time::default()), ip, presented);
+                gate::note(ip, admitted.err());
+                admitted
             }
-        }
-    });
+        };
+        if admitted == Err(Denied::Unset) && self.is_local { Ok(()) } else { admitted }
+    }
+}
+
+/// The routes, for an admin address bound to `address` that serves `site` too.
+pub(super) fn routes(events: Events, site: Option<Arc<Site>>, address: SocketAddr) -> axum::Router {
+    let guard = Arc::new(Guard::new(events.token, site, address));
     axum::Router::new()
         .route("/events", get(latest))
         .route("/events/{node}", get(of_node))
-        .layer(guard)
+        .layer(middleware::from_fn_with_state(guard, check))
         .with_state(events.source)
 }
 
-fn admit(token: Option<&AdminToken>, address: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
-    let Some(token) = token else {
-        return if address.ip().is_loopback() { Ok(()) } else { Err(Refusal::NoToken) };
-    };
-    let presented = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match presented.and_then(|value| value.strip_prefix("Bearer ")) {
-        Some(presented) if token.matches(presented.trim()) => Ok(()),
-        Some(_) => Err(Refusal::TokenWrong),
-        None => Err(Refusal::TokenMissing),
+async fn check(
+    State(guard): State<Arc<Guard>>,
+    ConnectInfo(remote): ConnectInfo<Remote>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match guard.admit(Time::read_clock(), remote.0.ip(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(denied) => refused(denied),
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (status, text) = match self {
-            Self::NoToken => (
-                StatusCode::FORBIDDEN,
-                "there is no admin token, so this is told on loopback alone; start pilot-relay with --admin-token-file\n",
-            ),
-            Self::TokenMissing => {
-                (StatusCode::UNAUTHORIZED, "for the administrator: send `Authorization: Bearer` and the admin token\n")
-            }
-            Self::TokenWrong => {
-                (StatusCode::UNAUTHORIZED, "not the admin token; it is in the file admin-token of the data folder\n")
-            }
-        };
-        (status, [(header::WWW_AUTHENTICATE, "Bearer")], text).into_response()
-    }
+fn refused(denied: Denied) -> Response {
+    let text = match denied {
+        Denied::Unset => {
+            "there is no admin token, so this is told on loopback alone; start pilot-relay with --admin-token-file\n"
+        }
+        Denied::Missing => "for the administrator: send `Authorization: Bearer` and the admin token\n",
+        Denied::Wrong => {
+            "not the admin token; it is in the file admin-token of the data folder, or where --admin-token-file says\n"
+        }
+        Denied::TooMany => "too many wrong tokens from your address; try again in a minute\n",
+    };
+    (denied.status(), [(header::WWW_AUTHENTICATE, "Bearer")], text).into_response()
 }
 
 async fn latest(State(source): State<Arc<Source>>) -> Json<Vec<Value>> {
@@ -108,21 +126,41 @@ async fn of_node(State(source): State<Arc<Source>>, Path(node): Path<String>) ->
 mod tests {
     use super::*;
 
+    const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
+
+    fn guard(token: Option<&str>, address: &str) -> Guard {
+        Guard::new(token.and_then(AdminToken::new), None, address.parse().unwrap())
+    }
+
+    fn with(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())])
+    }
+
     #[test]
     fn the_token_is_asked_for_and_without_one_only_loopback_is_told() {
-        let [loopback, public] = ["127.0.0.1:3000", "198.51.100.1:3000"].map(|text| text.parse().unwrap());
-        let token = AdminToken::new("secret");
-        let with = |value: &str| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
+        let (loopback, public) = ("127.0.0.1:3000", "198.51.100.1:3000");
+        let token = Some("secret");
         for (token, address, headers, expected) in [
-            (token.as_ref(), public, with("Bearer secret"), Ok(())),
-            (token.as_ref(), loopback, with("Bearer secrets"), Err(Refusal::TokenWrong)),
-            (token.as_ref(), loopback, with("Basic secret"), Err(Refusal::TokenMissing)),
-            (token.as_ref(), loopback, HeaderMap::new(), Err(Refusal::TokenMissing)),
+            (token, public, with("Bearer secret"), Ok(())),
+            (token, loopback, with("Bearer secrets"), Err(Denied::Wrong)),
+            (token, loopback, with("Basic secret"), Err(Denied::Missing)),
+            (token, loopback, HeaderMap::new(), Err(Denied::Missing)),
             (None, loopback, HeaderMap::new(), Ok(())),
-            (None, public, HeaderMap::new(), Err(Refusal::NoToken)),
-            (None, public, with("Bearer "), Err(Refusal::NoToken)),
+            (None, public, HeaderMap::new(), Err(Denied::Unset)),
+            (None, public, with("Bearer "), Err(Denied::Unset)),
         ] {
-            assert_eq!(admit(token, address, &headers), expected, "{token:?} {address} {headers:?}");
+            let admitted = guard(token, address).admit(Time::default(), ASKER, &headers);
+            assert_eq!(admitted, expected, "{token:?} {address} {headers:?}");
         }
+    }
+
+    #[test]
+    fn guesses_are_limited() {
+        let guard = guard(Some("secret"), "127.0.0.1:3000");
+        let guesses = [(); 6].map(|()| guard.admit(Time::default(), ASKER, &with("Bearer guess")).unwrap_err());
+        assert_eq!(guesses.map(|denied| denied.status().as_u16()), [401, 401, 401, 401, 401, 429]);
+        let right = with("Bearer secret");
+        assert_eq!(guard.admit(Time::default(), ASKER, &right), Err(Denied::TooMany));
+        assert_eq!(guard.admit(Time(60_000_000_000), ASKER, &right), Ok(()));
     }
 }

@@ -194,6 +194,22 @@ impl What {
 }
 
 impl What {
+    /// Whether nodes cause it over and over in the ordinary course of things, and it changes nothing of what the relay
+    /// holds of them.
+    #[must_use]
+    pub const fn is_habit(&self) -> bool {
+        matches!(
+            self,
+            Self::PunchBrokered { .. }
+                | Self::PunchedBy { .. }
+                | Self::PunchUnknown { .. }
+                | Self::NotifySent { .. }
+                | Self::BudgetExhausted
+        )
+    }
+}
+
+impl What {
     /// What happened, in a word or two.
     #[must_use]
     pub const fn label(&self) -> &'static str {

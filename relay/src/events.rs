@@ -1,7 +1,8 @@
 //! Control events: what befell a node at the relay, as small values that the rules note and a cold thread keeps.
 //!
 //! Noted are decisions, never packets: of what a datagram of the fast path can cause, a sender without a budget or a
-//! relay to nobody, at most one a second and session. Where a directory says who exists, only nodes it knows have events.
+//! relay to nobody, at most one a second and session; of the traces a node sends, those that are recorded, and at most
+//! four a second and session. Everything else costs the budget of control messages of its source. Where a directory says who exists, only nodes it knows have events.
 
 use std::fmt;
 
@@ -129,7 +130,8 @@ pub enum What {
         /// Which trace.
         trace_id: [u8; 16],
     },
-    /// What was relayed of a traced pair; noted when it is looked at no longer, `at` being when the trace message came.
+    /// What one shard relayed of a traced pair; noted when it is looked at no longer, `at` being when the trace message came.
+    /// Other shards note theirs, where they relayed some.
     TraceForwarded {
         /// To whom.
         peer: NodeId,
@@ -158,7 +160,7 @@ pub enum Refusal {
 pub enum Destination {
     /// It has a session.
     Session,
-    /// It has none, and is asked where it was last.
+    /// It has none, and is asked where it was last, by the shard it belongs to.
     Recalled,
     /// It has none.
     Unknown,
@@ -189,6 +191,22 @@ impl What {
                 | Self::ClaimRefused { .. }
                 | Self::PunchedBy { .. }
                 | Self::TraceReceived { .. }
+        )
+    }
+}
+
+impl What {
+    /// Whether nodes cause it over and over in the ordinary course of things, and it changes nothing of what the relay
+    /// holds of them.
+    #[must_use]
+    pub const fn is_habit(&self) -> bool {
+        matches!(
+            self,
+            Self::PunchBrokered { .. }
+                | Self::PunchedBy { .. }
+                | Self::PunchUnknown { .. }
+                | Self::NotifySent { .. }
+                | Self::BudgetExhausted
         )
     }
 }

@@ -127,6 +127,11 @@ labels! {
         MailDropped = "mail_dropped",
         /// Control events that found their queue full, so that nobody will see them.
         EventsDropped = "events_dropped",
+        /// Trace messages taken in but not noted: their trace is not recorded, or their sender has too many a second.
+        TracesPassedOver = "traces_passed_over",
+        /// Traced pairs whose datagrams are not counted, so that their traces have no pilot.relay.forward: their sender has
+        /// others, or too many pairs are counted already.
+        WatchesRefused = "watches_refused",
     }
 }
 

@@ -10,7 +10,7 @@
 //! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, which begins none without proof |
 //! | punch | same source rule; begins a session only from a proven address, and never moves one |
 //! | `PILP` | evidence in a contest, or nothing |
-//! | trace | same source rule as relay; noted, and the pair's datagrams are counted for a while; never answered |
+//! | trace | same source rule as relay; where recorded noted, and the pair's datagrams counted a while; never answered |
 //! | STUN | answered by [`crate::stun`] |
 //!
 //! Who may send in a node's name is decided in `senders`, who holds an id in `claims`: a higher
@@ -45,6 +45,7 @@ use crate::stun;
 use crate::time::Time;
 
 pub use self::rules::{Admission, Rules};
+pub use self::watches::TracedPair;
 
 use self::notes::Notes;
 use self::watches::Watches;
@@ -125,6 +126,8 @@ pub enum Handoff {
     Notify(NodeId),
     /// The directory has forgotten the node.
     Withdraw(NodeId),
+    /// A trace message arrived elsewhere; the pair's datagrams may arrive here.
+    Watch(TracedPair),
 }
 
 /// The rules of one shard, with the sessions it owns.
@@ -245,7 +248,9 @@ impl Server {
                 self.claim(now, claim);
             }
             Handoff::Answered(endpoint) => self.answered(now, &endpoint),
-            Handoff::Recall(node, local) => self.recall(now, node, local),
+            Handoff::Recall(node, local) => {
+                self.recall(now, node, local);
+            }
             Handoff::Notify(node) => {
                 if let Some(session) = self.sessions.find(node) {
                     self.push_send(Send::new(session.path, &Message::Notify { kind: 1 }));
@@ -258,6 +263,9 @@ impl Server {
                     self.sessions.remove(slot);
                     self.notes.push(Event { at: now, node, what: What::SessionWithdrawn });
                 }
+            }
+            Handoff::Watch(pair) => {
+                self.watch(pair);
             }
         }
         self.gauge();
@@ -346,7 +354,9 @@ impl Server {
                     self.claim(now, claim);
                     self.gauge();
                 }
-                owner => self.push_handoff(owner, Handoff::Claim(claim)),
+                owner => {
+                    self.push_handoff(owner, Handoff::Claim(claim));
+                }
             }
         }
         answer(reply, claim.path.local, &Message::DiscoverReply(claim.path.remote.socket_addr()))
@@ -427,7 +437,9 @@ impl Server {
         }
         match self.contests.awaited_by(&from.remote) {
             Some(shard) if shard == self.shard => self.answered(now, &from.remote),
-            Some(shard) => self.push_handoff(shard, Handoff::Answered(from.remote)),
+            Some(shard) => {
+                self.push_handoff(shard, Handoff::Answered(from.remote));
+            }
             None => return Action::Drop(DropReason::UnsolicitedProbe),
         }
         Action::Defer
@@ -463,12 +475,15 @@ impl Server {
         }
     }
 
-    fn push_handoff(&mut self, shard: usize, handoff: Handoff) {
-        if self.handoffs.len() < PENDING_MAX {
+    /// Says whether there was room for it.
+    fn push_handoff(&mut self, shard: usize, handoff: Handoff) -> bool {
+        let has_room = self.handoffs.len() < PENDING_MAX;
+        if has_room {
             self.handoffs.push_back((shard, handoff));
         } else {
             self.counters.count(Counter::MailDropped);
         }
+        has_room
     }
 }
 

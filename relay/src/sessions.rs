@@ -32,6 +32,7 @@ const HEARD_GRAIN_SECONDS: u64 = 16;
 const HEARD_SHIFT: u32 = 33;
 /// Bytes of one slot, both halves.
 pub const SLOT_BYTES: usize = size_of::<SeqCell<3>>() + size_of::<Activity>();
+const _: () = assert!(size_of::<Activity>() == 32, "half a cache line: see above");
 const _: () = assert!(SLOT_BYTES <= 96, "design: at most 96 bytes a slot");
 
 /// Which shard a node belongs to; the steering program computes the same.
@@ -91,9 +92,13 @@ pub struct Activity {
     /// Theoretical arrival time of the byte budget.
     pub bytes: Time,
     /// Relays to unknown destinations since the last known one.
-    pub unknown_run: u16,
-    /// The second of [`Time`] in which an event that its packets can cause was last noted.
-    pub noted_second: u32,
+    pub unknown_run: u8,
+    /// Traces noted in the second `traced_second`.
+    pub traces_noted: u8,
+    /// The second of [`Time`] in which an event that its packets can cause was last noted; its low half, as is the next.
+    pub noted_second: u16,
+    /// The second in which a trace was last noted.
+    pub traced_second: u16,
     /// How well the holder is proven.
     pub grade: Grade,
     /// Whether another endpoint is contesting the id.
@@ -221,6 +226,12 @@ impl Sessions {
     #[must_use]
     pub fn owns(&self, node: NodeId) -> bool {
         shard_of(node, self.table.parts.len()) == self.shard
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.table.parts.len()
     }
 
     /// Which shard owns `node`.

@@ -24,7 +24,8 @@ const NODES_MAX_BY_OTHERS: usize = 1 << 15;
 const EVENTS_MAX_BY_OTHERS: usize = 8;
 /// The latest events of all nodes.
 pub const LATEST_MAX: usize = 1024;
-/// The same event again within this time is no news: nodes whose peers are relayed ask for a punch every 15 s.
+/// The same event again within this time is no news, where nodes cause it by habit: those whose peers are relayed ask for
+/// a punch every 15 s. Of the others only what stands last already, so that a history ends with what is true.
 const REPEAT_INTERVAL: Duration = Duration::from_secs(300);
 
 type Histories = telemetry::Recorder<NodeId, Event>;
@@ -122,7 +123,11 @@ impl Kept {
         self.spans.take_in(shard, &event);
         let histories = if event.what.is_by_others() { &mut self.by_others } else { &mut self.own };
         let is_repeat = |before: &Event| before.what == event.what && event.at.since(before.at) < REPEAT_INTERVAL;
-        if histories.events(event.node).any(is_repeat) {
+        let is_no_news = {
+            let mut before = histories.events(event.node);
+            if event.what.is_habit() { before.any(is_repeat) } else { before.last().is_some_and(is_repeat) }
+        };
+        if is_no_news {
             return;
         }
         histories.record(event.node, event);
@@ -169,7 +174,11 @@ impl WallClock {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use relay::endpoint::Endpoint;
     use relay::events::What;
+    use relay::sessions::Grade;
 
     use super::*;
 
@@ -185,7 +194,7 @@ mod tests {
         let own = event(1, What::SessionExpired);
         kept.keep(0, own);
         for port in 1..1000 {
-            let at = "198.18.0.1:1".parse::<std::net::SocketAddr>().unwrap().into();
+            let at = place(1);
             kept.keep(0, event(2, What::PunchedBy { peer: NodeId(port), at }));
         }
         assert_eq!(kept.own.events(ALICE).collect::<Vec<_>>(), [&own]);
@@ -201,5 +210,38 @@ mod tests {
         }
         let times: Vec<u64> = kept.own.events(ALICE).map(|event| event.at.0 / 1_000_000_000).collect();
         assert_eq!(times, [1, 301]);
+    }
+
+    fn place(port: u16) -> Endpoint {
+        SocketAddr::from(([198, 18, 0, 1], port)).into()
+    }
+
+    /// What is kept of `sequence`, one event a second.
+    fn kept_of(sequence: &[What]) -> Vec<What> {
+        let mut kept = Kept::new(Spans::new(telemetry::Exporter::none()));
+        (1..).zip(sequence).for_each(|(at, what)| kept.keep(0, event(at, *what)));
+        let history: Vec<What> = kept.own.events(ALICE).map(|event| event.what).collect();
+        assert_eq!(kept.latest.iter().map(|event| event.what).collect::<Vec<_>>(), history);
+        history
+    }
+
+    #[test]
+    fn what_comes_to_pass_again_is_kept() {
+        let started = What::SessionStarted { at: place(1), grade: Grade::Unproven };
+        let came_back = [started, What::SessionWithdrawn, started];
+        assert_eq!(kept_of(&came_back), came_back);
+        let there = What::SessionMoved { from: place(1), to: place(2) };
+        let back = What::SessionMoved { from: place(2), to: place(1) };
+        let to_and_fro = [started, there, back, there];
+        assert_eq!(kept_of(&to_and_fro), to_and_fro);
+        assert_eq!(kept_of(&[started, started, there, there]), [started, there], "told twice");
+    }
+
+    #[test]
+    fn habits_are_kept_once_even_where_others_lie_between() {
+        let punch = |peer| What::PunchBrokered { peer: NodeId(peer), at: place(2) };
+        let notify = What::NotifySent { at: place(1) };
+        let sequence = [punch(2), punch(3), What::BudgetExhausted, notify];
+        assert_eq!(kept_of(&sequence.repeat(4)), sequence);
     }
 }

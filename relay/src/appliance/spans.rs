@@ -1,5 +1,6 @@
 //! The relay's part of a trace, made of its control events: `pilot.relay.introduce` says what it could do for a pair,
-//! `pilot.relay.forward` whether datagrams of the pair really passed (none: the agents went direct).
+//! `pilot.relay.forward` whether datagrams of the pair really passed. The sender's own shard always makes one of these, other
+//! shards where they relayed some: where there is none but with no datagrams, the agents went direct.
 //!
 //! Made only where the sender's trace is sampled and a collector is named. Attributes are numbers and words of ours; of
 //! addresses only the family, and of what a sender gave only the ids of its trace.

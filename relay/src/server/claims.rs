@@ -205,10 +205,10 @@ impl Server {
         self.note(now, claim.node, What::ContestWon { candidate: claim.path.remote });
     }
 
-    /// Somebody wants to reach a node that has no session. It costs what a discover costs. Says whether there is somewhere
-    /// to ask.
+    /// Somebody wants to reach a node that has no session. It costs what a discover costs. Says whether it
+    /// is asked, or its own shard told to.
     pub(super) fn want(&mut self, now: Time, node: NodeId, from: Path) -> bool {
-        let known = self.may_be_stored(node) && self.membership.last_endpoint(node).is_some();
+        let known = self.may_be_stored(node) && self.membership.last_endpoint(node).as_ref().is_some_and(may_be_asked);
         if !known || !self.charge_control(now, from) {
             return false;
         }
@@ -216,13 +216,12 @@ impl Server {
             owner if owner == self.shard => self.recall(now, node, from.local),
             owner => self.push_handoff(owner, Handoff::Recall(node, from.local)),
         }
-        true
     }
 
     /// Asks a node for a sign of life where it last registered, from an address of the right family: the one it is
-    /// wanted through, else the first.
-    pub(super) fn recall(&mut self, now: Time, node: NodeId, wanted_through: LocalId) {
-        let Some(remote) = self.membership.last_endpoint(node).filter(may_be_asked) else { return };
+    /// wanted through, else the first. Says whether it is being asked.
+    pub(super) fn recall(&mut self, now: Time, node: NodeId, wanted_through: LocalId) -> bool {
+        let Some(remote) = self.membership.last_endpoint(node).filter(may_be_asked) else { return false };
         let usable = |local: &Local| {
             local.present && local.service == Service::Beacon && local.bound.is_ipv4() == remote.socket_addr().is_ipv4()
         };
@@ -230,13 +229,14 @@ impl Server {
             Some(local) if usable(local) => Some(wanted_through),
             _ => self.locals.iter().find(|(_, local)| usable(local)).map(|(id, _)| id),
         };
-        let Some(local) = local else { return };
+        let Some(local) = local else { return false };
         let path = Path { remote, local };
         let claim = Claim { node, path, extended: false };
         if self.sessions.find_own(node).is_none() && self.contests.recall(now, claim, self.grade(node, &remote)) {
             self.probe(path);
             self.note(now, node, What::RecallStarted { at: remote });
         }
+        self.contests.awaited_by(&remote) == Some(self.shard)
     }
 
     /// Asks a holder for a sign of life: a punch command that names our own address.

@@ -12,7 +12,7 @@ use crate::sessions::{Session, Slot};
 use crate::time::Time;
 
 /// Relays to unknown destinations in a row after which each costs the sender [`UNKNOWN_COST`] packets.
-const UNKNOWN_RUN_MAX: u16 = 32;
+const UNKNOWN_RUN_MAX: u8 = 32;
 const UNKNOWN_COST: u64 = 16;
 
 impl Server {

@@ -10,7 +10,7 @@ use wire::trace::TraceContext;
 
 use super::world::{LOOPBACK, Node, PATIENCE, World};
 
-const CONTEXT: TraceContext = TraceContext { trace_id: [0xAB; 16], span_id: [0xCD; 8], flags: 0 };
+const CONTEXT: TraceContext = TraceContext { trace_id: [0xAB; 16], span_id: [0xCD; 8], flags: 1 };
 
 /// Events as they come; of different shards in any order.
 struct Events {

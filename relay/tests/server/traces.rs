@@ -51,14 +51,52 @@ fn world(shards: usize) -> World {
 fn a_trace_is_noted_for_both_and_never_answered() {
     let mut world = world(2);
     let deferred = world.counters().get(Counter::Deferred);
-    assert_eq!(world.message(ALICE, trace(NODE_ALICE, NODE_BOB, UNSAMPLED)), Action::Defer);
+    assert_eq!(world.message(ALICE, trace(NODE_ALICE, NODE_BOB, SAMPLED)), Action::Defer);
     let received = What::TraceReceived { peer: NODE_ALICE, trace_id: SAMPLED.trace_id };
-    let expected = [(NODE_ALICE, sent(NODE_BOB, UNSAMPLED, Destination::Session)), (NODE_BOB, received)];
+    let expected = [(NODE_ALICE, sent(NODE_BOB, SAMPLED, Destination::Session)), (NODE_BOB, received)];
     assert_eq!(world.take_events(), expected);
     assert_eq!(world.take_sent(), []);
     assert_eq!(world.counters().get(Counter::Deferred), deferred + 1);
+}
+
+#[test]
+fn a_trace_that_nobody_records_is_only_counted() {
+    let mut world = world(2);
+    world.registered_at(3, "198.18.1.3:4003");
+    for dest in [2, 3, 9] {
+        assert_eq!(world.message(ALICE, trace(NODE_ALICE, NodeId(dest), UNSAMPLED)), Action::Defer);
+    }
+    world.relay(ALICE, 1, 2, b"x");
     world.pass(AFTERWARDS);
-    assert_eq!(world.take_events(), [], "a trace that is not recorded is not looked at either");
+    assert_eq!(world.take_events(), []);
+    assert_eq!(world.take_sent().len(), 1, "the relayed packet alone");
+    assert_eq!(world.counters().get(Counter::TracesPassedOver), 3);
+}
+
+#[test]
+fn a_node_cannot_fill_the_recorder_with_traces() {
+    let mut world = world(1);
+    let noted = |world: &mut World| {
+        (0..1000).for_each(|_| assert_eq!(world.message(ALICE, trace(NODE_ALICE, NODE_BOB, SAMPLED)), Action::Defer));
+        world.take_events().iter().filter(|(_, what)| matches!(what, What::TraceSent { .. })).count()
+    };
+    assert_eq!(noted(&mut world), 4);
+    assert_eq!(world.counters().get(Counter::TracesPassedOver), 996);
+    world.message(BOB, trace(NODE_BOB, NODE_ALICE, SAMPLED));
+    assert_eq!(world.take_events().len(), 2, "what one sends too much costs no other");
+    world.pass(Duration::from_secs(3));
+    world.take_events();
+    assert_eq!(noted(&mut world), 4, "in another second");
+    assert_eq!(world.counters().get(Counter::EventsDropped), 0);
+}
+
+#[test]
+fn traces_that_reach_another_shard_are_few_too() {
+    let mut world = world(2);
+    let whole = encode(trace(NODE_ALICE, NODE_BOB, SAMPLED));
+    (0..100).for_each(|_| assert_eq!(world.receive_on(0, BEACON, ALICE, &whole), Action::Defer));
+    let events = world.take_events();
+    assert_eq!(events.iter().filter(|(_, what)| matches!(what, What::TraceSent { .. })).count(), 16);
 }
 
 #[test]
@@ -72,9 +110,9 @@ fn the_proof_and_the_family_of_the_sender_are_told() {
         &encode(Message::Discover { node: NODE_ALICE, extended: false }),
     );
     world.take_events();
-    world.message(ALICE_V6, trace(NODE_ALICE, NODE_BOB, UNSAMPLED));
+    world.message(ALICE_V6, trace(NODE_ALICE, NODE_BOB, SAMPLED));
     let (found, grade) = (Destination::Unknown, Grade::ProvenAddress);
-    let expected = What::TraceSent { peer: NODE_BOB, context: UNSAMPLED, found, grade, is_ipv6: true };
+    let expected = What::TraceSent { peer: NODE_BOB, context: SAMPLED, found, grade, is_ipv6: true };
     assert_eq!(world.take_events()[0], (NODE_ALICE, expected));
 }
 
@@ -95,14 +133,13 @@ fn only_from_the_senders_endpoint() {
 #[test]
 fn it_is_charged_to_the_source_and_to_the_sender() {
     let mut world = world(1);
-    let outcomes: Vec<Action> =
-        (0..3000).map(|_| world.message(ALICE, trace(NODE_ALICE, NODE_BOB, UNSAMPLED))).collect();
+    let outcomes: Vec<Action> = (0..3000).map(|_| world.message(ALICE, trace(NODE_ALICE, NODE_BOB, SAMPLED))).collect();
     assert_eq!(outcomes[2999], Action::Drop(DropReason::PrefixBudget));
 
     let rules = Rules { sender_packets: Budget::new(1, 3), ..Rules::default() };
     let mut world = World::with_rules(rules, 1, 16);
     world.discover(ALICE, 1);
-    let mut next = || world.message(ALICE, trace(NODE_ALICE, NODE_BOB, UNSAMPLED));
+    let mut next = || world.message(ALICE, trace(NODE_ALICE, NODE_BOB, SAMPLED));
     assert_eq!([next(), next(), next(), next()][3], Action::Drop(DropReason::SenderBudget));
 }
 
@@ -110,12 +147,12 @@ fn it_is_charged_to_the_source_and_to_the_sender() {
 fn a_destination_that_may_be_found_is_asked() {
     let mut world = world(1);
     world.registered_at(3, "198.18.1.3:4003");
-    world.message(ALICE, trace(NODE_ALICE, NodeId(3), UNSAMPLED));
-    world.message(ALICE, trace(NODE_ALICE, NodeId(9), UNSAMPLED));
-    world.message(ALICE, trace(NODE_ALICE, NodeId(77), UNSAMPLED));
+    world.message(ALICE, trace(NODE_ALICE, NodeId(3), SAMPLED));
+    world.message(ALICE, trace(NODE_ALICE, NodeId(9), SAMPLED));
+    world.message(ALICE, trace(NODE_ALICE, NodeId(77), SAMPLED));
     let events = world.take_events();
     for (dest, found) in [(3, Destination::Recalled), (9, Destination::Unknown), (77, Destination::Unknown)] {
-        let expected = (NODE_ALICE, sent(NodeId(dest), UNSAMPLED, found));
+        let expected = (NODE_ALICE, sent(NodeId(dest), SAMPLED, found));
         assert!(events.contains(&expected), "{expected:?} is not in {events:?}");
     }
     assert!(events.iter().all(|(node, _)| *node != NodeId(77)), "who does not exist has no history: {events:?}");
@@ -167,22 +204,81 @@ fn a_pair_that_went_direct_has_none_and_a_second_trace_begins_anew() {
     assert_eq!(world.take_events(), [(NODE_ALICE, of_second)]);
 }
 
-#[test]
-fn many_traces_hold_a_bounded_number_of_pairs() {
-    let mut world = world(1);
-    for dest in 3..100 {
-        world.message(ALICE, trace(NODE_ALICE, NodeId(dest), SAMPLED));
-    }
+/// Traced pairs whose end is told, by sender.
+fn ended(world: &mut World) -> Vec<NodeId> {
     world.take_events();
     world.pass(AFTERWARDS);
-    let ended = world.take_events().len();
-    assert_eq!(ended, 8);
+    let ended = world.take_events().into_iter().filter(|(_, what)| matches!(what, What::TraceForwarded { .. }));
+    ended.map(|(node, _)| node).collect()
+}
+
+#[test]
+fn one_sender_takes_no_others_places() {
+    let mut world = world(1);
+    for dest in 3..7 {
+        world.message(ALICE, trace(NODE_ALICE, NodeId(dest), SAMPLED));
+    }
+    assert_eq!(world.counters().get(Counter::WatchesRefused), 2);
+    world.message(BOB, trace(NODE_BOB, NODE_ALICE, SAMPLED));
+    assert_eq!(ended(&mut world), [NODE_ALICE, NODE_ALICE, NODE_BOB]);
+}
+
+#[test]
+fn many_senders_hold_a_bounded_number_of_pairs() {
+    let mut world = World::with_rules(Rules::default(), 1, 256);
+    for node in 1..=100 {
+        world.discover(ALICE, node);
+        world.message(ALICE, trace(NodeId(node), NodeId(node + 1), SAMPLED));
+    }
+    assert_eq!(ended(&mut world).len(), 64);
+    assert_eq!(world.counters().get(Counter::WatchesRefused), 36);
+}
+
+#[test]
+fn datagrams_that_another_shard_relays_are_told_by_it() {
+    let mut world = world(3);
+    let packet = encode(Message::Relay { sender: NODE_ALICE, dest: NODE_BOB, inner: b"x" });
+    world.message(ALICE, trace(NODE_ALICE, NODE_BOB, SAMPLED));
+    let began = world.now;
+    world.take_events();
+    world.pass(Duration::from_millis(1));
+    // Merged behind those of a node of shard 0; shard 2, where Bob belongs, relays none.
+    world.receive_on(0, BEACON, ALICE, &packet);
+    world.receive_on(0, BEACON, ALICE, &packet);
+    world.receive_on(1, BEACON, ALICE, &packet);
+    world.pass(AFTERWARDS);
+    let mut events = world.take_events_at();
+    events.sort_by_key(|(.., what)| matches!(what, What::TraceForwarded { datagrams: 1, .. }));
+    let told = |datagrams| (began, NODE_ALICE, forwarded(datagrams, 1000, 1000));
+    assert_eq!(events, [told(2), told(1)]);
+}
+
+#[test]
+fn a_trace_that_reaches_another_shard_is_counted_where_the_sender_belongs() {
+    let mut world = world(2);
+    world.receive_on(0, BEACON, ALICE, &encode(trace(NODE_ALICE, NODE_BOB, SAMPLED)));
+    world.take_events();
+    world.relay(ALICE, 1, 2, b"x");
+    world.pass(AFTERWARDS);
+    assert_eq!(world.take_events(), [(NODE_ALICE, forwarded(1, 0, 0))], "and nothing is told by shard 0");
+}
+
+#[test]
+fn where_nobody_can_be_asked_nobody_is_said_to_be() {
+    for shards in [1, 2] {
+        let mut world = world(shards);
+        world.registered_at(4, "127.0.0.1:53");
+        world.message(ALICE, trace(NODE_ALICE, NodeId(4), SAMPLED));
+        let expected = (NODE_ALICE, sent(NodeId(4), SAMPLED, Destination::Unknown));
+        assert_eq!(world.take_events()[0], expected);
+        assert_eq!(world.take_sent(), []);
+    }
 }
 
 #[test]
 fn what_is_no_trace_is_malformed_and_bytes_behind_one_are_ignored() {
     let mut world = world(1);
-    let whole = encode(trace(NODE_ALICE, NODE_BOB, UNSAMPLED));
+    let whole = encode(trace(NODE_ALICE, NODE_BOB, SAMPLED));
     assert_eq!(whole.len(), TRACE_LEN);
     for len in 1..whole.len() {
         assert_eq!(world.receive(ALICE, &whole[..len]), Action::Drop(DropReason::Malformed), "{len} bytes");
@@ -203,6 +299,6 @@ fn what_is_no_trace_is_malformed_and_bytes_behind_one_are_ignored() {
 #[test]
 fn nobody_is_checked_in_a_laboratory() {
     let mut world = World::new(Admission::Open, 1);
-    world.message(MALLORY, trace(NODE_ALICE, NODE_BOB, UNSAMPLED));
-    assert_eq!(world.take_events()[0], (NODE_ALICE, sent(NODE_BOB, UNSAMPLED, Destination::Unknown)));
+    world.message(MALLORY, trace(NODE_ALICE, NODE_BOB, SAMPLED));
+    assert_eq!(world.take_events()[0], (NODE_ALICE, sent(NODE_BOB, SAMPLED, Destination::Unknown)));
 }

@@ -142,9 +142,14 @@ impl Node {
         });
     }
 
-    /// Notes something that belongs to no stream in particular.
+    /// Notes something that belongs to no stream in particular. Whoever is no peer has only been named, perhaps by a forged
+    /// key exchange, and many of them would drive the peers out of the recorder.
     pub(super) fn note(&mut self, now: Time, peer: NodeId, kind: ControlKind) {
-        let reaches = self.peers.get(peer).map(|peer| peer.reaches.as_slice()).unwrap_or_default();
+        let state = self.peers.get(peer);
+        if state.is_none() && Some(peer) != self.id() {
+            return;
+        }
+        let reaches = state.map(|peer| peer.reaches.as_slice()).unwrap_or_default();
         let trace = reaches.first().map(|reach| reach.context);
         self.note_in(now, peer, trace, kind);
     }

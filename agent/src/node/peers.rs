@@ -35,6 +35,8 @@ pub struct Peer {
     pub(super) relayed_by: Option<SocketAddr>,
     /// The end of a search for a direct path that was last noted.
     pub(super) rest_noted: Option<Time>,
+    /// When the refusal of one of its streams was last noted.
+    pub(super) refusal_noted: Option<Time>,
     endpoints_at: Option<Time>,
     armed: Option<Time>,
 }
@@ -70,6 +72,7 @@ impl Peers {
             keys_asked: false,
             relayed_by: None,
             rest_noted: None,
+            refusal_noted: None,
             endpoints_at: None,
             armed: None,
         })

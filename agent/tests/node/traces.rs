@@ -246,6 +246,41 @@ fn a_dial_that_fails_says_why_on_each_side() {
 }
 
 #[test]
+fn refusals_are_all_counted_and_one_a_minute_is_noted() {
+    let mut world = World::with_public_nodes(2);
+    let refused = |world: &World| world.hosts[1].control.iter().filter(|event| name(event) == "stream_refused").count();
+    for _ in 0..5 {
+        let to = world.address(1, 9);
+        world.hosts[0].node.dial_traced(world.now, to, SAMPLED).unwrap();
+        world.run_for(2 * SECOND);
+    }
+    assert_eq!((refused(&world), world.hosts[1].node.counters().streams_refused >= 5), (1, true));
+    world.run_for(60 * SECOND);
+    let to = world.address(1, 9);
+    world.hosts[0].node.dial_traced(world.now, to, SAMPLED).unwrap();
+    world.run_for(2 * SECOND);
+    assert_eq!(refused(&world), 2);
+}
+
+#[test]
+fn whoever_is_only_named_leaves_nothing_in_the_recorder() {
+    let (mut world, _) = dialled(SAMPLED);
+    let (peer, endpoint) = (world.id(1), world.hosts[1].endpoint);
+    let before: Vec<_> = world.hosts[0].node.control_events(peer).cloned().collect();
+    assert!(!before.is_empty());
+    // Signed keys of nodes nobody has met, as anyone can send them; each is looked up, and the directory knows none.
+    for stranger in 10_000..12_000_u32 {
+        let mut frame = [b"PILA".as_slice(), &stranger.to_be_bytes(), &[5; 32], &[6; 32], &[7; 64]].concat();
+        world.hosts[0].node.handle_datagram(world.now, endpoint, &mut frame);
+        world.run_for(Duration::from_millis(100));
+    }
+    let strangers = world.hosts[0].control.iter().filter(|event| event.peer.0 >= 10_000).count();
+    assert_eq!(strangers, 0);
+    let after: Vec<_> = world.hosts[0].node.control_events(peer).cloned().collect();
+    assert!(after.starts_with(&before[..1]), "what happened with a peer is still there");
+}
+
+#[test]
 fn without_a_direct_way_the_relay_is_used_to_the_end_and_punching_has_failed() {
     let mut world = World::with_public_nodes(2);
     let relay = world.relay;

@@ -19,6 +19,7 @@ use super::groups::network_of;
 use super::requests::{Work, done, failed, node_id, put};
 use crate::capability::publication::Status;
 use crate::capability::{Offer, Publication, Rejection};
+use crate::node::StreamId;
 
 /// How long a client waits for the directory's word on its record.
 const PUBLISH_WAIT: Duration = Duration::from_secs(10);
@@ -223,8 +224,17 @@ pub(super) fn changes(context: Rc<Context>, request: &Value) -> Work {
 }
 
 pub(super) fn tunnel_key(context: &Context, request: &Value) -> Work {
-    match node_id(request) {
-        Some(node) => done(json!({ "node_id": node, "public_key": context.core.look(|own| own.tunnel_key(node)) })),
-        None => failed("tunnel_key: \"node_id\" must be a node's number"),
-    }
+    let Some(node) = node_id(request) else { return failed("tunnel_key: \"node_id\" must be a node's number") };
+    let stream = match &request["connection"] {
+        Value::Null => None,
+        number => match number.as_u64().and_then(|number| u32::try_from(number).ok()) {
+            Some(number) => Some(StreamId(number)),
+            None => return failed("tunnel_key: \"connection\" must be a stream's number"),
+        },
+    };
+    let key = context.core.look(|own| match stream {
+        None => own.tunnel_key(node),
+        Some(stream) => own.stream_key(stream).filter(|key| own.tunnel_key(node) == Some(*key)),
+    });
+    done(json!({ "node_id": node, "public_key": key }))
 }

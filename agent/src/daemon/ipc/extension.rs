@@ -21,7 +21,7 @@
 //! | `capability` | `node_id` | as `query`, of that node |
 //! | `query` | `[text] [tags] [group] [node_id] [offline] [limit]` | `hits`, the best first; `rejected` |
 //! | `changes` | `[group] [after] [wait_seconds]` | `cursor`, `reset`, `changes`, `[away]`, see below |
-//! | `tunnel_key` | `node_id` | `public_key`, which the peer has proved to hold in the tunnel that is open; else null |
+//! | `tunnel_key` | `node_id`, `[connection]` | `public_key`, which the peer has proved to hold in the tunnel that is open, and since `connection` was opened; else null |
 //! | `groups` | | `groups`: `network_id`, `name`, `join_rule`, `members`, `online`, `joined` |
 //! | `group_create` | `name`, `[rule]` (`open`, `token`, `invite`), `[token]` | `network_id`, `name` |
 //! | `group_join` | `group`, `[token]` | `network_id`, `address` |

@@ -43,8 +43,13 @@ pub(super) async fn deliver(
         is_sending.set(true);
         match sender::send(&mut stream, message, Some(tag)).await {
             Ok(acknowledged) => {
+                // Who had the key at first may not be who has confirmed.
+                let proved = proves(client, to, &stream, key).await;
                 close(stream).await;
-                Delivery::Done(acknowledged)
+                match proved {
+                    Ok(()) => Delivery::Done(acknowledged),
+                    Err(reason) => Delivery::Uncertain(reason),
+                }
             }
             Err(error) => outcome(&error),
         }
@@ -62,13 +67,24 @@ pub(super) async fn deliver(
 pub(super) async fn dial(client: &Client, to: Address, key: Option<&Value>) -> Result<Stream, String> {
     let stream = client.dial(SocketAddress { address: to, port: PORT }).await;
     let stream = stream.map_err(|error| text::harmless(&error.to_string()).into_owned())?;
-    let Some(key) = key else { return Ok(stream) };
-    let question = json!({"op": "tunnel_key", "node_id": to.node}).to_string();
-    let proved = client.ask(Request::Extension(&question)).await.map_err(|error| error.to_string())?;
-    if proved["public_key"].is_string() && proved["public_key"] == *key {
-        return Ok(stream);
+    match proves(client, to, &stream, key).await {
+        Ok(()) => Ok(stream),
+        Err(reason) => {
+            close(stream).await;
+            Err(reason)
+        }
     }
-    close(stream).await;
+}
+
+/// Whether the other end of `stream` has proved to hold `key`, from its opening until now.
+async fn proves(client: &Client, to: Address, stream: &Stream, key: Option<&Value>) -> Result<(), String> {
+    let Some(key) = key else { return Ok(()) };
+    let question = json!({"op": "tunnel_key", "node_id": to.node, "connection": stream.connection()}).to_string();
+    let proved = client.ask(Request::Extension(&question)).await;
+    let proved = proved.map_err(|error| text::harmless(&error.to_string()).into_owned())?;
+    if proved["public_key"].is_string() && proved["public_key"] == *key {
+        return Ok(());
+    }
     Err("whoever answers has another key than the one that has signed the record".to_owned())
 }
 

@@ -163,6 +163,12 @@ impl Path {
         proven.max_by_key(|candidate| candidate.heard_at()).map(|candidate| candidate.endpoint)
     }
 
+    /// Whether a direct path is being searched for, neither found nor given up for a while.
+    #[must_use]
+    pub const fn is_searching(&self) -> bool {
+        self.campaign.is_running()
+    }
+
     /// What has happened.
     #[must_use]
     pub const fn history(&self) -> &History {

@@ -233,10 +233,11 @@ impl Tunnels {
         self.peers.contains_key(&peer)
     }
 
-    /// The directory's key of a peer.
+    /// The Ed25519 key with which the peer has signed its part of the session in use. The directory may name another by
+    /// now.
     #[must_use]
-    pub fn identity(&self, peer: NodeId) -> Option<[u8; PUBLIC_KEY_LEN]> {
-        self.peers.get(&peer)?.identity()
+    pub fn proven_key(&self, peer: NodeId) -> Option<[u8; PUBLIC_KEY_LEN]> {
+        self.peers.get(&peer)?.current()?.proven_key()
     }
 
     /// When [`Tunnels::handle_timeout`] has something to do; it may turn out to be nothing.
@@ -379,10 +380,10 @@ impl Tunnels {
             }
             Verdict::Challenge => {
                 self.answer(now, offer.sender, Cause::Needed, via);
-                self.challenge(now, offer.sender, pair, cipher);
+                self.challenge(now, offer, pair, cipher);
             }
             Verdict::Install => {
-                let session = self.ordinary_session(now, offer.sender, pair, cipher);
+                let session = self.ordinary_session(now, offer, pair, cipher);
                 let Some(peer) = self.peers.get_mut(&offer.sender) else { return Ok(()) };
                 peer.install(now, session);
                 self.outputs.push_back(Output::Established { peer: offer.sender, via });
@@ -407,9 +408,12 @@ impl Tunnels {
         }
     }
 
-    fn ordinary_session(&mut self, now: Time, peer: NodeId, pair: KeyPair, cipher: Aes256Gcm) -> Box<Session> {
+    /// The session that follows from an offer whose signature was verified.
+    fn ordinary_session(&mut self, now: Time, offer: &Offer, pair: KeyPair, cipher: Aes256Gcm) -> Box<Session> {
+        let peer = offer.sender;
         let prefix = next_prefix(&mut self.next_prefix, self.own, peer);
         let mut session = Box::new(Session::new(now, pair, cipher, prefix));
+        session.set_proven_key(Some(offer.ed25519));
         session.renew_from(self.first_renewal(now, peer));
         session
     }

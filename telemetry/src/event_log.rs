@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::writer::Writer;
+use crate::log::format::escape_json;
 
 /// Bytes of one event; a longer one is dropped.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -143,12 +144,14 @@ impl EventLog {
     /// Queues `event`, which becomes one line. Never waits; what cannot be kept is counted.
     pub fn write(&self, event: &impl Serialize) {
         let Some(queue) = &self.queue else { return };
-        let line = serde_json::to_vec(event).ok().filter(|line| line.len() < LINE_BYTES_MAX);
-        let line = line.filter(|_| !self.counts.ending.load(Relaxed));
-        let queued = line.is_some_and(|mut line| {
-            line.push(b'\n');
-            queue.try_send(Message::Line(line)).is_ok()
+        let line = serde_json::to_string(event).ok().filter(|line| line.len() < LINE_BYTES_MAX);
+        let line = line.filter(|_| !self.counts.ending.load(Relaxed)).and_then(|line| {
+            let mut safe = String::with_capacity(line.len() + 1);
+            escape_json(&mut safe, &line).ok()?;
+            safe.push('\n');
+            Some(safe).filter(|safe| safe.len() <= LINE_BYTES_MAX)
         });
+        let queued = line.is_some_and(|line| queue.try_send(Message::Line(line.into_bytes())).is_ok());
         if !queued {
             self.counts.dropped.fetch_add(1, Relaxed);
         }

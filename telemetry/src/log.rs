@@ -23,7 +23,7 @@
 //! An event's own field of such a name gets a `_` behind it. Whatever text an event brings, no control character leaves
 //! in either format: in text `\u{1b}` stands for it, in JSON `\u001b`.
 
-mod format;
+pub(crate) mod format;
 mod timestamp;
 
 use std::io::IsTerminal as _;

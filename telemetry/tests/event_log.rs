@@ -32,6 +32,20 @@ fn events_are_lines_that_only_the_owner_reads() {
 }
 
 #[test]
+fn what_others_wrote_cannot_command_whoever_shows_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options::new(folder.path());
+    let (log, guard) = EventLog::open(options.clone()).unwrap();
+    let text = "\u{9b}2J\u{7f}\u{202e}\u{2028}\u{61c}\u{1b}[31m 引用";
+    log.write(&json!({"text": text}));
+    drop(guard);
+    let raw = fs::read_to_string(options.path(0)).unwrap();
+    let harmful = |c: char| c.is_control() && c != '\n' || ['\u{202e}', '\u{2028}', '\u{61c}'].contains(&c);
+    assert!(!raw.contains(harmful) && raw.contains("引用"), "{raw:?}");
+    assert_eq!(lines(&options, 0), [json!({"text": text})], "nothing is lost by it");
+}
+
+#[test]
 fn the_newest_stay_and_the_oldest_file_goes() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { file_bytes_max: 100, files_max: 3, ..Options::new(folder.path()) };

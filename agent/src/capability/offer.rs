@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use wire::NodeId;
 use wire::registry::PublicKey;
-use wire::registry::capability::{FORMAT, Record, RecordError};
+use wire::registry::capability::{FORMAT, Record, RecordError, SERIAL_MAX};
 use wire::registry::names::normalise_tags;
 
 /// Fields of an offer.
@@ -138,7 +138,7 @@ impl Offer {
     pub fn checked(mut self) -> Result<Self, OfferError> {
         self.tags = normalise_tags(&self.tags).map_err(RecordError::from)?;
         // The longest numbers, so that what is taken now fits later, too.
-        self.record(NodeId(u32::MAX), wire::registry::Base64([0; 32]), u64::MAX).encode()?;
+        self.record(NodeId(u32::MAX), wire::registry::Base64([0; 32]), SERIAL_MAX).encode()?;
         Ok(self)
     }
 

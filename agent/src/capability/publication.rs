@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wire::NodeId;
-use wire::registry::capability::Record;
+use wire::registry::capability::{Record, SERIAL_MAX};
 use wire::registry::{Answer, Operation, PublicKey, Signature};
 
 use super::offer::{Offer, OfferError};
@@ -26,8 +26,6 @@ use crate::node::Unanswered;
 const BACK_OFF_MIN: Duration = Duration::from_secs(1);
 /// up to this.
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
-/// Serials stay numbers that any JSON reader holds exactly; a directory that claims a higher one is not followed.
-const SERIAL_MAX: u64 = 1 << 53;
 /// How a directory refuses an older record: "serial 3, already have 5".
 const ALREADY_HAVE: &str = "already have ";
 /// Refusals that pass by themselves.
@@ -279,7 +277,7 @@ impl Publication {
         {
             return Some(text.clone());
         }
-        self.serial = self.unix_ms.clamp(self.serial + 1, SERIAL_MAX.max(self.serial + 1));
+        self.serial = self.unix_ms.max(self.serial + 1).min(SERIAL_MAX);
         let record = with(self.serial)?;
         let text = record.encode().ok()?;
         self.made = Some((record, text.clone()));
@@ -289,6 +287,7 @@ impl Publication {
 
     fn handle_refusal(&mut self, now: Time, ask: Ask, error: &str) {
         if let (Ask::Record(_), Some(has)) = (ask, serial_had(error))
+            // A directory that claims the highest, after which there is none, is not followed.
             && has < SERIAL_MAX
         {
             // What was made is outdone; the next has to be newer still.

@@ -1,5 +1,10 @@
 //! Whether a record that the directory hands out is what its node has signed. The directory keeps and passes records on;
-//! it can hold one back, but it cannot make one, change one, or hand out an older one unnoticed.
+//! it can hold one back, but of a node whose key this one has met it cannot make one, change one, or hand out an older one
+//! unnoticed.
+//!
+//! Who has never met a node takes the directory's word for its key, and the first record as the newest: the directory can
+//! make up such a node, and bring back an old record. So it is again after a restart of this node, and for whom
+//! 65 536 others have been met since; trust and an open tunnel hold a key beyond that.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,8 +15,8 @@ use wire::registry::capability::{RECORD_BYTES_MAX, Record, RecordError, signed_t
 
 use crate::identity::has_signed;
 
-/// Nodes whose newest serial is remembered; the longest known go first.
-const SERIALS_MAX: usize = 1 << 16;
+/// Nodes whose key and newest serial are remembered; the longest known go first.
+const NODES_MAX: usize = 1 << 16;
 
 /// Why a record is not believed. The text ends in what may be behind it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,15 +49,17 @@ pub enum Rejection {
     /// It breaks the format.
     #[error("node {0}'s record cannot be read: {1}")]
     Malformed(NodeId, RecordError),
-    /// It is about another node.
-    #[error("the record shown for node {node} is that of node {named} (the directory mixes them up, or lies)")]
+    /// It, or the address beside it, is another node's.
+    #[error(
+        "the record or address shown for node {node} is that of node {named} (the directory mixes them up, or lies)"
+    )]
     WrongNode {
         /// For whom it was shown.
         node: NodeId,
         /// Whom it names.
         named: NodeId,
     },
-    /// This node knows the peer by another key.
+    /// This node knows the peer by another key: of trust, of the tunnel, or of a record it has seen.
     #[error("node {0}'s record and directory entry have another key than the one this node knows it by")]
     ForeignKey(NodeId),
 }
@@ -73,10 +80,10 @@ impl Rejection {
     }
 }
 
-/// Remembers the newest serial of each node, so that older records are recognised.
+/// Remembers each node's key and newest serial, so that records of others and older ones are recognised.
 #[derive(Debug, Default)]
 pub struct Verifier {
-    serials: HashMap<NodeId, u64>,
+    seen: HashMap<NodeId, (PublicKey, u64)>,
     order: VecDeque<NodeId>,
 }
 
@@ -88,7 +95,11 @@ impl Verifier {
     /// [`Rejection`]; the entry must then not be used.
     pub fn check(&mut self, hit: &Hit, known: Option<PublicKey>) -> Result<Option<Record>, Rejection> {
         let node = hit.node_id;
-        if known.is_some_and(|known| known != hit.public_key) {
+        if hit.address.node != node {
+            return Err(Rejection::WrongNode { node, named: hit.address.node });
+        }
+        let seen = self.seen.get(&node).map(|(key, _)| *key);
+        if [known, seen].into_iter().flatten().any(|known| known != hit.public_key) {
             return Err(Rejection::ForeignKey(node));
         }
         let Some(text) = &hit.record else { return Ok(None) };
@@ -104,24 +115,24 @@ impl Verifier {
         if !has_signed(&record.public_key.0, signed_text(node, text).as_bytes(), &signature.0) {
             return Err(Rejection::Altered(node));
         }
-        self.remember(node, record.serial)?;
+        self.remember(node, record.public_key, record.serial)?;
         Ok(Some(record).filter(|record| !record.withdrawn))
     }
 
-    fn remember(&mut self, node: NodeId, serial: u64) -> Result<(), Rejection> {
-        if let Some(seen) = self.serials.get_mut(&node) {
+    fn remember(&mut self, node: NodeId, key: PublicKey, serial: u64) -> Result<(), Rejection> {
+        if let Some((_, seen)) = self.seen.get_mut(&node) {
             if serial < *seen {
                 return Err(Rejection::Replayed { node, serial, seen: *seen });
             }
             *seen = serial;
             return Ok(());
         }
-        if self.order.len() >= SERIALS_MAX
+        if self.order.len() >= NODES_MAX
             && let Some(oldest) = self.order.pop_front()
         {
-            self.serials.remove(&oldest);
+            self.seen.remove(&oldest);
         }
-        self.serials.insert(node, serial);
+        self.seen.insert(node, (key, serial));
         self.order.push_back(node);
         Ok(())
     }

@@ -247,17 +247,13 @@ impl Node {
 
     /// All streams.
     pub fn streams(&self) -> impl Iterator<Item = StreamInfo> + '_ {
-        self.connections.iter().filter(|(_, connection)| connection.owner == Owner::Application).map(
-            |(id, connection)| StreamInfo {
-                id,
-                local_port: connection.key.local_port,
-                remote: connection.remote,
-                state: connection.stream.state(),
-                metrics: connection.stream.metrics(),
-                bytes_sent: connection.bytes_sent,
-                bytes_received: connection.bytes_received,
-            },
-        )
+        self.connections.iter().filter_map(|(id, connection)| stream_info(id, connection))
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn stream(&self, id: StreamId) -> Option<StreamInfo> {
+        stream_info(id, self.connections.get(id)?)
     }
 
     /// Ports that are bound, that of trust messages among them.
@@ -310,4 +306,16 @@ impl Node {
     pub fn sign(&self, operation: Operation) -> Request {
         sign(&self.identity, operation)
     }
+}
+
+fn stream_info(id: StreamId, connection: &Connection) -> Option<StreamInfo> {
+    (connection.owner == Owner::Application).then(|| StreamInfo {
+        id,
+        local_port: connection.key.local_port,
+        remote: connection.remote,
+        state: connection.stream.state(),
+        metrics: connection.stream.metrics(),
+        bytes_sent: connection.bytes_sent,
+        bytes_received: connection.bytes_received,
+    })
 }

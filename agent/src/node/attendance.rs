@@ -295,6 +295,8 @@ impl Node {
         let is_open = !matches!(connection.stream.state(), State::SynSent | State::Closed);
         let has_opened = is_open && std::mem::take(&mut connection.opening);
         if has_opened {
+            let peer = connection.key.peer;
+            connection.proven_key = self.tunnels.as_ref().and_then(|tunnels| tunnels.proven_key(peer));
             self.follow_opened(now, id);
         }
         let Some(connection) = self.connections.get_mut(id) else { return };

@@ -4,7 +4,7 @@ use wire::NodeId;
 use wire::registry::{Base64, PublicKey};
 
 use super::questions::Purpose;
-use super::{Event, Node};
+use super::{Event, Node, StreamId};
 use crate::Time;
 use crate::capability::Publication;
 use crate::capability::publication::{self, Kept};
@@ -41,11 +41,18 @@ impl Node {
         pinned.or_else(|| self.tunnel_key(peer).map(|key| key.0)).map(Base64)
     }
 
-    /// The key that `peer` has proved to hold in the tunnel that is open to it.
+    /// The key that `peer` has proved to hold in the tunnel that is open to it; what the directory says of the peer since
+    /// changes nothing.
     #[must_use]
     pub fn tunnel_key(&self, peer: NodeId) -> Option<PublicKey> {
-        let tunnels = self.tunnels.as_ref().filter(|tunnels| tunnels.has_session(peer))?;
-        tunnels.identity(peer).map(Base64)
+        self.tunnels.as_ref()?.proven_key(peer).map(Base64)
+    }
+
+    /// The same for the other end of a stream that we have dialled, if it has been one key from the stream's opening on.
+    #[must_use]
+    pub fn stream_key(&self, stream: StreamId) -> Option<PublicKey> {
+        let connection = self.connections.get(stream)?;
+        self.tunnel_key(connection.key.peer).filter(|key| connection.proven_key == Some(key.0))
     }
 
     pub(super) fn attend_publication(&mut self, now: Time) {

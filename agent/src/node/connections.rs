@@ -8,6 +8,7 @@ use wire::address::SocketAddress;
 use super::StreamId;
 use super::span::StreamTrace;
 use crate::Time;
+use crate::identity::PUBLIC_KEY_LEN;
 use crate::stream::Stream;
 
 /// Streams in all (section 8.5), and that one peer may open.
@@ -77,6 +78,8 @@ pub struct Connection {
     pub is_dialled: bool,
     /// Our SYN has left.
     pub is_asked: bool,
+    /// The key the peer had proved to hold when the stream opened, if we dialled.
+    pub proven_key: Option<[u8; PUBLIC_KEY_LEN]>,
     /// Its end has been noted.
     pub is_end_told: bool,
     /// Its trace.
@@ -112,6 +115,7 @@ impl Connection {
             accepted_at: None,
             is_dialled: false,
             is_asked: false,
+            proven_key: None,
             is_end_told: false,
             trace: None,
             is_ready: false,

@@ -98,9 +98,9 @@ pub enum ControlKind {
     StreamClosed { connection: u32, local_port: u16, remote_port: u16, reason: String, sent: u64, received: u64 },
     /// The peer has told which trace a stream belongs to.
     TraceReceived { local_port: u16, remote_port: u16 },
-    /// A service has delivered something: `message` or `file`.
+    /// Something was delivered to the peer's data exchange, which has confirmed it: `exchange`, all that went on the stream.
     MessageSent { connection: u32, what: Cow<'static, str>, bytes: u64 },
-    /// A service has received something.
+    /// A service has received something: `message` or `file`.
     MessageReceived { connection: u32, what: Cow<'static, str>, bytes: u64 },
 }
 

@@ -23,7 +23,7 @@ use crate::Time;
 pub struct Delivery {
     /// Whether it was received.
     pub is_received: bool,
-    /// `message` or `file`.
+    /// `message` or `file` of what was received; `exchange` of what was sent, which may be several of them.
     pub what: &'static str,
     /// Bytes of it.
     pub bytes: u64,
@@ -130,8 +130,15 @@ impl Node {
     /// Does something with all that is under way towards a peer, and ends what has come to its end.
     fn with_reaches(&mut self, now: Time, peer: NodeId, mut act: impl FnMut(&mut Tracing, &mut Reach)) {
         let (Some(state), tracing) = (self.peers.get_mut(peer), &mut self.tracing) else { return };
+        let is_searching = state.path.is_searching();
         state.reaches.retain_mut(|reach| {
             act(tracing, reach);
+            if reach.is_over
+                && !is_searching
+                && let Some(span) = reach.punch.take()
+            {
+                tracing.finish(now, span.with("pilot.punch.outcome", "abandoned"));
+            }
             if reach.is_over
                 && reach.punch.is_none()
                 && let Some(span) = reach.relay.take()
@@ -142,9 +149,14 @@ impl Node {
         });
     }
 
-    /// Notes something that belongs to no stream in particular.
+    /// Notes something that belongs to no stream in particular. Whoever is no peer has only been named, perhaps by a forged
+    /// key exchange, and many of them would drive the peers out of the recorder.
     pub(super) fn note(&mut self, now: Time, peer: NodeId, kind: ControlKind) {
-        let reaches = self.peers.get(peer).map(|peer| peer.reaches.as_slice()).unwrap_or_default();
+        let state = self.peers.get(peer);
+        if state.is_none() && Some(peer) != self.id() {
+            return;
+        }
+        let reaches = state.map(|peer| peer.reaches.as_slice()).unwrap_or_default();
         let trace = reaches.first().map(|reach| reach.context);
         self.note_in(now, peer, trace, kind);
     }

@@ -124,7 +124,7 @@ impl Node {
         let Some(peer) = self.connections.get(id).map(|connection| connection.key.peer) else { return };
         let key = match peer == self.registration.node().unwrap_or_default() {
             true => Some(self.identity.public_key()),
-            false => self.tunnels.as_ref().and_then(|tunnels| tunnels.identity(peer)),
+            false => self.tunnels.as_ref().and_then(|tunnels| tunnels.proven_key(peer)),
         };
         let taken = match key {
             Some(key) if !message.is_empty() => self.trust.handle_message(now, peer, key, &message),

@@ -1,6 +1,6 @@
 //! Nodes this one talks to, or has been talked to by: the path to each, and what stands in between.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ use crate::path::Path;
 
 /// The directory is asked again for a peer's endpoints at most this often.
 const ENDPOINTS_LIFETIME: Duration = Duration::from_secs(30);
+/// Relays towards one peer that are remembered as noted.
+const RELAYS_NOTED_MAX: usize = 8;
 
 /// One peer.
 #[derive(Clone, Debug)]
@@ -31,15 +33,29 @@ pub struct Peer {
     pub(super) reaches: Vec<Reach>,
     /// Our keys have been sent, and nothing has come of it yet.
     pub(super) keys_asked: bool,
-    /// The relay that was last noted as being used.
-    pub(super) relayed_by: Option<SocketAddr>,
+    /// The relays noted as being used since the path last changed, newest last. Keys go through several at once.
+    pub(super) relayed_by: VecDeque<SocketAddr>,
     /// The end of a search for a direct path that was last noted.
     pub(super) rest_noted: Option<Time>,
+    /// When the refusal of one of its streams was last noted.
+    pub(super) refusal_noted: Option<Time>,
     endpoints_at: Option<Time>,
     armed: Option<Time>,
 }
 
 impl Peer {
+    /// Whether it is news that something goes through this relay; it is not the next time.
+    pub(super) fn note_relay(&mut self, relay: SocketAddr) -> bool {
+        if self.relayed_by.contains(&relay) {
+            return false;
+        }
+        if self.relayed_by.len() >= RELAYS_NOTED_MAX {
+            self.relayed_by.pop_front();
+        }
+        self.relayed_by.push_back(relay);
+        true
+    }
+
     /// Whether the directory should be asked where the peer is; it is, then.
     pub fn needs_endpoints(&mut self, now: Time) -> bool {
         let needs = self.endpoints_at.is_none_or(|at| now.since(at) >= ENDPOINTS_LIFETIME);
@@ -68,8 +84,9 @@ impl Peers {
             sent: (0, 0),
             reaches: Vec::new(),
             keys_asked: false,
-            relayed_by: None,
+            relayed_by: VecDeque::new(),
             rest_noted: None,
+            refusal_noted: None,
             endpoints_at: None,
             armed: None,
         })

@@ -328,7 +328,8 @@ impl Node {
     /// Whether the peer is let in without asking anybody: this node itself, or one that is trusted and has the key with
     /// which it became so.
     fn is_friend(&self, peer: NodeId) -> bool {
-        let has_pinned_key = |pinned| self.tunnels.as_ref().and_then(|tunnels| tunnels.identity(peer)) == Some(pinned);
+        let has_pinned_key =
+            |pinned| self.tunnels.as_ref().and_then(|tunnels| tunnels.proven_key(peer)) == Some(pinned);
         Some(peer) == self.id() || self.trust.trusts(peer) && self.trust.pinned_key(peer).is_none_or(has_pinned_key)
     }
 

@@ -11,7 +11,9 @@
 //! | `pilot.stream.accept` | server | a SYN comes – it is let in |
 //! | `pilot.message.send`, `pilot.message.receive` | producer, consumer | what a service delivers |
 //!
-//! All but the last three hang under `pilot.dial`; the other side's hang under `pilot.stream.open`.
+//! `pilot.stream.open`, and what clears the way for it, hang under `pilot.dial`; `pilot.message.send` and the other side's
+//! `pilot.stream.accept` under `pilot.stream.open`; the other side's messages and its own way back under
+//! `pilot.stream.accept`.
 
 use std::collections::VecDeque;
 

@@ -147,9 +147,10 @@ impl Node {
         }
         let mut is_news = false;
         if let Some(state) = self.peers.get_mut(peer) {
-            if relay.is_some() {
+            if let Some(relay) = relay {
                 state.sent.1 += 1;
-                is_news = state.relayed_by != relay || state.reaches.iter().any(|reach| reach.may_be_relayed());
+                is_news =
+                    !state.relayed_by.contains(&relay) || state.reaches.iter().any(|reach| reach.may_be_relayed());
             } else {
                 state.sent.0 += 1;
             }

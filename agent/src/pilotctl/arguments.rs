@@ -164,7 +164,8 @@ pub enum Command {
         pilotctl send-message bravo --data @ping --reply-to 4f1c… --wait 30s\n  \
         pilotctl send-message --group research --most-relevant citations --data \"who wrote it?\"\n\n\
         With --most-relevant the best live node that offers this gets it; where that fails, the next. One that may have\n\
-        got it without saying so is named, and the next gets it as well, but for --at-most-once.")]
+        got it without saying so is named, and the next gets it as well, but for --at-most-once. Each has 15 s, of which\n\
+        opening the stream may take 5 s while others remain to be tried; --timeout says both.")]
     SendMessage(Box<SendMessage>),
     /// Send a file; an interrupted transfer goes on where it stopped
     #[command(after_help = "Examples:\n  pilotctl send-file bravo results.tar\n  \

@@ -28,6 +28,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const DIRECTORY_AWAY: &str = "the directory cannot be reached";
 
 /// Where a command runs, and what it was told.
+#[derive(Clone)]
 pub(super) struct Session {
     pub places: Places,
     pub socket: PathBuf,

@@ -34,7 +34,13 @@ pub fn shortened(text: &str, characters_max: usize) -> Cow<'_, str> {
 pub(super) fn is_harmful(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
-        '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' => true,
+        '\u{061C}'
+        | '\u{200E}'
+        | '\u{200F}'
+        | '\u{202A}'..='\u{202E}'
+        | '\u{2066}'..='\u{2069}'
+        | '\u{2028}'
+        | '\u{2029}' => true,
         _ => character.is_control(),
     }
 }
@@ -88,6 +94,7 @@ mod tests {
     fn nothing_a_peer_writes_reaches_the_terminal_as_a_command() {
         assert_eq!(harmless("plain ✓ text"), "plain ✓ text");
         assert_eq!(harmless("\x1b[31mred\x07\r\n\u{9b}2J\u{202e}"), "\\x1b[31mred\\x07\\r\\n\\u{9b}2J\\u{202e}");
+        assert_eq!(harmless("a\u{61c}b"), "a\\u{61c}b");
         assert_eq!(harmless_lines("two\nlines\x7f"), "two\nlines\\x7f");
         assert_eq!(harmless_bytes(b"a\xffb"), "a\u{fffd}b");
     }

@@ -18,7 +18,7 @@ use super::negotiation::{Asked, Negotiation, Pending, Step};
 use super::outcome::{DropReason, Output, Received, Route, Via};
 use super::peer::{Change, Opened};
 use super::session::{KeyPair, Session};
-use super::{Tunnels, control, next_prefix};
+use super::{Offer, Tunnels, control, next_prefix};
 use crate::Time;
 use crate::aead::Aes256Gcm;
 
@@ -124,10 +124,11 @@ impl Tunnels {
     }
 
     /// A signed key that is new though a negotiated session is in use.
-    pub(super) fn challenge(&mut self, now: Time, node: NodeId, pair: KeyPair, cipher: Aes256Gcm) {
+    pub(super) fn challenge(&mut self, now: Time, offer: &Offer, pair: KeyPair, cipher: Aes256Gcm) {
+        let node = offer.sender;
         let known = self.peers.get(&node).and_then(|peer| peer.ordinary(&pair)).map(Session::id);
         let session = known.unwrap_or_else(|| {
-            let mut session = self.ordinary_session(now, node, pair, cipher);
+            let mut session = self.ordinary_session(now, offer, pair, cipher);
             session.stand(true);
             let id = session.id();
             if let Some(peer) = self.peers.get_mut(&node) {
@@ -302,7 +303,7 @@ impl Tunnels {
             // Late: the peer has newer keys, or will ask again in the session that is in use.
             return Ok(());
         }
-        let pair = *session.pair();
+        let (pair, proven_key) = (*session.pair(), session.proven_key());
         if pair.own != *self.key.public() {
             self.begin_exchange(now, node);
             return Ok(());
@@ -316,7 +317,8 @@ impl Tunnels {
             self.peers.get_mut(&node).and_then(|peer| peer.session_of(within)).and_then(|within| within.chain());
         let keys = transcript.derive(&self.key, &ephemeral, payload.x25519, chain).ok_or(DropReason::WeakKey)?;
         let renew_at = self.next_renewal(now, node);
-        let session = Box::new(Session::negotiated(now, pair, keys, prefix, payload.prefix, renew_at));
+        let mut session = Box::new(Session::negotiated(now, pair, keys, prefix, payload.prefix, renew_at));
+        session.set_proven_key(proven_key);
         let mut superseded = None;
         self.negotiation(node, |negotiation| {
             drop(negotiation.take_hello());
@@ -348,7 +350,7 @@ impl Tunnels {
         let Some(asked) = is_awaited.then(|| negotiation.take_hello()).flatten() else { return Ok(false) };
         let pair_in_use = peer.current().map(|current| (*current.pair(), current.is_negotiated()));
         let Some(session) = peer.session_of(within) else { return Ok(false) };
-        let pair = *session.pair();
+        let (pair, proven_key) = (*session.pair(), session.proven_key());
         let is_other = pair_in_use.is_some_and(|(in_use, _)| in_use != pair);
         // Which of two ordinary sessions the peer has is not decided here.
         if pair.own != *self.key.public() || (is_other && pair_in_use.is_some_and(|(_, is_negotiated)| !is_negotiated))
@@ -364,7 +366,8 @@ impl Tunnels {
             return Err(DropReason::WeakKey);
         };
         let renew_at = self.next_renewal(now, node);
-        let session = Box::new(Session::negotiated(now, pair, keys, asked.prefix, payload.prefix, renew_at));
+        let mut session = Box::new(Session::negotiated(now, pair, keys, asked.prefix, payload.prefix, renew_at));
+        session.set_proven_key(proven_key);
         if let Some(peer) = self.peers.get_mut(&node) {
             peer.install(now, session);
         }

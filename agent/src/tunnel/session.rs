@@ -15,6 +15,7 @@ use super::keys::{CHAIN_LEN, X25519_LEN};
 use super::replay::Windows;
 use crate::Time;
 use crate::aead::{Aead, Aes256Gcm};
+use crate::identity::PUBLIC_KEY_LEN;
 
 /// Bytes of a sealed frame before the packet.
 pub const HEAD_LEN: usize = SEALED_OVERHEAD - TAG_LEN;
@@ -65,6 +66,8 @@ pub struct Session {
     rounds: u8,
     replaced_at: Option<Time>,
     is_candidate: bool,
+    /// The Ed25519 key under whose signature the peer's exchange key has come.
+    proven_key: Option<[u8; PUBLIC_KEY_LEN]>,
 }
 
 /// What a session from ephemeral keys has besides: a key of its own for each direction.
@@ -95,7 +98,20 @@ impl Session {
             rounds: 0,
             replaced_at: None,
             is_candidate: false,
+            proven_key: None,
         }
+    }
+
+    /// The Ed25519 key that has signed the exchange key from which this session follows, whatever the directory says of
+    /// the peer by now.
+    #[must_use]
+    pub const fn proven_key(&self) -> Option<[u8; PUBLIC_KEY_LEN]> {
+        self.proven_key
+    }
+
+    /// The signature of the peer's exchange key was verified with `key`, or that of the session this one was negotiated in.
+    pub const fn set_proven_key(&mut self, key: Option<[u8; PUBLIC_KEY_LEN]>) {
+        self.proven_key = key;
     }
 
     /// A session from ephemeral keys, negotiated in one that followed from `pair`. `peer_prefix` stands in all frames

@@ -7,7 +7,7 @@ use agent::capability::publication::{Event, Kept, Status};
 use agent::capability::{Offer, Publication};
 use agent::node::Unanswered;
 use wire::NodeId;
-use wire::registry::capability::Record;
+use wire::registry::capability::{Record, SERIAL_MAX};
 use wire::registry::{Answer, Base64, Operation};
 
 const NOW: Time = Time(1_000_000_000);
@@ -125,6 +125,13 @@ fn an_older_serial_is_raised_to_what_the_directory_has() {
     // Nor followed to numbers beyond which there is none.
     refuse(&mut publication, later, &format!("already have {}", u64::MAX));
     assert!(matches!(publication.status(), Status::Refused(_)));
+    publication.offer(later, offer("b")).unwrap();
+    published(&mut publication, later).unwrap();
+    refuse(&mut publication, later, &format!("already have {}", SERIAL_MAX - 1));
+    assert_eq!(published(&mut publication, later).unwrap().serial, SERIAL_MAX);
+    refuse(&mut publication, later, &format!("already have {SERIAL_MAX}"));
+    publication.offer(later, offer("c")).unwrap();
+    assert!(published(&mut publication, later).is_some_and(|record| record.serial <= SERIAL_MAX));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use agent::identity::Identity;
 use wire::NodeId;
 use wire::registry::Base64;
 use wire::registry::answer::Hit;
-use wire::registry::capability::{Record, signed_text};
+use wire::registry::capability::{Record, RecordError, SERIAL_MAX, signed_text};
 
 const NODE: NodeId = NodeId(7);
 
@@ -108,7 +108,7 @@ fn a_record_out_of_bounds_is_told() {
 
 #[test]
 fn a_record_of_another_node_is_told() {
-    let others = Hit { node_id: NodeId(9), ..hit(&record(5), 1) };
+    let others = Hit { node_id: NodeId(9), address: NodeId(9).address(), ..hit(&record(5), 1) };
     assert_eq!(rejected(&others), Rejection::WrongNode { node: NodeId(9), named: NODE });
 }
 
@@ -122,6 +122,30 @@ fn a_peer_that_is_known_by_another_key_is_told() {
     assert!(verifier.check(&replaced, None).is_ok(), "who has never met the node cannot tell");
     let without_record = Hit { record: None, signature: None, ..replaced };
     assert_eq!(verifier.check(&without_record, Some(key(1))), Err(Rejection::ForeignKey(NODE)));
+}
+
+#[test]
+fn a_key_put_in_the_place_of_one_that_was_seen_is_told_and_drives_nothing_out() {
+    let mut verifier = Verifier::default();
+    verifier.check(&hit(&record(5), 1), None).unwrap();
+    let others = Record { public_key: key(2), ..record(SERIAL_MAX) };
+    let others = Hit { public_key: key(2), ..hit(&others, 2) };
+    assert_eq!(verifier.check(&others, None), Err(Rejection::ForeignKey(NODE)));
+    let without_record = Hit { record: None, signature: None, ..others };
+    assert_eq!(verifier.check(&without_record, None), Err(Rejection::ForeignKey(NODE)));
+    assert_eq!(verifier.check(&hit(&record(6), 1), None), Ok(Some(record(6))), "the node itself goes on");
+    // After a serial that leaves no room there could be no other record.
+    let text = record(5).encode().unwrap().replace("\"serial\":5", "\"serial\":18446744073709551615");
+    let last = Hit { record: Some(text), ..hit(&record(5), 1) };
+    assert_eq!(rejected(&last), Rejection::Malformed(NODE, RecordError::Serial(u64::MAX)));
+}
+
+#[test]
+fn an_address_of_another_node_is_told_also_where_there_is_no_record() {
+    let elsewhere = Hit { address: NodeId(9).address(), ..hit(&record(5), 1) };
+    let wrong = Rejection::WrongNode { node: NODE, named: NodeId(9) };
+    assert_eq!(rejected(&elsewhere), wrong);
+    assert_eq!(rejected(&Hit { record: None, signature: None, ..elsewhere }), wrong);
 }
 
 #[test]

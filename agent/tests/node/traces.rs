@@ -246,6 +246,41 @@ fn a_dial_that_fails_says_why_on_each_side() {
 }
 
 #[test]
+fn refusals_are_all_counted_and_one_a_minute_is_noted() {
+    let mut world = World::with_public_nodes(2);
+    let refused = |world: &World| world.hosts[1].control.iter().filter(|event| name(event) == "stream_refused").count();
+    for _ in 0..5 {
+        let to = world.address(1, 9);
+        world.hosts[0].node.dial_traced(world.now, to, SAMPLED).unwrap();
+        world.run_for(2 * SECOND);
+    }
+    assert_eq!((refused(&world), world.hosts[1].node.counters().streams_refused >= 5), (1, true));
+    world.run_for(60 * SECOND);
+    let to = world.address(1, 9);
+    world.hosts[0].node.dial_traced(world.now, to, SAMPLED).unwrap();
+    world.run_for(2 * SECOND);
+    assert_eq!(refused(&world), 2);
+}
+
+#[test]
+fn whoever_is_only_named_leaves_nothing_in_the_recorder() {
+    let (mut world, _) = dialled(SAMPLED);
+    let (peer, endpoint) = (world.id(1), world.hosts[1].endpoint);
+    let before: Vec<_> = world.hosts[0].node.control_events(peer).cloned().collect();
+    assert!(!before.is_empty());
+    // Signed keys of nodes nobody has met, as anyone can send them; each is looked up, and the directory knows none.
+    for stranger in 10_000..12_000_u32 {
+        let mut frame = [b"PILA".as_slice(), &stranger.to_be_bytes(), &[5; 32], &[6; 32], &[7; 64]].concat();
+        world.hosts[0].node.handle_datagram(world.now, endpoint, &mut frame);
+        world.run_for(Duration::from_millis(100));
+    }
+    let strangers = world.hosts[0].control.iter().filter(|event| event.peer.0 >= 10_000).count();
+    assert_eq!(strangers, 0);
+    let after: Vec<_> = world.hosts[0].node.control_events(peer).cloned().collect();
+    assert!(after.starts_with(&before[..1]), "what happened with a peer is still there");
+}
+
+#[test]
 fn without_a_direct_way_the_relay_is_used_to_the_end_and_punching_has_failed() {
     let mut world = World::with_public_nodes(2);
     let relay = world.relay;
@@ -261,6 +296,37 @@ fn without_a_direct_way_the_relay_is_used_to_the_end_and_punching_has_failed() {
     let used = span(&world.hosts[0].spans, "pilot.relay");
     assert!(used.end.since(used.start) > 9 * SECOND && used.events.is_empty());
     assert!(world.hosts[0].node.counters().punches_failed >= 1);
+}
+
+#[test]
+fn streams_that_have_ended_do_not_keep_later_ones_from_being_followed() {
+    let mut world = World::with_public_nodes(2);
+    let relay = world.relay;
+    world.passes = Box::new(move |from, to| from == relay || to == relay);
+    let dials = 12;
+    for _ in 0..dials {
+        let stream = dial(&mut world, SAMPLED);
+        world.hosts[0].node.write(world.now, stream, b"something");
+        world.run_for(10 * SECOND);
+        world.hosts[0].node.close(world.now, stream);
+        world.run_for(60 * SECOND);
+    }
+    let followed = world.hosts[0].spans.iter().filter(|span| span.name == "pilot.relay").count();
+    assert_eq!(followed, dials, "each has a span of its own");
+}
+
+#[test]
+fn a_relay_is_noted_once_however_many_keys_go_through_several() {
+    let (mut world, _) = dialled(SAMPLED);
+    world.passes = Box::new(|_, _| false);
+    let to = world.address(1, 1000);
+    for _ in 0..5 {
+        world.hosts[0].node.dial_traced(world.now, to, SAMPLED).unwrap();
+        world.run_for(20 * SECOND);
+    }
+    let relayed = world.hosts[0].control.iter().filter(|event| name(event) == "path_relayed").count();
+    let noted = world.hosts[0].control.iter().filter(|event| name(event) == "relay_used").count();
+    assert!(noted <= 1 + relayed, "{noted} times, {relayed} changes of the path");
 }
 
 #[test]

@@ -158,6 +158,20 @@ fn a_daemon_that_does_not_start_is_quoted() {
 }
 
 #[test]
+fn a_daemon_is_started_with_what_it_shall_tell_of_itself() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::without_daemon();
+    let program = world.home().join("pilot-agent");
+    std::fs::write(&program, "#!/bin/sh\necho \"error: $*\"\nexit 4\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let options = ["--otlp-endpoint", "http://127.0.0.1:4318", "--trace-sample", "0.5", "--http", "127.0.0.1:9090"];
+    let mut command = world.command(&[&["daemon", "start", "--no-event-log"], &options[..]].concat());
+    let ran =
+        crate::world::Ran(command.env("PILOT_AGENT_BIN", &program).env("PATH", "/usr/bin:/bin").output().unwrap());
+    assert!(ran.err().contains(&options.join(" ")) && ran.err().contains("--no-event-log"), "{}", ran.err());
+}
+
+#[test]
 fn a_path_is_explained_on_one_screen() {
     let explained = json!({
         "node_id": 1, "address": "0:0000.0000.0001", "path": "direct", "why": "a sealed probe sent there was answered",

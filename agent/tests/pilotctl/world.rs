@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use wire::ipc::{Reply, Request, command};
@@ -22,13 +22,15 @@ type Script = HashMap<Vec<u8>, Vec<u8>>;
 /// A home with a daemon's socket in it.
 pub struct World {
     folder: tempfile::TempDir,
+    /// What the daemon was asked, in the order it came.
+    asked: Arc<Mutex<Vec<Vec<u8>>>>,
     registry: Option<String>,
 }
 
 impl World {
     /// A home where no daemon runs.
     pub fn without_daemon() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), registry: None }
+        Self { folder: tempfile::tempdir().unwrap(), asked: Arc::default(), registry: None }
     }
 
     /// A home with the captured daemon; `changed` replaces its answers.
@@ -44,14 +46,21 @@ impl World {
         }
         let world = Self::without_daemon();
         let listener = UnixListener::bind(world.socket()).unwrap();
-        let script = Arc::new(script);
+        let (script, asked) = (Arc::new(script), Arc::clone(&world.asked));
         std::thread::spawn(move || {
             for socket in listener.incoming().map_while(Result::ok) {
-                let script = Arc::clone(&script);
-                std::thread::spawn(move || serve(socket, &script));
+                let (script, asked) = (Arc::clone(&script), Arc::clone(&asked));
+                std::thread::spawn(move || serve(socket, &script, &asked));
             }
         });
         world
+    }
+
+    /// How often the daemon was asked this.
+    pub fn times_asked(&self, request: Request<'_>) -> usize {
+        let mut question = Vec::new();
+        request.encode(&mut question);
+        self.asked.lock().unwrap().iter().filter(|asked| **asked == question[4..]).count()
     }
 
     /// Adds a directory that answers every lookup with `found`.
@@ -150,7 +159,7 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-fn serve(mut socket: UnixStream, script: &Script) {
+fn serve(mut socket: UnixStream, script: &Script, asked: &Mutex<Vec<Vec<u8>>>) {
     let mut ports = HashMap::new();
     let mut exchanges: HashMap<u32, Exchange> = HashMap::new();
     loop {
@@ -160,6 +169,7 @@ fn serve(mut socket: UnixStream, script: &Script) {
         }
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
         socket.read_exact(&mut frame).unwrap();
+        asked.lock().unwrap().push(frame.clone());
         let mut out = Vec::new();
         match Request::decode(&frame) {
             Ok(Request::Dial { to }) if [7, 1001, 1002].contains(&to.port) => {

@@ -140,6 +140,27 @@ fn an_identity_that_was_rotated_is_asked_for_again() {
     assert_eq!(world.deliver(1, direct(2), &key), Some(DropReason::ForeignIdentity));
 }
 
+/// Whoever asks with whom it talks must not be told what the directory has said since.
+#[test]
+fn the_key_of_a_session_is_the_one_that_was_proved_whatever_the_directory_says_later() {
+    for mut world in [World::ordinary(2).connect_both(), World::connected()] {
+        let (proved, other) = (identity(2).public_key(), identity(77).public_key());
+        let now = world.now;
+        assert_eq!(world.node(1).tunnels.proven_key(NodeId(2)), Some(proved));
+        world.node(1).tunnels.handle_identity(now, NodeId(2), Some(other));
+        assert_eq!(world.node(1).tunnels.proven_key(NodeId(2)), Some(proved));
+        assert!(world.talks(1, 2), "the session is still that of the first key");
+    }
+    // A session of another key is another's.
+    let mut world = World::ordinary(2).connect_both();
+    let new = identity(77);
+    world.pass(seconds(61));
+    world.directory.insert(2, new.public_key());
+    assert_eq!(world.deliver(1, direct(2), &signed_by(&new, 2, &[5; 32])), None);
+    world.pass(seconds(1));
+    assert_eq!(world.node(1).tunnels.proven_key(NodeId(2)), Some(new.public_key()));
+}
+
 fn signed_by(identity: &agent::identity::Identity, node: u32, secret: &[u8; 32]) -> Vec<u8> {
     let key = agent::tunnel::keys::ExchangeKey::from_bytes(secret);
     let signature = identity.sign(&wire::tunnel::key_exchange_text(NodeId(node), key.public()));

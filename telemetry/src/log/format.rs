@@ -91,7 +91,13 @@ fn json(out: &mut Writer<'_>, level: Level, target: &str, service: &str, fields:
         }
     }
     line.push('}');
-    // Unsafe characters stand in texts alone, where JSON has a way to write them.
+    escape_json(out, &line)?;
+    writeln!(out)
+}
+
+/// Writes a line of JSON so that whoever shows it sees what is there. Unsafe characters stand in texts alone, where JSON has
+/// a way to write them.
+pub(crate) fn escape_json(out: &mut impl fmt::Write, line: &str) -> fmt::Result {
     let mut units = [0; 2];
     for character in line.chars() {
         if is_unsafe(character) {
@@ -100,7 +106,7 @@ fn json(out: &mut Writer<'_>, level: Level, target: &str, service: &str, fields:
             out.write_char(character)?;
         }
     }
-    writeln!(out)
+    Ok(())
 }
 
 /// Characters that make a terminal or an editor show something else than what is there: controls of both sets, ends of

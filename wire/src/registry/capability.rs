@@ -31,6 +31,8 @@ pub const HINT_BYTES_MAX: usize = 2 * 1024;
 pub const HINT_VALUES_MAX: usize = 256;
 /// How deep a hint may nest.
 pub const HINT_DEPTH_MAX: usize = 8;
+/// The highest serial: any JSON reader holds numbers up to this exactly.
+pub const SERIAL_MAX: u64 = (1 << 53) - 1;
 /// The version of the format.
 pub const FORMAT: u32 = 1;
 
@@ -88,6 +90,9 @@ pub enum RecordError {
     /// Another format.
     #[error("invalid capability record: format {0}, expected {FORMAT}")]
     Format(u32),
+    /// More than [`SERIAL_MAX`]: nothing could be newer.
+    #[error("invalid capability record: serial {0} too high, at most {SERIAL_MAX}")]
+    Serial(u64),
     /// A text or hint exceeds its bound.
     #[error("invalid capability record: {field} too long, at most {limit} bytes")]
     FieldTooLong {
@@ -139,6 +144,9 @@ impl Record {
     fn check(&self) -> Result<(), RecordError> {
         if self.format != FORMAT {
             return Err(RecordError::Format(self.format));
+        }
+        if self.serial > SERIAL_MAX {
+            return Err(RecordError::Serial(self.serial));
         }
         let texts = [
             ("title", &self.title, TITLE_BYTES_MAX),
@@ -242,6 +250,7 @@ mod tests {
         assert!(refused(|record| record.title = "x".repeat(161)).contains("title too long, at most 160"));
         assert!(refused(|record| record.tags = vec!["Upper".to_owned()]).contains("invalid tag"));
         assert!(refused(|record| record.format = 2).contains("format 2"));
+        assert!(refused(|record| record.serial = 1 << 53).contains("serial 9007199254740992 too high"));
         assert!(refused(|record| record.withdrawn = true).contains("says nothing else"));
         assert!(
             refused(|record| record.output = Some(serde_json::json!([[[[[[[[[1]]]]]]]]]))).contains("nests deeper")

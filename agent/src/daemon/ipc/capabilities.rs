@@ -10,7 +10,7 @@ use wire::NodeId;
 use wire::registry::answer::Hit;
 use wire::registry::capability::Record;
 use wire::registry::names::normalise_tags;
-use wire::registry::request::{CHANGES_WAIT_SECONDS_MAX, QUERY_BYTES_MAX, QUERY_LIMIT_MAX, Query};
+use wire::registry::request::{CHANGES_WAIT_SECONDS_MAX, QUERY_BYTES_MAX, QUERY_LIMIT, QUERY_LIMIT_MAX, Query};
 use wire::registry::{Answer, Operation};
 
 use super::Context;
@@ -19,6 +19,7 @@ use super::groups::network_of;
 use super::requests::{Work, done, failed, node_id, put};
 use crate::capability::publication::Status;
 use crate::capability::{Offer, Publication, Rejection};
+use crate::node::StreamId;
 
 /// How long a client waits for the directory's word on its record.
 const PUBLISH_WAIT: Duration = Duration::from_secs(10);
@@ -145,8 +146,10 @@ fn read(request: &Value) -> Result<(Query, Value), String> {
 
 async fn ask(context: &Context, query: Query) -> Outcome {
     let requester_id = context.core.look(|node| node.id());
+    let limit = usize::from(if query.limit == 0 { QUERY_LIMIT } else { query.limit });
     match put(context, Operation::Query(Query { requester_id, ..query })).await {
-        Ok(Answer::Query { hits }) => Outcome::Json(verified(context, &hits)),
+        // Each signature costs time, and nobody has asked for more.
+        Ok(Answer::Query { hits }) => Outcome::Json(verified(context, &hits[..hits.len().min(limit)])),
         Ok(_) => Outcome::Failed("query: the directory gave another answer".to_owned()),
         Err(text) => Outcome::Failed(format!("query: {text}")),
     }
@@ -160,19 +163,18 @@ fn verified(context: &Context, hits: &[Hit]) -> Value {
         let known = context.core.look(|node| node.known_key(hit.node_id));
         match verifier.check(hit, known) {
             Ok(record) => good.push(shown(hit, record.as_ref())),
-            Err(rejection) => {
-                tracing::warn!(node = %hit.node_id, reason = rejection.reason(), "a capability record is not believed");
-                rejected.push(refused(hit.node_id, &rejection));
-            }
+            Err(rejection) => rejected.push((hit.node_id, rejection)),
         }
     }
+    if let Some((node, rejection)) = rejected.first() {
+        let (count, reason) = (rejected.len(), rejection.reason());
+        tracing::warn!(count, first_node = %node, reason, "capability records are not believed");
+    }
+    let rejected: Vec<_> = rejected.iter().map(|(node, rejection)| refused(*node, rejection)).collect();
     json!({ "hits": good, "rejected": rejected })
 }
 
 fn shown(hit: &Hit, record: Option<&Record>) -> Value {
-    let mut tags = hit.tags.clone();
-    let more = record.map(|record| record.tags.as_slice()).unwrap_or_default();
-    tags.extend(more.iter().filter(|tag| !hit.tags.contains(tag)).cloned());
     json!({
         "node_id": hit.node_id,
         "address": hit.address.to_string(),
@@ -180,7 +182,8 @@ fn shown(hit: &Hit, record: Option<&Record>) -> Value {
         "score": hit.score,
         "online": hit.online,
         "last_seen": hit.last_seen,
-        "tags": tags,
+        "tags": record.map_or(&hit.tags, |record| &record.tags),
+        "directory_tags": hit.tags,
         "public_key": hit.public_key,
         "title": record.map(|record| &record.title),
         "record": record,
@@ -223,8 +226,17 @@ pub(super) fn changes(context: Rc<Context>, request: &Value) -> Work {
 }
 
 pub(super) fn tunnel_key(context: &Context, request: &Value) -> Work {
-    match node_id(request) {
-        Some(node) => done(json!({ "node_id": node, "public_key": context.core.look(|own| own.tunnel_key(node)) })),
-        None => failed("tunnel_key: \"node_id\" must be a node's number"),
-    }
+    let Some(node) = node_id(request) else { return failed("tunnel_key: \"node_id\" must be a node's number") };
+    let stream = match &request["connection"] {
+        Value::Null => None,
+        number => match number.as_u64().and_then(|number| u32::try_from(number).ok()) {
+            Some(number) => Some(StreamId(number)),
+            None => return failed("tunnel_key: \"connection\" must be a stream's number"),
+        },
+    };
+    let key = context.core.look(|own| match stream {
+        None => own.tunnel_key(node),
+        Some(stream) => own.stream_key(stream).filter(|key| own.tunnel_key(node) == Some(*key)),
+    });
+    done(json!({ "node_id": node, "public_key": key }))
 }

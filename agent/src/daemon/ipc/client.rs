@@ -76,13 +76,17 @@ impl Stream {
     fn end(&self, core: &Core) {
         self.reader.abort();
         let id = self.bytes.id();
-        core.act(|node, now| {
-            let sent = node.streams().find(|stream| stream.id == id).map_or(0, |stream| stream.bytes_sent);
-            if let Some(began) = self.exchange_since.filter(|_| sent > 0) {
-                let what = "exchange";
-                node.note_delivery(now, id, Delivery { is_received: false, what, bytes: sent, began });
-            }
-        });
+        if let Some(began) = self.exchange_since {
+            core.act(|node, now| {
+                // The data exchange answers what it has taken; a stream that broke says nothing of what was on it.
+                let is_whole = matches!(node.stream_end(id), None | Some(End::Finished));
+                let stream = node.stream(id).filter(|stream| stream.bytes_sent > 0 && stream.bytes_received > 0);
+                if let Some(stream) = stream.filter(|_| is_whole) {
+                    let (what, bytes) = ("exchange", stream.bytes_sent);
+                    node.note_delivery(now, id, Delivery { is_received: false, what, bytes, began });
+                }
+            });
+        }
         self.bytes.close();
     }
 }

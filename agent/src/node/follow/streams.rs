@@ -1,5 +1,7 @@
 //! Streams: dialled, opened, let in, refused, ended.
 
+use std::time::Duration;
+
 use telemetry::span::Kind;
 use wire::NodeId;
 use wire::trace::TraceContext;
@@ -13,6 +15,8 @@ use crate::stream::End;
 
 /// Streams whose way to one peer is followed at a time.
 const REACHES_MAX: usize = 8;
+/// Between two refusals to one peer that are noted.
+const REFUSALS_APART: Duration = Duration::from_mins(1);
 
 impl Node {
     /// The application dials.
@@ -103,9 +107,16 @@ impl Node {
         self.note_in(now, key.peer, trace, kind);
     }
 
-    /// A stream of the peer's is not let in.
+    /// A stream of the peer's is not let in. Every one is counted; told is one a minute of each peer, since nothing but the
+    /// peer sets their pace.
     pub(in crate::node) fn follow_refused(&mut self, now: Time, peer: NodeId, local_port: u16, reason: &'static str) {
         self.counters.streams_refused += 1;
+        if let Some(state) = self.peers.get_mut(peer) {
+            if state.refusal_noted.is_some_and(|noted| now.since(noted) < REFUSALS_APART) {
+                return;
+            }
+            state.refusal_noted = Some(now);
+        }
         self.note(now, peer, ControlKind::StreamRefused { local_port, reason: reason.into() });
     }
 

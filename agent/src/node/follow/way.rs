@@ -100,7 +100,7 @@ impl Node {
     /// Something goes to the peer through this relay. Cheap when nothing is new.
     pub(in crate::node) fn follow_relayed(&mut self, now: Time, peer: NodeId, relay: SocketAddr) {
         let Some(state) = self.peers.get_mut(peer) else { return };
-        let is_new = state.path.direct().is_none() && state.relayed_by.replace(relay) != Some(relay);
+        let is_new = state.path.direct().is_none() && state.note_relay(relay);
         if is_new {
             self.note(now, peer, ControlKind::RelayUsed { relay });
         }
@@ -157,6 +157,10 @@ impl Node {
     }
 
     fn begin_punch(&mut self, now: Time, peer: NodeId) {
+        // The last probes of a search leave when it has been given up, and nothing would end their span.
+        if self.peers.get(peer).is_none_or(|state| !state.path.is_searching()) {
+            return;
+        }
         self.with_reaches(now, peer, |tracing, reach| {
             if !reach.is_direct && !reach.is_over && reach.punch.is_none() {
                 let place = tracing.under(reach.context, false);
@@ -169,7 +173,7 @@ impl Node {
     /// The traffic moves.
     pub(in crate::node) fn follow_path(&mut self, now: Time, peer: NodeId, direct: Option<SocketAddr>) {
         let Some(state) = self.peers.get_mut(peer) else { return };
-        state.relayed_by = None;
+        state.relayed_by.clear();
         let rtt = state.path.rtt();
         let candidates = state.path.candidates().len();
         let is_cause = |what: &What| {

@@ -54,6 +54,18 @@ pub struct Start {
     /// Never go direct, and hide this host's address
     #[arg(long)]
     pub relay_only: bool,
+    /// Send spans of traces to this OTLP collector
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// The share of traces begun here that are recorded, 0 to 1
+    #[arg(long, value_name = "SHARE")]
+    pub trace_sample: Option<String>,
+    /// Health and figures for Prometheus over HTTP, at /healthz and /metrics
+    #[arg(long, value_name = "IP:PORT")]
+    pub http: Option<String>,
+    /// No event log (events.jsonl in the data folder)
+    #[arg(long)]
+    pub no_event_log: bool,
     /// A file with all of this
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

@@ -9,16 +9,15 @@ use tokio::task::{JoinSet, LocalSet};
 use wire::address::Address;
 use wire::services::exchange::Tag;
 
-use super::delivery::{Delivery, deliver};
+use super::delivery::{Delivery, Limits, deliver};
 use super::exchange::{content, message, message_id};
 use super::groups::{is_live, members};
 use super::number_of;
 use super::query::fitted;
-use crate::client::Client;
 use crate::pilotctl::arguments::Broadcast;
 use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
-use crate::pilotctl::session::Session;
+use crate::pilotctl::session::{Daemon, Session};
 use crate::pilotctl::{clock, duration, text};
 
 const NAME_COLUMNS: usize = 40;
@@ -38,7 +37,9 @@ pub(super) async fn broadcast(session: &Session, screen: &mut Screen, what: &Bro
     let (live_count, begun) = (live.len(), clock::now());
     let id = message_id()?;
     let queue = RefCell::new(VecDeque::from(live));
-    let job = Rc::new(Job { session_socket: session.socket.clone(), queue, id: id.clone(), data, kind: what.r#type });
+    let is_trace_wanted = screen.is_json();
+    let job = Job { session: session.clone(), queue, id: id.clone(), data, kind: what.r#type, is_trace_wanted };
+    let job = Rc::new(job);
     let sent = LocalSet::new().run_until(job.run(screen, what)).await?;
     let elapsed = clock::since(begun);
     let delivered = sent.iter().filter(|sent| matches!(sent.delivery, Delivery::Done(_))).count();
@@ -71,7 +72,12 @@ fn result(sent: &Sent) -> Value {
         "delivered": matches!(delivery, Delivery::Done(_)),
     });
     match delivery {
-        Delivery::Done(acknowledged) => result["ack"] = json!(acknowledged.text),
+        Delivery::Done(confirmed) => {
+            result["ack"] = json!(confirmed.text);
+            if let Some(trace_id) = &confirmed.trace_id {
+                result["trace_id"] = json!(trace_id);
+            }
+        }
         Delivery::Failed(reason) => result["reason"] = json!(reason),
         Delivery::Uncertain(reason) => {
             result["reason"] = json!(reason);
@@ -82,11 +88,12 @@ fn result(sent: &Sent) -> Value {
 }
 
 struct Job {
-    session_socket: std::path::PathBuf,
+    session: Session,
     queue: RefCell<VecDeque<Value>>,
     id: String,
     data: Vec<u8>,
     kind: crate::pilotctl::arguments::MessageType,
+    is_trace_wanted: bool,
 }
 
 impl Job {
@@ -125,20 +132,20 @@ impl Job {
         deadline: std::time::Duration,
     ) -> Result<(), Failure> {
         let message = message(self.kind, &self.data)?;
-        let mut client: Option<Client> = None;
+        let (mut daemon, limits): (Option<Daemon>, _) = (None, Limits::whole(deadline));
         loop {
             let Some(member) = self.queue.borrow_mut().pop_front() else { return Ok(()) };
             let tag = Tag { message_id: Some(&self.id), reply_to: None };
             let address = member["address"].as_str().and_then(|address| address.parse::<Address>().ok());
             let delivery = match address {
                 Some(address) => {
-                    let connected = match client.take() {
-                        Some(client) => client,
-                        None => Client::connect(&self.session_socket).await?,
+                    let connected = match daemon.take() {
+                        Some(daemon) => daemon,
+                        None => self.session.connect().await?,
                     };
-                    let delivery = deliver(&connected, address, None, message, tag, deadline).await;
+                    let delivery = deliver(&connected, address, None, message, tag, limits, self.is_trace_wanted).await;
                     // What was given up may still be under way on this connection.
-                    client = matches!(delivery, Delivery::Done(_)).then_some(connected);
+                    daemon = matches!(delivery, Delivery::Done(_)).then_some(connected);
                     delivery
                 }
                 None => Delivery::Failed("the directory gave no address".to_owned()),

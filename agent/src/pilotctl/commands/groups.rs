@@ -139,6 +139,15 @@ pub(super) fn is_live(member: &Value) -> bool {
     member["online"] != false
 }
 
+/// Something about the following itself, as `watch` says it.
+fn note(screen: &mut Screen, event: &str, detail: &str) -> Result<(), Failure> {
+    if screen.is_json() {
+        return Ok(screen.object(&json!({"event": event, "detail": detail}))?);
+    }
+    screen.talk(&text::harmless(detail));
+    Ok(())
+}
+
 async fn show_members(
     session: &Session,
     screen: &mut Screen,
@@ -174,11 +183,21 @@ async fn show_members(
         return Ok(());
     }
     let following = async {
+        let mut is_away = false;
         loop {
             let news = daemon.extension(&question(cursor)).await?;
             cursor = number_of(&news, "cursor");
+            if let Some(reason) = news["away"].as_str() {
+                if !std::mem::replace(&mut is_away, true) {
+                    note(screen, "away", &format!("nothing new for now: {reason}"))?;
+                }
+                continue;
+            }
+            if std::mem::take(&mut is_away) {
+                note(screen, "back", "the directory is back")?;
+            }
             if news["reset"] == true {
-                screen.talk("changes may have been missed meanwhile");
+                note(screen, "reset", "changes may have been missed meanwhile; list the members again")?;
             }
             for change in news["changes"].as_array().into_iter().flatten() {
                 if screen.is_json() {

@@ -8,11 +8,10 @@ use serde_json::{Value, json};
 use wire::address::Address;
 use wire::services::exchange::Tag;
 
-use super::delivery::{self, Delivery, deliver};
+use super::delivery::{self, Confirmed, Delivery, Limits, deliver};
 use super::exchange::{await_reply, message_id};
 use super::number_of;
 use super::query::{fitted, shown_rejections};
-use crate::client::Client;
 use crate::pilotctl::arguments::Relevant;
 use crate::pilotctl::exit::{Code, Failure};
 use crate::pilotctl::screen::Screen;
@@ -26,6 +25,8 @@ use crate::services::files::Threads;
 const CANDIDATES_MAX: u16 = 10;
 /// What each may take to confirm a message, or to open a stream for a file; `--timeout` says otherwise.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Of that, what opening the stream may take while others remain to be tried: a live node answers within one second.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 const NAME_COLUMNS: usize = 40;
 
 /// One that has not got it, or may have.
@@ -40,7 +41,7 @@ struct Passed {
 pub(super) struct Outcome {
     hit: Value,
     id: String,
-    acknowledged: String,
+    confirmed: Confirmed,
     passed: Vec<Passed>,
     rejected: Value,
     since: u64,
@@ -55,14 +56,21 @@ pub(super) async fn message(
     reply_to: Option<&str>,
 ) -> Result<Outcome, Failure> {
     let (id, since) = (message_id()?, clock::unix_seconds());
-    let deadline = session.limit(ATTEMPT_TIMEOUT).unwrap_or(Duration::MAX);
+    let is_trace_wanted = screen.is_json();
     // The id stays the same, so that a receiver, or whoever reads both inboxes, can tell that it is one message.
-    let attempt = async |client: &Client, to: Address, key: &Value| {
+    let attempt = async |daemon: &Daemon, to: Address, key: &Value, limits: Limits| {
         let tag = Tag { message_id: Some(&id), reply_to };
-        deliver(client, to, Some(key), message, tag, deadline).await
+        deliver(daemon, to, Some(key), message, tag, limits, is_trace_wanted).await
     };
-    let (hit, acknowledged, passed, rejected) = to_best(session, screen, daemon, relevant, attempt).await?;
-    Ok(Outcome { hit, id, acknowledged, passed, rejected, since })
+    let (hit, confirmed, passed, rejected) = to_best(session, screen, daemon, relevant, attempt).await?;
+    Ok(Outcome { hit, id, confirmed, passed, rejected, since })
+}
+
+/// What each may take; `--timeout` says it for every part.
+fn limits(session: &Session, others_remain: bool) -> Limits {
+    let whole = session.limit(ATTEMPT_TIMEOUT).unwrap_or(Duration::MAX);
+    let is_shortened = others_remain && session.timeout.is_none();
+    Limits { dial: if is_shortened { DIAL_TIMEOUT } else { whole }, whole }
 }
 
 /// Tries one after the other, the best first.
@@ -71,8 +79,8 @@ async fn to_best(
     screen: &mut Screen,
     daemon: &Daemon,
     relevant: &Relevant,
-    attempt: impl AsyncFn(&Client, Address, &Value) -> Delivery,
-) -> Result<(Value, String, Vec<Passed>, Value), Failure> {
+    attempt: impl AsyncFn(&Daemon, Address, &Value, Limits) -> Delivery,
+) -> Result<(Value, Confirmed, Vec<Passed>, Value), Failure> {
     let words = relevant.most_relevant.as_deref().unwrap_or_default();
     let question = json!({"op": "query", "text": words, "group": relevant.group, "limit": CANDIDATES_MAX});
     let own = number_of(&daemon.extension(&json!({"op": "capability"})).await?, "node_id");
@@ -85,13 +93,16 @@ async fn to_best(
         passed.push(Passed { node: number_of(rejection, "node_id"), hostname: Value::Null, why, is_uncertain: false });
     }
     let hits = answer["hits"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for hit in hits.iter().filter(|hit| number_of(hit, "node_id") != own) {
+    let others = hits.iter().filter(|hit| number_of(hit, "node_id") != own);
+    let addressed = others.filter_map(|hit| Some((hit, hit["address"].as_str()?.parse().ok()?)));
+    let mut candidates = addressed.take(CANDIDATES_MAX.into()).peekable();
+    while let Some((hit, address)) = candidates.next() {
         let node = number_of(hit, "node_id");
-        let Some(address) = hit["address"].as_str().and_then(|address| address.parse().ok()) else { continue };
         // A connection each: what was given up may still be under way on the one before.
-        let client = Client::connect(&session.socket).await?;
-        let (why, is_uncertain) = match attempt(&client, address, &hit["public_key"]).await {
-            Delivery::Done(acknowledged) => return Ok((hit.clone(), acknowledged.text, passed, rejected)),
+        let daemon = session.connect().await?;
+        let limits = limits(session, candidates.peek().is_some());
+        let (why, is_uncertain) = match attempt(&daemon, address, &hit["public_key"], limits).await {
+            Delivery::Done(confirmed) => return Ok((hit.clone(), confirmed, passed, rejected)),
             Delivery::Failed(why) => (why, false),
             Delivery::Uncertain(why) => (why, true),
         };
@@ -126,6 +137,12 @@ fn listed(passed: &[Passed]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
+fn put_trace(sent: &mut Value, confirmed: &Confirmed) {
+    if let Some(trace_id) = &confirmed.trace_id {
+        sent["trace_id"] = json!(trace_id);
+    }
+}
+
 fn passed_over(passed: &[Passed]) -> Vec<Value> {
     let each = |one: &Passed| json!({"node_id": one.node, "hostname": one.hostname, "reason": one.why, "uncertain": one.is_uncertain});
     passed.iter().map(each).collect()
@@ -140,14 +157,15 @@ pub(super) async fn report(
     bytes: usize,
     wait: Option<Duration>,
 ) -> Result<(), Failure> {
-    let Outcome { hit, id, acknowledged, passed, rejected, since } = outcome;
+    let Outcome { hit, id, confirmed, passed, rejected, since } = outcome;
     let address = text::harmless(hit["address"].as_str().unwrap_or_default()).into_owned();
     if screen.is_json() {
         let mut sent = json!({
             "target": address, "to": address, "node_id": hit["node_id"], "hostname": hit["hostname"],
-            "score": hit["score"], "type": kind, "bytes": bytes, "ack": acknowledged, "message_id": id,
+            "score": hit["score"], "type": kind, "bytes": bytes, "ack": confirmed.text, "message_id": id,
             "passed_over": passed_over(passed), "rejected": rejected,
         });
+        put_trace(&mut sent, confirmed);
         if let Some(wait) = wait {
             sent["reply"] = json!(await_reply(session, id, wait, *since).await?);
         }
@@ -171,35 +189,35 @@ pub(super) async fn send_file(
     path: &Path,
     name: &str,
 ) -> Result<(), Failure> {
-    let limit = session.limit(ATTEMPT_TIMEOUT).unwrap_or(Duration::MAX);
-    let attempt = async |client: &Client, to: Address, key: &Value| {
+    let is_trace_wanted = screen.is_json();
+    let attempt = async |daemon: &Daemon, to: Address, key: &Value, limits: Limits| {
         // The first stream has to open within the limit; a file then takes as long as it takes.
-        let first = match tokio::time::timeout(limit, delivery::dial(client, to, Some(key))).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(reason)) => return Delivery::Failed(reason),
-            Err(_) => return Delivery::Failed("it does not answer".to_owned()),
+        let first = match delivery::dial_within(daemon, to, Some(key), limits.dial).await {
+            Ok(stream) => stream,
+            Err(reason) => return Delivery::Failed(reason),
         };
+        let trace_id = if is_trace_wanted { daemon.trace_of(&first).await } else { None };
         let mut first = Some(first);
         let dial = async || match first.take() {
             Some(stream) => Ok(stream),
-            None => delivery::dial(client, to, Some(key)).await.map_err(io::Error::other),
+            None => delivery::dial(daemon, to, Some(key)).await.map_err(io::Error::other),
         };
         match transfer::send_file(&Threads, path, name, dial, |_| ()).await {
-            Ok(sent) => Delivery::Done(crate::services::exchange::sender::Acknowledged {
-                text: format!("{} bytes", sent.bytes),
-                is_tagged: sent.is_verified,
-            }),
+            Ok(sent) => Delivery::Done(Confirmed { text: format!("{} bytes", sent.bytes), trace_id }),
             Err(error) => delivery::outcome(&error),
         }
     };
-    let (hit, taken, passed, rejected) = to_best(session, screen, daemon, relevant, attempt).await?;
+    let (hit, confirmed, passed, rejected) = to_best(session, screen, daemon, relevant, attempt).await?;
     let address = text::harmless(hit["address"].as_str().unwrap_or_default()).into_owned();
     if screen.is_json() {
-        return Ok(screen.data(json!({
+        let mut sent = json!({
             "destination": address, "node_id": hit["node_id"], "hostname": hit["hostname"], "filename": name,
-            "ack": taken, "passed_over": passed_over(&passed), "rejected": rejected,
-        }))?);
+            "ack": confirmed.text, "passed_over": passed_over(&passed), "rejected": rejected,
+        });
+        put_trace(&mut sent, &confirmed);
+        return Ok(screen.data(sent)?);
     }
     let (mark, hostname) = (screen.good("✓"), fitted(&hit["hostname"], NAME_COLUMNS));
+    let taken = &confirmed.text;
     Ok(screen.line(&format!("{mark} {} sent to {hostname} · {address} · {taken}", text::harmless(name)))?)
 }

@@ -29,7 +29,7 @@ const HOSTNAME_COLUMNS: usize = 40;
 pub(super) async fn watch(session: &Session, screen: &mut Screen, what: &Watch) -> Result<(), Failure> {
     // One waits for changes, the other asks what they are.
     let (feed, asking) = (session.connect().await?, session.connect().await?);
-    let mut watched = Watched { what, asking, known: BTreeMap::new(), is_away: false };
+    let mut watched = Watched { what, asking, known: BTreeMap::new(), withheld: BTreeSet::new(), is_away: false };
     until_enough(session, watched.run(screen, &feed)).await.map(|_| ())
 }
 
@@ -37,7 +37,30 @@ struct Watched<'a> {
     what: &'a Watch,
     asking: Daemon,
     known: BTreeMap<u64, Value>,
+    /// Those of them whose record is not believed at present.
+    withheld: BTreeSet<u64>,
     is_away: bool,
+}
+
+/// What a question has brought.
+#[derive(Default)]
+struct Found {
+    hits: BTreeMap<u64, Value>,
+    /// Nodes whose record the daemon does not believe.
+    withheld: BTreeSet<u64>,
+    /// The answer has all it can hold: whoever is not in it may be there all the same.
+    is_full: bool,
+}
+
+impl Found {
+    fn extend(&mut self, more: Self) {
+        self.hits.extend(more.hits);
+        self.withheld.extend(more.withheld);
+    }
+
+    fn has(&self, node: u64) -> bool {
+        self.hits.contains_key(&node) || self.withheld.contains(&node)
+    }
 }
 
 impl Watched<'_> {
@@ -45,9 +68,9 @@ impl Watched<'_> {
         // The cursor comes first, so that nothing between it and the answer is missed.
         let mut cursor = number_of(&feed.extension(&self.question(0, WAIT_SECONDS)).await?, "cursor");
         let (mut is_stale, mut changed) = (false, BTreeSet::new());
-        for hit in self.query(screen, None).await? {
+        for (node, hit) in self.query(screen, None).await?.hits {
             self.tell(screen, "present", &hit)?;
-            self.known.insert(number_of(&hit, "node_id"), hit);
+            self.known.insert(node, hit);
         }
         screen.talk(&format!("{} now; watching, end with Ctrl-C", text::count(self.known.len() as u64, "node")));
         loop {
@@ -92,36 +115,52 @@ impl Watched<'_> {
         json!({"op": "changes", "group": self.what.group, "after": after, "wait_seconds": wait_seconds})
     }
 
-    async fn query(&self, screen: &mut Screen, node: Option<u64>) -> Result<Vec<Value>, Failure> {
+    async fn query(&self, screen: &mut Screen, node: Option<u64>) -> Result<Found, Failure> {
         let Watch { text, group, tag } = self.what;
         let limit = NODES_MAX;
         let question =
             json!({"op": "query", "text": text, "group": group, "tags": tag, "limit": limit, "node_id": node});
         let answer = self.asking.extension(&question).await?;
         shown_rejections(screen, &answer);
-        Ok(answer["hits"].as_array().cloned().unwrap_or_default())
+        let list = |field: &str| answer[field].as_array().map(Vec::as_slice).unwrap_or_default();
+        let (hits, rejected) = (list("hits"), list("rejected"));
+        Ok(Found {
+            hits: hits.iter().map(|hit| (number_of(hit, "node_id"), hit.clone())).collect(),
+            withheld: rejected.iter().map(|rejection| number_of(rejection, "node_id")).collect(),
+            is_full: hits.len() + rejected.len() >= usize::from(NODES_MAX),
+        })
     }
 
     /// Asks again about the nodes that have changed, or about all, and tells what is another.
     async fn look_again(&mut self, screen: &mut Screen, all: bool, changed: &BTreeSet<u64>) -> Result<(), Failure> {
         let asks_all = all || changed.len() > SINGLE_QUESTIONS_MAX;
-        let mut found = BTreeMap::new();
-        let questions = if asks_all { vec![None] } else { changed.iter().copied().map(Some).collect() };
-        for question in questions {
-            found.extend(self.query(screen, question).await?.into_iter().map(|hit| (number_of(&hit, "node_id"), hit)));
+        let mut found = if asks_all { self.query(screen, None).await? } else { Found::default() };
+        let singly: Vec<u64> = match asks_all {
+            false => changed.iter().copied().collect(),
+            true if found.is_full => self.known.keys().filter(|node| !found.has(**node)).copied().collect(),
+            true => Vec::new(),
+        };
+        for node in singly {
+            found.extend(self.query(screen, Some(node)).await?);
         }
         let is_asked = |node: &u64| asks_all || changed.contains(node);
-        let gone: Vec<u64> =
-            self.known.keys().filter(|node| is_asked(node) && !found.contains_key(node)).copied().collect();
-        for node in gone {
-            if let Some(hit) = self.known.remove(&node) {
-                self.tell(screen, "gone", &hit)?;
+        let missing: Vec<u64> =
+            self.known.keys().filter(|node| is_asked(node) && !found.hits.contains_key(node)).copied().collect();
+        for node in missing {
+            if !found.withheld.contains(&node) {
+                self.withheld.remove(&node);
+                if let Some(hit) = self.known.remove(&node) {
+                    self.tell(screen, "gone", &hit)?;
+                }
+            } else if self.withheld.insert(node) {
+                self.tell(screen, "withheld", &self.known[&node])?;
             }
         }
-        for (node, hit) in found {
+        for (node, hit) in found.hits {
+            let was_withheld = self.withheld.remove(&node);
             match self.known.insert(node, hit.clone()) {
                 None => self.tell(screen, "appeared", &hit)?,
-                Some(before) if is_another(&before, &hit) => self.tell(screen, "changed", &hit)?,
+                Some(before) if was_withheld || is_another(&before, &hit) => self.tell(screen, "changed", &hit)?,
                 Some(_) => {}
             }
         }
@@ -142,8 +181,12 @@ impl Watched<'_> {
         let title = fitted(&hit["title"], TITLE_COLUMNS);
         let tags = shown_tags(&hit["tags"]);
         let address = text::harmless(hit["address"].as_str().unwrap_or("–")).into_owned();
-        let gone = if event == "gone" { " · gone" } else { "" };
-        Ok(screen.line(format!("{mark} {address}  {hostname}  {title}  {tags}{gone}").trim_end())?)
+        let end = match event {
+            "gone" => " · gone",
+            "withheld" => " · withheld: what it says now is not believed",
+            _ => "",
+        };
+        Ok(screen.line(format!("{mark} {address}  {hostname}  {title}  {tags}{end}").trim_end())?)
     }
 
     fn note(&self, screen: &mut Screen, event: &str, detail: &str) -> Result<(), Failure> {

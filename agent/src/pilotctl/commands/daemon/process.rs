@@ -138,10 +138,17 @@ pub(super) fn arguments(session: &Session, how: &Start) -> Vec<OsString> {
     with_value("--capability-text", how.capability_text.as_deref().map(OsStr::new));
     with_value("--capability-file", how.capability_file.as_deref().map(Path::as_os_str));
     how.tag.iter().for_each(|tag| with_value("--tag", Some(OsStr::new(tag))));
+    with_value("--otlp-endpoint", how.otlp_endpoint.as_deref().map(OsStr::new));
+    with_value("--trace-sample", how.trace_sample.as_deref().map(OsStr::new));
+    with_value("--http", how.http.as_deref().map(OsStr::new));
     with_value("--config", how.config.as_deref().map(Path::as_os_str));
     with_value("--data-dir", how.data_dir.as_deref().map(Path::as_os_str));
-    let switches =
-        [("--public", how.public), ("--trust-auto-approve", how.trust_auto_approve), ("--relay-only", how.relay_only)];
+    let switches = [
+        ("--public", how.public),
+        ("--trust-auto-approve", how.trust_auto_approve),
+        ("--relay-only", how.relay_only),
+        ("--no-event-log", how.no_event_log),
+    ];
     arguments.extend(switches.into_iter().filter(|(_, on)| *on).map(|(flag, _)| flag.into()));
     arguments
 }

@@ -76,6 +76,11 @@ impl Nodes {
         self.by_id.iter().skip(id.0 as usize).filter(|node| node.fact.registered)
     }
 
+    /// The highest number that was handed out; 0 when there is none.
+    pub(super) fn last_number(&self) -> NodeId {
+        self.by_id.last().map_or(NodeId(0), |node| node.fact.id)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.by_id.iter().filter(|node| node.fact.registered)
     }

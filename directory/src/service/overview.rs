@@ -90,6 +90,32 @@ pub struct NodeView {
     pub report: Option<Report>,
 }
 
+/// A search for nodes on its way through all of them, some at a time: see [`Service::look_further`].
+#[derive(Clone, Debug)]
+pub struct Lookup {
+    text: String,
+    limit: usize,
+    /// The number that `text` is.
+    exact: Option<NodeId>,
+    /// Addresses need not be written out for a text that is part of none.
+    may_be_address: bool,
+    /// Up to here all have been looked at.
+    after: NodeId,
+    /// What was found, the node with the number first, then in the order of their numbers.
+    pub found: Vec<NodeView>,
+}
+
+impl Lookup {
+    /// A search for at most `limit` nodes, as [`Service::find_nodes`] does it.
+    #[must_use]
+    pub fn new(text: &str, limit: usize) -> Self {
+        let text = text.trim().to_owned();
+        let may_be_address = text.bytes().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(&byte));
+        let exact = text.parse().ok().map(NodeId);
+        Self { text, limit, exact, may_be_address, after: NodeId(0), found: Vec::new() }
+    }
+}
+
 impl Service {
     /// The network at a glance. Costs as much as there are networks, not nodes.
     #[must_use]
@@ -107,11 +133,28 @@ impl Service {
     /// `text` in it, in any case of ASCII letters; at most `limit`, the one with that number first.
     #[must_use]
     pub fn find_nodes(&self, now: Now, text: &str, limit: usize) -> Vec<NodeView> {
-        let text = text.trim();
-        let exact = text.parse().ok().and_then(|id| self.nodes.find(NodeId(id)).ok());
-        let exact_id = exact.map(|node| node.fact.id);
-        let others = self.nodes.iter().filter(|node| Some(node.fact.id) != exact_id && self.matches(node, text));
-        exact.into_iter().chain(others).take(limit).map(|node| self.view(now, node)).collect()
+        let mut lookup = Lookup::new(text, limit);
+        while self.look_further(now, &mut lookup, usize::MAX) {}
+        lookup.found
+    }
+
+    /// Goes on with a [`Lookup`] through the next `count` numbers; whether there are more to look at. Nodes that change
+    /// between two calls are found as they are when their turn comes, and none is found twice.
+    #[must_use]
+    pub fn look_further(&self, now: Now, lookup: &mut Lookup, count: usize) -> bool {
+        if let Some(node) = lookup.exact.filter(|_| lookup.after == NodeId(0)).and_then(|id| self.nodes.find(id).ok()) {
+            lookup.found.push(self.view(now, node));
+        }
+        let last = self.nodes.last_number();
+        let end = NodeId(u32::try_from(count).map_or(last.0, |count| lookup.after.0.saturating_add(count).min(last.0)));
+        let nodes = self.nodes.after(lookup.after).take_while(|node| node.fact.id <= end);
+        let matching = nodes.filter(|node| Some(node.fact.id) != lookup.exact && self.matches(node, lookup));
+        let room = lookup.limit.saturating_sub(lookup.found.len());
+        let found: Vec<NodeView> = matching.take(room).map(|node| self.view(now, node)).collect();
+        lookup.found.extend(found);
+        lookup.found.truncate(lookup.limit);
+        lookup.after = end;
+        end < last && lookup.found.len() < lookup.limit
     }
 
     fn view(&self, now: Now, node: &Node) -> NodeView {
@@ -136,14 +179,14 @@ impl Service {
     }
 
     /// Whether `text` is in what people know a node by; an empty text is in everything.
-    fn matches(&self, node: &Node, text: &str) -> bool {
-        let fact = &node.fact;
+    fn matches(&self, node: &Node, lookup: &Lookup) -> bool {
+        let (fact, text) = (&node.fact, lookup.text.as_str());
         // Most records do not have it anywhere, and need not be read.
         let in_record = || self.capabilities.offered(fact.id).is_some_and(|offered| has(&offered.record, text));
         has(fact.hostname.as_deref().unwrap_or_default(), text)
             || fact.tags.iter().any(|tag| has(tag, text))
             || has(&fact.endpoint, text)
-            || has(&fact.id.address().to_string(), text)
+            || (lookup.may_be_address && has(&fact.id.address().to_string(), text))
             || (in_record() && self.title(fact.id).is_some_and(|title| has(&title, text)))
     }
 

@@ -3,7 +3,7 @@
 use crate::capabilities::{publishing, withdrawal};
 use crate::*;
 use directory::service::PRESENCE_TIMEOUT;
-use directory::service::overview::{GroupFigures, NodeView};
+use directory::service::overview::{GroupFigures, Lookup, NodeView};
 
 fn found(world: &World, text: &str) -> Vec<NodeId> {
     world.service.find_nodes(world.now, text, 10).into_iter().map(|view: NodeView| view.node_id).collect()
@@ -59,6 +59,34 @@ fn a_node_is_found_by_what_its_operator_knows_of_it() {
     let view = &world.service.find_nodes(world.now, "papers", 1)[0];
     assert_eq!((view.address.as_str(), view.online, view.endpoint_follows), ("0:0000.0000.0001", true, true));
     assert_eq!((view.proven.len(), view.last_seen), (2, Some(world.now.unix_seconds)));
+}
+
+#[test]
+fn a_search_in_parts_finds_what_one_in_one_go_does() {
+    let mut world = World::with(Limits { registrations_per_ip_per_minute: 20, ..Limits::default() });
+    let keys: Vec<_> = (1..=20).map(|seed| world.node(seed)).collect();
+    for (key, node) in keys.iter().filter(|(_, node)| node.0 % 3 == 0) {
+        world.by(key, set_hostname(*node, &format!("worker-{}", node.0)));
+    }
+    // The last number, and one in between, are no more.
+    for number in [9, 20] {
+        let (key, node) = &keys[number - 1];
+        world.by(key, Operation::Deregister { node_id: *node });
+    }
+    for text in ["worker", "12", "1", "", "0:0000.0000.000", "nothing-like-it", "20", "4294967295"] {
+        for limit in [0, 1, 3, 100] {
+            let whole = world.service.find_nodes(world.now, text, limit);
+            assert!(whole.len() <= limit);
+            for count in [1, 2, 7, 19, 20, 21] {
+                let mut lookup = Lookup::new(text, limit);
+                let calls = (1..).find(|_| !world.service.look_further(world.now, &mut lookup, count)).unwrap();
+                assert_eq!(lookup.found, whole, "{text:?} {limit} {count}");
+                assert!(calls <= 20_usize.div_ceil(count));
+            }
+        }
+    }
+    assert_eq!(found(&world, "worker"), [3, 6, 12, 15, 18].map(NodeId));
+    assert_eq!(found(&world, "12")[0], NodeId(12), "the one with that number first");
 }
 
 #[test]

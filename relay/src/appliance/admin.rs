@@ -1,6 +1,6 @@
 //! The admin address (HTTP), on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters` (JSON), for the
 //! administrator `/events` and `/events/{node}` (JSON), and with an embedded directory its status page `/` and operator
-//! view `/operator`.
+//! view `/operator`; without one `/` says what is served.
 
 mod events;
 

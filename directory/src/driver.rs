@@ -28,9 +28,9 @@ use crate::watchers::Watchers;
 
 /// Signatures that one task checks: some milliseconds of work.
 const CHECKS_PER_TASK: usize = 64;
-/// Checks and searches for one request. The service asks for one check and two searches, unless a key is replaced
-/// meanwhile.
-const STEPS_PER_REQUEST_MAX: usize = 6;
+/// Turns at the service for one request. It asks for one check, two searches and six further down, and picks from what
+/// each finds in up to five turns, unless a key is replaced meanwhile.
+const STEPS_PER_REQUEST_MAX: usize = 64;
 
 /// A client's end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,8 @@ pub struct Held {
     /// Up to here there was nothing.
     cursor: u64,
     signal: watch::Receiver<u64>,
+    /// When its batch came.
+    began: Duration,
     /// When it is answered in any case.
     pub due: Duration,
 }
@@ -170,6 +172,9 @@ impl Driver {
     /// Answers `requests` in order. Stops early after an answer that may be large, and before one that has to wait; the
     /// answers say how far it got.
     pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Served {
+        // Nothing is done for requests that are not answered this time.
+        let ends = |request: &Result<Request, _>| request.as_ref().is_ok_and(|request| ends_batch(&request.operation));
+        let requests = requests.iter().position(ends).map_or(requests, |last| &requests[..=last]);
         let began = self.clock.now().monotonic;
         self.journal.room().await;
         let advertised = self.relay.link.advertised(peer.local_ip);
@@ -194,14 +199,11 @@ impl Driver {
                 unstored.push(answers.len());
             }
             effects.extend(outcome.effects);
-            held = request.as_ref().ok().and_then(|request| self.hold(request, &outcome.answer));
+            held = request.as_ref().ok().and_then(|request| self.hold(began, request, &outcome.answer));
             if held.is_some() {
                 break;
             }
             answers.push(outcome.answer);
-            if request.as_ref().is_ok_and(|request| may_be_large(&request.operation)) {
-                break;
-            }
         }
         if tokio::time::timeout(self.limits.commit_timeout, self.journal.durable(position)).await.is_err() {
             for answer in unstored {
@@ -219,7 +221,7 @@ impl Driver {
 
     /// The question of `request`, if `answer` shows that it has to wait: there is nothing yet, or nothing that the
     /// topic has been signalled for.
-    fn hold(&self, request: &Request, answer: &Answer) -> Option<Held> {
+    fn hold(&self, began: Duration, request: &Request, answer: &Answer) -> Option<Held> {
         let question = may_wait(&request.operation)?;
         let Answer::Changes { cursor, reset: false, changes } = answer else { return None };
         let now = self.clock.now().monotonic;
@@ -232,21 +234,30 @@ impl Driver {
             return None;
         }
         let wait = Duration::from_secs(question.wait_seconds.min(CHANGES_WAIT_SECONDS_MAX).into());
-        Some(Held { watcher, cursor, signal, due: now + wait })
+        Some(Held { watcher, cursor, signal, began, due: now + wait })
     }
 
-    /// The answer to a question that has waited; `None` when there is still nothing for it and it is not due.
+    /// The answer to a question that has waited; `None` when there is still nothing for it and it is not due. Also an
+    /// empty answer when there is more to look through than one look takes: the next question goes on, at its rate.
     pub fn settle(&self, held: &mut Held) -> Option<Answer> {
-        let due = self.clock.now().monotonic >= held.due;
-        let answer = self.service().changes_after(&held.watcher, held.cursor);
+        let now = self.clock.now().monotonic;
+        let (answer, end) = {
+            let service = self.service();
+            (service.changes_after(&held.watcher, held.cursor), service.cursor())
+        };
         let answer = answer.unwrap_or_else(|refusal| Answer::error(&refusal));
         match &answer {
-            Answer::Changes { cursor, reset: false, changes } if changes.is_empty() && !due => {
+            Answer::Changes { cursor, reset: false, changes }
+                if changes.is_empty() && *cursor >= end && now < held.due =>
+            {
                 held.cursor = *cursor;
-                None
+                return None;
             }
-            _ => Some(answer),
+            Answer::Error { .. } => self.metrics.error(),
+            _ => {}
         }
+        self.metrics.answered(&Operation::Changes(Changes::default()), now.saturating_sub(held.began));
+        Some(answer)
     }
 
     /// What has to be done once a second: the silent become absent, and those who follow changes hear of what was put
@@ -260,8 +271,7 @@ impl Driver {
             more = service.sweep(now);
             self.tell_watchers(service, now);
         }
-        let cursor = self.service().cursor();
-        self.watchers.tick(cursor, now.monotonic);
+        self.watchers.tick(now.monotonic);
     }
 
     /// Lets go of the service, and wakes those whom its latest decisions concern.
@@ -313,10 +323,11 @@ impl Driver {
             };
             match decision {
                 Decision::Check(check) => checked = spawn_blocking(move || check.run()).await.ok(),
-                Decision::Search(search) => match self.searchers.find(*search).await {
+                Decision::Search(search) => match self.searchers.find(*search, caller.ip, caller.exempt).await {
                     Ok(result) => found = Some(result),
                     Err(error) => return (refused(&error), 0),
                 },
+                Decision::Pick(rest) => found = Some(*rest),
                 Decision::Done(_) => unreachable!("returned above"),
             }
         }
@@ -389,9 +400,11 @@ fn refused(reason: &impl ToString) -> Outcome {
     Outcome { answer: Answer::error(reason), durable_first: false, effects: Vec::new() }
 }
 
-/// Lists grow with the directory; two of them are not held in memory at once for one connection.
-const fn may_be_large(operation: &Operation) -> bool {
+/// Whether those behind are left to the next batch. Lists grow with the directory; two of them are not held in memory at
+/// once for one connection.
+const fn ends_batch(operation: &Operation) -> bool {
     matches!(operation, Operation::ListNetworks | Operation::ListNodes { .. } | Operation::Query(_))
+        || may_wait(operation).is_some()
 }
 
 /// The question for changes, if it is one that may wait for its answer. The first question, for the present cursor, never

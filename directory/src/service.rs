@@ -93,6 +93,8 @@ pub enum Decision {
     Check(SignatureCheck),
     /// Go on with what this finds: [`Service::handle_found`].
     Search(Box<Search>),
+    /// Let others have the service, then go on with this: [`Service::handle_found`].
+    Pick(Box<Found>),
     /// Decided.
     Done(Outcome),
 }
@@ -202,6 +204,7 @@ impl Service {
     fn decision(&mut self, operation: &Operation, planned: Result<Planned, Refusal>) -> Decision {
         let answer = match planned {
             Ok(Planned::Search(search)) => return Decision::Search(Box::new(search)),
+            Ok(Planned::Pick(found)) => return Decision::Pick(Box::new(found)),
             Ok(Planned::Answer(answer)) => answer,
             Err(refusal) => Answer::error(&refusal),
         };
@@ -336,7 +339,7 @@ impl Service {
     }
 
     /// Lets a request pass that its node has signed, or an administrator where that is foreseen. A valid signature is
-    /// a sign of life, and may prove the caller's address.
+    /// a sign of life, but for requests that [`is_said_to_all`], and may prove the caller's address.
     fn authenticate(
         &mut self,
         now: Now,
@@ -358,7 +361,9 @@ impl Service {
         if !first_use && sets_value(&request.operation) {
             return Err(Refusal::SignatureReplayed);
         }
-        self.saw(node, now);
+        if !is_said_to_all(&request.operation) {
+            self.saw(node, now);
+        }
         Ok(())
     }
 
@@ -417,6 +422,13 @@ const fn sets_value(operation: &Operation) -> bool {
             | Operation::SetVisibility { .. }
             | Operation::SetTaskExec { .. }
     )
+}
+
+/// Requests that say nothing of whether their node lives: a record and its signature are there for everyone to copy,
+/// and questions can be asked again by whoever has seen them once. A record that is newer than the one before does, as
+/// only its node can have made it.
+const fn is_said_to_all(operation: &Operation) -> bool {
+    matches!(operation, Operation::PublishCapability { .. } | Operation::Query(_) | Operation::Changes(_))
 }
 
 /// Groups pairs by their first half.

@@ -23,7 +23,7 @@ use crate::relay_link::RelayLink;
 use crate::search::Searchers;
 use crate::service::changes::Watcher;
 use crate::service::overview::{NodeView, Overview};
-use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck};
+use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck, is_read};
 use crate::watchers::Watchers;
 
 /// Signatures that one task checks: some milliseconds of work.
@@ -31,6 +31,9 @@ const CHECKS_PER_TASK: usize = 64;
 /// Turns at the service for one request. It asks for one check, two searches and six further down, and picks from what
 /// each finds in up to five turns, unless a key is replaced meanwhile.
 const STEPS_PER_REQUEST_MAX: usize = 64;
+
+/// The disk is full, or too slow.
+const CANNOT_STORE: &str = "cannot store the change at the moment, try again later";
 
 /// A client's end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -176,7 +179,6 @@ impl Driver {
         let ends = |request: &Result<Request, _>| request.as_ref().is_ok_and(|request| ends_batch(&request.operation));
         let requests = requests.iter().position(ends).map_or(requests, |last| &requests[..=last]);
         let began = self.clock.now().monotonic;
-        self.journal.room().await;
         let advertised = self.relay.link.advertised(peer.local_ip);
         let extensions = self.relay.link.extensions();
         let caller = Caller {
@@ -193,7 +195,10 @@ impl Driver {
         let mut position = 0;
         let mut held = None;
         for (request, checked) in requests.iter().zip(checked) {
-            let (outcome, appended) = self.decide(&caller, request, checked).await;
+            let (outcome, appended) = match self.may_store(request, began).await {
+                true => self.decide(&caller, request, checked).await,
+                false => (refused(&CANNOT_STORE), 0),
+            };
             if outcome.durable_first {
                 position = appended;
                 unstored.push(answers.len());
@@ -207,7 +212,7 @@ impl Driver {
         }
         if tokio::time::timeout(self.limits.commit_timeout, self.journal.durable(position)).await.is_err() {
             for answer in unstored {
-                answers[answer] = Answer::error(&"cannot store the change at the moment, try again later");
+                answers[answer] = Answer::error(&CANNOT_STORE);
             }
         }
         self.tell_relay(effects).await;
@@ -217,6 +222,18 @@ impl Driver {
         let answered = requests.iter().take(answers.len()).flatten();
         answered.for_each(|request| self.metrics.answered(&request.operation, took));
         Served { answers, held }
+    }
+
+    /// Waits until what `request` may change can be stored; false when it cannot in time. Questions do not wait. Those
+    /// that are signed may let a node's address follow, so they too end where far too much waits.
+    async fn may_store(&self, request: &Result<Request, RequestError>, began: Duration) -> bool {
+        let Ok(Request { operation, .. }) = request else { return true };
+        if is_read(operation) {
+            return operation.signer().is_none() || !self.journal.is_overfull();
+        }
+        let due = began + self.limits.commit_timeout;
+        let left = due.saturating_sub(self.clock.now().monotonic);
+        tokio::time::timeout(left, self.journal.room()).await.is_ok()
     }
 
     /// The question of `request`, if `answer` shows that it has to wait: there is nothing yet, or nothing that the

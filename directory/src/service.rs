@@ -148,7 +148,7 @@ impl Service {
         let nodes = Nodes::new(facts.nodes, facts.retired_keys, limits.nodes_max);
         let is_public = |node| nodes.find(node).is_ok_and(|node| node.fact.public);
         Self {
-            capabilities: Capabilities::new(facts.capabilities, is_public),
+            capabilities: Capabilities::new(facts.capabilities, limits.capability_bytes_max, is_public),
             proofs,
             nodes,
             presence: Presence::default(),
@@ -392,7 +392,7 @@ pub struct Figures {
 }
 
 /// Requests that ask and change nothing durable: their answers wait for nobody's change.
-const fn is_read(operation: &Operation) -> bool {
+pub(crate) const fn is_read(operation: &Operation) -> bool {
     matches!(
         operation,
         Operation::Heartbeat { .. }

@@ -41,6 +41,9 @@ pub(super) struct Capabilities {
     by_node: HashMap<NodeId, Capability>,
     /// Public nodes that offer something, by when they were last seen.
     public: BTreeSet<(Duration, NodeId)>,
+    /// What the records take of memory, about, and may.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -52,8 +55,8 @@ struct Capability {
 }
 
 impl Capabilities {
-    pub(super) fn new(facts: Vec<CapabilityFact>, is_public: impl Fn(NodeId) -> bool) -> Self {
-        let mut this = Self::default();
+    pub(super) fn new(facts: Vec<CapabilityFact>, bytes_max: usize, is_public: impl Fn(NodeId) -> bool) -> Self {
+        let mut this = Self { bytes_max, ..Self::default() };
         for fact in facts {
             let public = is_public(fact.node);
             this.put(fact, Duration::ZERO, public);
@@ -88,7 +91,16 @@ impl Capabilities {
         if capability.is_listed() {
             self.public.insert((seen, node));
         }
-        self.by_node.insert(node, capability);
+        self.bytes += capability.fact.bytes();
+        if let Some(before) = self.by_node.insert(node, capability) {
+            self.bytes -= before.fact.bytes();
+        }
+    }
+
+    /// Whether `fact` may take the place of the one before: also a smaller one, when memory is used up.
+    fn fits(&self, fact: &CapabilityFact) -> bool {
+        let before = self.by_node.get(&fact.node).map_or(0, |before| before.fact.bytes());
+        fact.bytes() <= before || self.bytes - before + fact.bytes() <= self.bytes_max
     }
 
     fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Capability)) {
@@ -163,6 +175,9 @@ impl Service {
             tags: normalise_tags(&record.tags)?,
             signature,
         };
+        if !self.capabilities.fits(&fact) {
+            return Err(Refusal::RecordsFull);
+        }
         // Nobody can have seen it before.
         self.saw(node, now);
         self.keep_capability(now, fact, now.monotonic, public);

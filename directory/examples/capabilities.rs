@@ -124,6 +124,7 @@ fn ask(service: &mut Service, reader: &mut Reader, query: Query) -> anyhow::Resu
     loop {
         match decision {
             Decision::Search(search) => decision = service.handle_found(now, &request, reader.find(*search)?),
+            Decision::Pick(found) => decision = service.handle_found(now, &request, *found),
             Decision::Done(outcome) => match outcome.answer {
                 Answer::Query { hits } => return Ok(hits.len()),
                 other => anyhow::bail!("{other:?}"),

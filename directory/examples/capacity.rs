@@ -119,7 +119,7 @@ fn engine(service: &mut Service, name: &str, requests: &[Request]) {
             match service.handle(at, &caller, request, checked.as_ref()) {
                 Decision::Check(check) => checked = Some(check.run()),
                 Decision::Done(outcome) => break outcome,
-                Decision::Search(_) => unreachable!("nothing here is searched for"),
+                Decision::Search(_) | Decision::Pick(_) => unreachable!("nothing here is searched for"),
             }
         };
         assert!(!matches!(outcome.answer, Answer::Error { .. }), "{:?}", outcome.answer);

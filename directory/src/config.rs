@@ -82,6 +82,10 @@ pub struct Limits {
     pub arrivals_per_connection_max: u32,
     /// Registrations of unknown keys per minute from one address.
     pub registrations_per_ip_per_minute: u32,
+    /// Memory for capability records, in bytes; beyond it only a record that is no larger than the one before is taken.
+    pub capability_bytes_max: usize,
+    /// Memory for changes on their way to the disk, in bytes; beyond it nothing is changed.
+    pub waiting_bytes_max: usize,
     /// A connection without a request for so long is closed.
     pub idle_timeout: Duration,
     /// From the first byte of a frame, or of a TLS handshake, to its last.
@@ -102,6 +106,8 @@ impl Default for Limits {
             requests_per_connection_per_second: 100,
             arrivals_per_connection_max: 500,
             registrations_per_ip_per_minute: 10,
+            capability_bytes_max: 1 << 30,
+            waiting_bytes_max: 256 << 20,
             idle_timeout: Duration::from_secs(300),
             frame_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(10),

@@ -275,10 +275,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Holds a question back until there is an answer to it, on no more memory than an idle connection has. Ends when
     /// the client goes, as far as that can be seen: what it has sent behind the question is left to the kernel beyond
-    /// [`IDLE_BYTES`].
+    /// [`IDLE_BYTES`]. A question that came with more than that behind it does not wait.
     async fn answer_later(&mut self, mut held: Held) -> Result<(), End> {
         let driver = Arc::clone(&self.driver);
-        let _waits = driver.metrics().changes_wait();
+        if self.received.len() > IDLE_BYTES {
+            held.due = Duration::ZERO;
+            if let Some(answer) = driver.settle(&mut held) {
+                return self.write(&[answer]).await;
+            }
+        }
+        let waits = driver.metrics().changes_wait();
         self.received.shrink_to(IDLE_BYTES);
         self.share.fit(self.received.capacity());
         loop {
@@ -300,6 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 return Err(End::Over);
             }
             if let Some(answer) = self.driver.settle(&mut held) {
+                drop(waits);
                 return self.write(&[answer]).await;
             }
         }

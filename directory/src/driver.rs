@@ -23,7 +23,7 @@ use crate::relay_link::RelayLink;
 use crate::search::Searchers;
 use crate::service::changes::Watcher;
 use crate::service::overview::{Lookup, NodeView, Overview};
-use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck};
+use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck, is_read};
 use crate::watchers::Watchers;
 
 /// Signatures that one task checks: some milliseconds of work.
@@ -32,9 +32,12 @@ const CHECKS_PER_TASK: usize = 64;
 /// takes 1 to 2 ms for so many, and 4 to 9 ms where it has to write their addresses out.
 const LOOKUP_NODES: usize = 2048;
 const LOOKUP_PAUSE: Duration = Duration::from_micros(100);
-/// Checks and searches for one request. The service asks for one check and two searches, unless a key is replaced
-/// meanwhile.
-const STEPS_PER_REQUEST_MAX: usize = 6;
+/// Turns at the service for one request. It asks for one check, two searches and six further down, and picks from what
+/// each finds in up to five turns, unless a key is replaced meanwhile.
+const STEPS_PER_REQUEST_MAX: usize = 64;
+
+/// The disk is full, or too slow.
+const CANNOT_STORE: &str = "cannot store the change at the moment, try again later";
 
 /// A client's end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +82,8 @@ pub struct Held {
     /// Up to here there was nothing.
     cursor: u64,
     signal: watch::Receiver<u64>,
+    /// When its batch came.
+    began: Duration,
     /// When it is answered in any case.
     pub due: Duration,
 }
@@ -180,8 +185,10 @@ impl Driver {
     /// Answers `requests` in order. Stops early after an answer that may be large, and before one that has to wait; the
     /// answers say how far it got.
     pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Served {
+        // Nothing is done for requests that are not answered this time.
+        let ends = |request: &Result<Request, _>| request.as_ref().is_ok_and(|request| ends_batch(&request.operation));
+        let requests = requests.iter().position(ends).map_or(requests, |last| &requests[..=last]);
         let began = self.clock.now().monotonic;
-        self.journal.room().await;
         let advertised = self.relay.link.advertised(peer.local_ip);
         let extensions = self.relay.link.extensions();
         let caller = Caller {
@@ -198,24 +205,24 @@ impl Driver {
         let mut position = 0;
         let mut held = None;
         for (request, checked) in requests.iter().zip(checked) {
-            let (outcome, appended) = self.decide(&caller, request, checked).await;
+            let (outcome, appended) = match self.may_store(request, began).await {
+                true => self.decide(&caller, request, checked).await,
+                false => (refused(&CANNOT_STORE), 0),
+            };
             if outcome.durable_first {
                 position = appended;
                 unstored.push(answers.len());
             }
             effects.extend(outcome.effects);
-            held = request.as_ref().ok().and_then(|request| self.hold(request, &outcome.answer));
+            held = request.as_ref().ok().and_then(|request| self.hold(began, request, &outcome.answer));
             if held.is_some() {
                 break;
             }
             answers.push(outcome.answer);
-            if request.as_ref().is_ok_and(|request| may_be_large(&request.operation)) {
-                break;
-            }
         }
         if tokio::time::timeout(self.limits.commit_timeout, self.journal.durable(position)).await.is_err() {
             for answer in unstored {
-                answers[answer] = Answer::error(&"cannot store the change at the moment, try again later");
+                answers[answer] = Answer::error(&CANNOT_STORE);
             }
         }
         self.tell_relay(effects).await;
@@ -227,9 +234,21 @@ impl Driver {
         Served { answers, held }
     }
 
+    /// Waits until what `request` may change can be stored; false when it cannot in time. Questions do not wait. Those
+    /// that are signed may let a node's address follow, so they too end where far too much waits.
+    async fn may_store(&self, request: &Result<Request, RequestError>, began: Duration) -> bool {
+        let Ok(Request { operation, .. }) = request else { return true };
+        if is_read(operation) {
+            return operation.signer().is_none() || !self.journal.is_overfull();
+        }
+        let due = began + self.limits.commit_timeout;
+        let left = due.saturating_sub(self.clock.now().monotonic);
+        tokio::time::timeout(left, self.journal.room()).await.is_ok()
+    }
+
     /// The question of `request`, if `answer` shows that it has to wait: there is nothing yet, or nothing that the
     /// topic has been signalled for.
-    fn hold(&self, request: &Request, answer: &Answer) -> Option<Held> {
+    fn hold(&self, began: Duration, request: &Request, answer: &Answer) -> Option<Held> {
         let question = may_wait(&request.operation)?;
         let Answer::Changes { cursor, reset: false, changes } = answer else { return None };
         let now = self.clock.now().monotonic;
@@ -242,21 +261,30 @@ impl Driver {
             return None;
         }
         let wait = Duration::from_secs(question.wait_seconds.min(CHANGES_WAIT_SECONDS_MAX).into());
-        Some(Held { watcher, cursor, signal, due: now + wait })
+        Some(Held { watcher, cursor, signal, began, due: now + wait })
     }
 
-    /// The answer to a question that has waited; `None` when there is still nothing for it and it is not due.
+    /// The answer to a question that has waited; `None` when there is still nothing for it and it is not due. Also an
+    /// empty answer when there is more to look through than one look takes: the next question goes on, at its rate.
     pub fn settle(&self, held: &mut Held) -> Option<Answer> {
-        let due = self.clock.now().monotonic >= held.due;
-        let answer = self.service().changes_after(&held.watcher, held.cursor);
+        let now = self.clock.now().monotonic;
+        let (answer, end) = {
+            let service = self.service();
+            (service.changes_after(&held.watcher, held.cursor), service.cursor())
+        };
         let answer = answer.unwrap_or_else(|refusal| Answer::error(&refusal));
         match &answer {
-            Answer::Changes { cursor, reset: false, changes } if changes.is_empty() && !due => {
+            Answer::Changes { cursor, reset: false, changes }
+                if changes.is_empty() && *cursor >= end && now < held.due =>
+            {
                 held.cursor = *cursor;
-                None
+                return None;
             }
-            _ => Some(answer),
+            Answer::Error { .. } => self.metrics.error(),
+            _ => {}
         }
+        self.metrics.answered(&Operation::Changes(Changes::default()), now.saturating_sub(held.began));
+        Some(answer)
     }
 
     /// What has to be done once a second: the silent become absent, and those who follow changes hear of what was put
@@ -270,8 +298,7 @@ impl Driver {
             more = service.sweep(now);
             self.tell_watchers(service, now);
         }
-        let cursor = self.service().cursor();
-        self.watchers.tick(cursor, now.monotonic);
+        self.watchers.tick(now.monotonic);
     }
 
     /// Lets go of the service, and wakes those whom its latest decisions concern.
@@ -323,10 +350,11 @@ impl Driver {
             };
             match decision {
                 Decision::Check(check) => checked = spawn_blocking(move || check.run()).await.ok(),
-                Decision::Search(search) => match self.searchers.find(*search).await {
+                Decision::Search(search) => match self.searchers.find(*search, caller.ip, caller.exempt).await {
                     Ok(result) => found = Some(result),
                     Err(error) => return (refused(&error), 0),
                 },
+                Decision::Pick(rest) => found = Some(*rest),
                 Decision::Done(_) => unreachable!("returned above"),
             }
         }
@@ -399,9 +427,11 @@ fn refused(reason: &impl ToString) -> Outcome {
     Outcome { answer: Answer::error(reason), durable_first: false, effects: Vec::new() }
 }
 
-/// Lists grow with the directory; two of them are not held in memory at once for one connection.
-const fn may_be_large(operation: &Operation) -> bool {
+/// Whether those behind are left to the next batch. Lists grow with the directory; two of them are not held in memory at
+/// once for one connection.
+const fn ends_batch(operation: &Operation) -> bool {
     matches!(operation, Operation::ListNetworks | Operation::ListNodes { .. } | Operation::Query(_))
+        || may_wait(operation).is_some()
 }
 
 /// The question for changes, if it is one that may wait for its answer. The first question, for the present cursor, never

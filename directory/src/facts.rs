@@ -284,3 +284,35 @@ pub enum Change {
     /// A node is found by other words than before.
     Searchable(Box<Searchable>),
 }
+
+impl Change {
+    /// About how much memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = |texts: &[String]| texts.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
+        let boxed = match self {
+            Self::Node(fact) => {
+                let words = fact.hostname.as_ref().map_or(0, String::len) + fact.owner.len() + fact.version.len();
+                size_of::<NodeFact>() + words + fact.endpoint.len() + texts(&fact.tags) + texts(&fact.lan_addrs)
+            }
+            Self::Requested(fact) => fact.justification.len(),
+            Self::NetworkCreated(fact) => fact.name.len(),
+            Self::Capability(fact) => fact.bytes(),
+            Self::Searchable(words) => {
+                let text = words.title.len() + words.tags.len() + words.hostname.len() + words.text.len();
+                size_of::<Searchable>() + text
+            }
+            _ => 0,
+        };
+        size_of::<Self>() + boxed
+    }
+}
+
+impl CapabilityFact {
+    /// About how much memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let tags = self.tags.iter().map(|tag| tag.len() + size_of::<String>()).sum::<usize>();
+        size_of::<Self>() + self.record.len() + tags
+    }
+}

@@ -14,7 +14,7 @@ use crate::facts::Change;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-/// Changes that may wait; beyond that, nothing new is decided.
+/// Changes that may wait; beyond that, and beyond the bytes that may, nothing new is decided.
 const WAITING_MAX: u64 = 65_536;
 /// Changes of one commit.
 const BATCH_MAX: usize = 8192;
@@ -28,24 +28,49 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 pub struct Journal {
     queue: Mutex<Queue>,
     appended: Condvar,
-    durable: watch::Sender<u64>,
+    durable: watch::Sender<Extent>,
+    waiting_bytes_max: u64,
+}
+
+/// Changes from the start up to some point.
+#[derive(Clone, Copy, Debug, Default)]
+struct Extent {
+    changes: u64,
+    bytes: u64,
+}
+
+impl Extent {
+    fn add(&mut self, changes: &[Change]) {
+        self.changes += changes.len() as u64;
+        self.bytes += changes.iter().map(|change| change.bytes() as u64).sum::<u64>();
+    }
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Vec<Change>,
     /// Changes ever appended.
-    appended: u64,
+    appended: Extent,
     closing: bool,
 }
 
 impl Journal {
-    /// Starts the thread that writes to `store`. It ends after [`Journal::close`].
+    /// Starts the thread that writes to `store`. It ends after [`Journal::close`]. Once changes of about
+    /// `waiting_bytes_max` bytes wait, there is no [`Journal::room`] for more.
     ///
     /// # Errors
     /// The system has no more threads.
-    pub fn start(store: Store, metrics: Arc<Metrics>) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
-        let this = Arc::new(Self { queue: Mutex::default(), appended: Condvar::new(), durable: watch::Sender::new(0) });
+    pub fn start(
+        store: Store,
+        metrics: Arc<Metrics>,
+        waiting_bytes_max: usize,
+    ) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+        let this = Arc::new(Self {
+            queue: Mutex::default(),
+            appended: Condvar::new(),
+            durable: watch::Sender::default(),
+            waiting_bytes_max: waiting_bytes_max as u64,
+        });
         let journal = Arc::clone(&this);
         let writer = std::thread::Builder::new().name("directory-store".into());
         let writer = writer.spawn(move || journal.write(store, &metrics))?;
@@ -57,23 +82,38 @@ impl Journal {
     pub fn append(&self, changes: Vec<Change>) -> u64 {
         let mut queue = self.lock();
         if !changes.is_empty() {
-            queue.appended += changes.len() as u64;
+            queue.appended.add(&changes);
             queue.waiting.extend(changes);
             self.appended.notify_one();
         }
-        queue.appended
+        queue.appended.changes
     }
 
     /// Waits until everything up to `position` is durable.
     pub async fn durable(&self, position: u64) {
         let mut durable = self.durable.subscribe();
-        durable.wait_for(|durable| *durable >= position).await.expect("the journal itself holds the sender");
+        durable.wait_for(|durable| durable.changes >= position).await.expect("the journal itself holds the sender");
     }
 
     /// Waits until there is room for more changes.
     pub async fn room(&self) {
         let appended = self.lock().appended;
-        self.durable(appended.saturating_sub(WAITING_MAX)).await;
+        let mut durable = self.durable.subscribe();
+        let fits = durable.wait_for(|durable| self.fit(appended, *durable, 1));
+        fits.await.expect("the journal itself holds the sender");
+    }
+
+    /// Whether twice as much waits as there is room for.
+    #[must_use]
+    pub fn is_overfull(&self) -> bool {
+        let appended = self.lock().appended;
+        !self.fit(appended, *self.durable.borrow(), 2)
+    }
+
+    /// Whether what waits is below `times` the bounds.
+    fn fit(&self, appended: Extent, durable: Extent, times: u64) -> bool {
+        appended.changes.saturating_sub(durable.changes) < WAITING_MAX * times
+            && appended.bytes.saturating_sub(durable.bytes) < self.waiting_bytes_max.saturating_mul(times)
     }
 
     /// Commits what waits, then ends the thread.
@@ -95,7 +135,7 @@ impl Journal {
                 began = clock.now().monotonic;
             }
             metrics.committed(batch.len(), clock.now().monotonic.saturating_sub(began));
-            self.durable.send_modify(|durable| *durable += batch.len() as u64);
+            self.durable.send_modify(|durable| durable.add(&batch));
         }
     }
 

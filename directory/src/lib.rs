@@ -166,7 +166,8 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let readers = (0..cores.min(SEARCHERS_MAX)).map(|_| store.reader()).collect::<Result<_, _>>()?;
     let searchers = Searchers::start(readers).context("cannot start a thread")?;
-    let (journal, writer) = Journal::start(store, Arc::clone(&metrics)).context("cannot start a thread")?;
+    let (journal, writer) =
+        Journal::start(store, Arc::clone(&metrics), limits.waiting_bytes_max).context("cannot start a thread")?;
     let driver = Arc::new(Driver::new(service, Arc::clone(&journal), searchers, relay, limits, clock, metrics));
 
     let (stop, shutdown) = watch::channel(false);

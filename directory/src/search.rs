@@ -13,6 +13,8 @@
 pub mod pool;
 pub mod words;
 
+use std::time::Duration;
+
 use wire::NodeId;
 
 pub use pool::Searchers;
@@ -31,10 +33,18 @@ pub struct Search {
     pub network: Option<u16>,
     /// This node alone.
     pub node: Option<NodeId>,
+    /// Nodes with lower numbers alone: those before have been looked at in an earlier step.
+    pub below: Option<NodeId>,
     /// For whom, as the service has made sure of.
     pub(crate) asker: Asker,
-    /// What the narrower question before this one has found.
+    /// Of what the narrower question before this one has found, what the asker may see.
     pub(crate) narrower: Vec<Candidate>,
+    /// The same of earlier steps of this question.
+    pub(crate) picked: Vec<Candidate>,
+    /// Steps further down so far.
+    pub(crate) steps: usize,
+    /// What all steps have taken of a searcher's time.
+    pub(crate) spent: Duration,
 }
 
 /// Which words a node must have.
@@ -71,4 +81,6 @@ pub struct Found {
     pub search: Search,
     /// Who fits, the best first.
     pub candidates: Vec<Candidate>,
+    /// There may be others, with numbers below this one.
+    pub more: Option<NodeId>,
 }

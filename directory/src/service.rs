@@ -96,6 +96,8 @@ pub enum Decision {
     Check(SignatureCheck),
     /// Go on with what this finds: [`Service::handle_found`].
     Search(Box<Search>),
+    /// Let others have the service, then go on with this: [`Service::handle_found`].
+    Pick(Box<Found>),
     /// Decided.
     Done(Outcome),
 }
@@ -150,7 +152,7 @@ impl Service {
         let nodes = Nodes::new(facts.nodes, facts.retired_keys, limits.nodes_max);
         let is_public = |node| nodes.find(node).is_ok_and(|node| node.fact.public);
         Self {
-            capabilities: Capabilities::new(facts.capabilities, is_public),
+            capabilities: Capabilities::new(facts.capabilities, limits.capability_bytes_max, is_public),
             proofs,
             nodes,
             presence: Presence::default(),
@@ -211,6 +213,7 @@ impl Service {
     fn decision(&mut self, operation: &Operation, planned: Result<Planned, Refusal>) -> Decision {
         let answer = match planned {
             Ok(Planned::Search(search)) => return Decision::Search(Box::new(search)),
+            Ok(Planned::Pick(found)) => return Decision::Pick(Box::new(found)),
             Ok(Planned::Answer(answer)) => answer,
             Err(refusal) => Answer::error(&refusal),
         };
@@ -345,7 +348,7 @@ impl Service {
     }
 
     /// Lets a request pass that its node has signed, or an administrator where that is foreseen. A valid signature is
-    /// a sign of life, and may prove the caller's address.
+    /// a sign of life, but for requests that [`is_said_to_all`], and may prove the caller's address.
     fn authenticate(
         &mut self,
         now: Now,
@@ -367,7 +370,9 @@ impl Service {
         if !first_use && sets_value(&request.operation) {
             return Err(Refusal::SignatureReplayed);
         }
-        self.saw(node, now);
+        if !is_said_to_all(&request.operation) {
+            self.saw(node, now);
+        }
         Ok(())
     }
 
@@ -402,7 +407,7 @@ pub struct Figures {
 }
 
 /// Requests that ask and change nothing durable: their answers wait for nobody's change.
-const fn is_read(operation: &Operation) -> bool {
+pub(crate) const fn is_read(operation: &Operation) -> bool {
     matches!(
         operation,
         Operation::Heartbeat { .. }
@@ -432,6 +437,13 @@ const fn sets_value(operation: &Operation) -> bool {
             | Operation::SetVisibility { .. }
             | Operation::SetTaskExec { .. }
     )
+}
+
+/// Requests that say nothing of whether their node lives: a record and its signature are there for everyone to copy,
+/// and questions can be asked again by whoever has seen them once. A record that is newer than the one before does, as
+/// only its node can have made it.
+const fn is_said_to_all(operation: &Operation) -> bool {
+    matches!(operation, Operation::PublishCapability { .. } | Operation::Query(_) | Operation::Changes(_))
 }
 
 /// Groups pairs by their first half.

@@ -19,7 +19,7 @@ use wire::registry::{Base64, PublicKey};
 use crate::facts::{
     CapabilityFact, Change, Facts, InviteFact, NetworkFact, NodeFact, RequestFact, ResponseFact, TrustFact,
 };
-pub use index::{RANKED_MAX, Reader};
+pub use index::{Bounds, RANKED_MAX, Reader};
 
 /// The database's file in the data folder.
 pub const FILE_NAME: &str = "directory.sqlite";

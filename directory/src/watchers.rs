@@ -27,8 +27,8 @@ struct Signal {
     /// The cursor up to which waiters have been told to look.
     cursor: watch::Sender<u64>,
     sent_at: Duration,
-    /// There have been events since.
-    pending: bool,
+    /// The cursor of the latest event noticed; beyond what was sent while a signal is put off.
+    noticed: u64,
     wanted_at: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Watchers {
             cursor: watch::Sender::new(cursor),
             // So long ago that the first event is signalled at once.
             sent_at: now.saturating_sub(SIGNAL_INTERVAL),
-            pending: false,
+            noticed: cursor,
             wanted_at: now,
         });
         signal.wanted_at = now;
@@ -55,18 +55,19 @@ impl Watchers {
         let mut signals = self.lock();
         for topic in topics {
             let Some(signal) = signals.get_mut(topic) else { continue };
-            signal.pending = true;
+            // Two threads may come in either order.
+            signal.noticed = signal.noticed.max(cursor);
             if now.saturating_sub(signal.sent_at) >= SIGNAL_INTERVAL {
-                signal.send(cursor, now);
+                signal.send(now);
             }
         }
     }
 
     /// Called once a second: signals what has been put off, and forgets topics that nobody waits for.
-    pub fn tick(&self, cursor: u64, now: Duration) {
+    pub fn tick(&self, now: Duration) {
         self.lock().retain(|_, signal| {
-            if signal.pending {
-                signal.send(cursor, now);
+            if signal.noticed > *signal.cursor.borrow() {
+                signal.send(now);
             }
             signal.cursor.receiver_count() > 0 || now.saturating_sub(signal.wanted_at) < TOPIC_TIMEOUT
         });
@@ -78,15 +79,11 @@ impl Watchers {
 }
 
 impl Signal {
-    fn send(&mut self, cursor: u64, now: Duration) {
-        self.pending = false;
+    /// Has all look that has been noticed. A waiter that was told of it already is not woken again.
+    fn send(&mut self, now: Duration) {
+        let noticed = self.noticed;
+        self.cursor.send_if_modified(|sent| noticed > std::mem::replace(sent, noticed));
         self.sent_at = now;
-        // Two threads may come in either order; waiters never look back.
-        self.cursor.send_if_modified(|sent| {
-            let later = cursor > *sent;
-            *sent = cursor.max(*sent);
-            later
-        });
     }
 }
 
@@ -113,13 +110,33 @@ mod tests {
         watchers.notice(&topics, 7, at(10_200));
         watchers.notice(&topics, 8, at(10_300));
         assert_eq!(news(&mut waiter), None, "within the second");
-        watchers.tick(8, at(10_500));
+        watchers.tick(at(10_500));
         assert_eq!(news(&mut waiter), Some(8));
-        watchers.tick(8, at(11_500));
+        watchers.tick(at(11_500));
         assert_eq!(news(&mut waiter), None, "nothing new");
         watchers.notice(&topics, 9, at(11_600));
         assert_eq!(news(&mut waiter), Some(9), "quiet for a second");
         assert_eq!(news(&mut other), None, "another topic");
+    }
+
+    #[test]
+    fn an_event_noticed_late_is_told_with_the_next_tick() {
+        let watchers = Watchers::default();
+        let at = Duration::from_millis;
+        let mut waiter = watchers.subscribe(TOPIC, 5, at(10_000));
+        let topics = BTreeSet::from([TOPIC]);
+        watchers.notice(&topics, 6, at(10_100));
+        assert_eq!(news(&mut waiter), Some(6));
+        // Of two threads that come in the wrong order, the later event is what counts.
+        watchers.notice(&topics, 8, at(10_200));
+        watchers.notice(&topics, 7, at(10_300));
+        watchers.tick(at(10_500));
+        assert_eq!(news(&mut waiter), Some(8));
+        // One that was decided when the tick began, and is noticed after it.
+        watchers.notice(&topics, 9, at(10_501));
+        assert_eq!(news(&mut waiter), None, "within the second");
+        watchers.tick(at(11_500));
+        assert_eq!(news(&mut waiter), Some(9));
     }
 
     #[test]
@@ -132,7 +149,7 @@ mod tests {
             let now = Duration::from_millis(10_000 + step);
             watchers.notice(&topics, step + 1, now);
             if step % 1000 == 500 {
-                watchers.tick(step + 1, now);
+                watchers.tick(now);
             }
             signals += usize::from(news(&mut waiter).is_some());
         }
@@ -143,10 +160,10 @@ mod tests {
     fn topics_are_forgotten_once_nobody_asks() {
         let watchers = Watchers::default();
         let waiter = watchers.subscribe(TOPIC, 0, Duration::ZERO);
-        watchers.tick(0, TOPIC_TIMEOUT * 2);
+        watchers.tick(TOPIC_TIMEOUT * 2);
         assert_eq!(watchers.lock().len(), 1, "somebody waits");
         drop(waiter);
-        watchers.tick(0, TOPIC_TIMEOUT * 2);
+        watchers.tick(TOPIC_TIMEOUT * 2);
         assert_eq!(watchers.lock().len(), 0);
     }
 }

@@ -1,14 +1,18 @@
 //! The index by itself: bounds, freshness, words of strangers.
 
+use std::time::Duration;
+
 use directory::facts::{CapabilityFact, Change, NodeFact, Searchable};
 use directory::search::{Breadth, Candidate, Found};
 use directory::service::{Caller, ConnectionId, Decision, Now, Service};
-use directory::store::{RANKED_MAX, Reader, Store};
+use directory::store::{Bounds, RANKED_MAX, Reader, Store};
 use proptest::prelude::*;
 use wire::NodeId;
 use wire::registry::request::Query;
 use wire::registry::{Answer, Base64, Operation, Request};
 
+/// As many nodes as by default, on a machine of any speed.
+const UNHURRIED: Bounds = Bounds { ranked_max: RANKED_MAX, time_max: Duration::from_secs(600) };
 const THEN: u64 = 1_795_000_000;
 
 /// A public node that says `title` and `text`.
@@ -39,7 +43,8 @@ struct World {
 impl World {
     fn of(store: Store) -> Self {
         let service = Service::new(store.load().unwrap(), &directory::Limits::default(), None);
-        let reader = store.reader().unwrap();
+        let mut reader = store.reader().unwrap();
+        reader.set_bounds(UNHURRIED);
         Self { store, service, reader }
     }
 
@@ -69,6 +74,7 @@ impl World {
                     searched.push(found.clone());
                     decision = self.service.handle_found(now, &request, found);
                 }
+                Decision::Pick(found) => decision = self.service.handle_found(now, &request, *found),
                 Decision::Done(outcome) => match outcome.answer {
                     Answer::Query { hits } => return (hits.iter().map(|hit| hit.node_id.0).collect(), searched),
                     other => panic!("{other:?}"),
@@ -163,6 +169,67 @@ fn what_is_committed_is_found_by_a_reader_that_was_there_before() {
     };
     world.store.commit(&[Change::Searchable(Box::new(nothing))]).unwrap();
     assert_eq!(world.find(words("weather")).0, [0; 0]);
+}
+
+#[test]
+fn one_that_may_be_seen_is_found_below_the_cut() {
+    let hidden = (2..=300).flat_map(|number| {
+        let [mut fact, capability, mut words] = node(number, "Citations", "common words");
+        if let Change::Node(fact) = &mut fact {
+            fact.public = false;
+            fact.tags = vec!["papers".into()];
+        }
+        if let Change::Searchable(words) = &mut words {
+            words.tags = "papers".into();
+        }
+        [fact, capability, words]
+    });
+    let mut first = node(1, "Citations", "common words");
+    if let [Change::Node(fact), _, Change::Searchable(words)] = &mut first {
+        fact.tags = vec!["papers".into()];
+        words.tags = "papers".into();
+    }
+    let mut world = World::with(&first.into_iter().chain(hidden).collect::<Vec<_>>());
+    world.reader.set_bounds(Bounds { ranked_max: 60, ..UNHURRIED });
+    let tagged = || Query { tags: vec!["papers".into()], ..Query::default() };
+    for query in [tagged(), words("common"), words("citations"), words("common words"), words("words zebra")] {
+        let (hits, searched) = world.find(query.clone());
+        assert_eq!(hits, [1], "{query:?}");
+        assert!(searched.len() > 2, "{query:?}");
+    }
+    world.reader.set_bounds(Bounds { ranked_max: 10, ..UNHURRIED });
+    let (hits, searched) = world.find(tagged());
+    assert_eq!((hits.len(), searched.len()), (0, 7), "so far down and no further");
+}
+
+#[test]
+fn of_common_words_alone_those_who_have_more_of_them_come_first() {
+    let text = |number: u32| if number % 2 == 0 { "alpha bravo" } else { "alpha" };
+    let changes: Vec<_> = (1..=100).flat_map(|number| node(number, "Service", text(number))).collect();
+    let mut world = World::with(&changes);
+    world.reader.set_bounds(Bounds { ranked_max: 20, ..UNHURRIED });
+    let (hits, _) = world.find(words("alpha bravo zebra"));
+    assert!(hits[..20].iter().all(|number| number % 2 == 0), "{hits:?}");
+}
+
+#[test]
+fn a_search_out_of_time_is_interrupted() {
+    // Words that everybody has, and nobody side by side.
+    let changes: Vec<_> = (1..=20_000).flat_map(|number| node(number, "Service", "alpha 中 beta 文")).collect();
+    let mut world = World::with(&changes);
+    let decision = |world: &mut World| {
+        let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: THEN };
+        let ip = [192, 0, 2, 1].into();
+        let caller = Caller { connection: ConnectionId(1), ip, exempt: true, advertised: &[], extensions: &[] };
+        world.service.handle(now, &caller, &Operation::Query(words("中文")).into(), None)
+    };
+    let Decision::Search(search) = decision(&mut world) else { panic!("nothing to search") };
+    assert_eq!(world.reader.find((*search).clone()).unwrap().candidates, []);
+    world.reader.set_bounds(Bounds { time_max: Duration::from_nanos(1), ..UNHURRIED });
+    let error = world.reader.find((*search).clone()).unwrap_err();
+    assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::OperationInterrupted));
+    world.reader.set_bounds(UNHURRIED);
+    assert!(world.reader.find(*search).is_ok(), "the next one has its own time");
 }
 
 proptest! {

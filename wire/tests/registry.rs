@@ -215,6 +215,17 @@ fn every_signature_of_the_capture_verifies_over_our_text() {
 
 #[test]
 fn numbers_may_come_as_floats_and_wrong_types_are_named() {
+    let after = |number: &str| {
+        let request = Request::decode(format!("{{\"type\":\"changes\",\"after\":{number}}}").as_bytes())?;
+        let Operation::Changes(changes) = request.operation else { panic!("{request:?}") };
+        Ok::<_, RequestError>(changes.after)
+    };
+    assert_eq!(after("7.18e15"), Ok(7_180_000_000_000_000));
+    assert_eq!(after("7180000000000001.0"), Ok(7_180_000_000_000_001));
+    assert_eq!(after("9007199254740993"), Ok((1 << 53) + 1), "a whole number as such");
+    for refused in ["9007199254740992.0", "1.5", "-1", "1e300"] {
+        assert!(after(refused).is_err(), "{refused}");
+    }
     let decode = |value: Value| Request::decode(value.to_string().as_bytes());
     assert_eq!(
         decode(json!({"type": "lookup", "node_id": 7.0})).unwrap().operation,

@@ -64,8 +64,11 @@ pub fn indexed(text: &str) -> String {
         match character {
             _ if is_dropped(character) => {}
             'ß' | 'ẞ' => out.push_str("ss"),
-            '\0' => out.push(' '),
             _ if stands_alone(character) => out.extend([' ', character, ' ']),
+            // As in a question, so that both have the same words.
+            _ if !is_in_word(character) => {
+                out.push(if character.is_ascii() && character != '\0' { character } else { ' ' })
+            }
             _ => out.push(character),
         }
     }
@@ -119,13 +122,30 @@ fn distinct(terms: Vec<String>) -> Vec<String> {
     terms.into_iter().filter(|term| seen.insert(term.clone())).take(TERMS_MAX).collect()
 }
 
-/// Whether the index may be left to split at `character`: outside ASCII it knows better what belongs to a word.
+/// Whether `character` belongs to a word. What the index splits at must not be in one: the word would become a row of
+/// words that have to stand side by side.
 fn is_in_word(character: char) -> bool {
-    if character.is_ascii() {
-        character.is_ascii_alphanumeric()
-    } else {
-        !character.is_whitespace() && !character.is_control()
-    }
+    character.is_alphanumeric() || is_mark(character)
+}
+
+/// Marks that change the letter before them, of which the standard library knows those alone that count as letters. By
+/// blocks, so with a few signs among them that are none.
+const fn is_mark(character: char) -> bool {
+    matches!(character,
+        '\u{483}'..='\u{489}' | '\u{591}'..='\u{5bd}' | '\u{5bf}' | '\u{5c1}'..='\u{5c2}' | '\u{5c4}'..='\u{5c5}'
+        | '\u{5c7}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}' | '\u{670}' | '\u{6d6}'..='\u{6ed}' | '\u{711}'
+        | '\u{730}'..='\u{74a}' | '\u{7a6}'..='\u{7f3}' | '\u{816}'..='\u{82d}' | '\u{859}'..='\u{85b}'
+        | '\u{898}'..='\u{963}' | '\u{966}'..='\u{96f}' | '\u{971}'..='\u{df3}' // Arabic, Indian scripts
+        | '\u{f18}'..='\u{f19}' | '\u{f35}'..='\u{f39}' | '\u{f3e}'..='\u{f84}' | '\u{f86}'..='\u{fbc}'
+        | '\u{135d}'..='\u{135f}' | '\u{1712}'..='\u{1734}' | '\u{1752}'..='\u{1773}' | '\u{180b}'..='\u{180d}'
+        | '\u{18a9}' | '\u{1920}'..='\u{193b}' | '\u{1a17}'..='\u{1a1b}' | '\u{1a55}'..='\u{1a7f}'
+        | '\u{1ab0}'..='\u{1b44}' | '\u{1b6b}'..='\u{1b73}' | '\u{1b80}'..='\u{1bf3}' | '\u{1c24}'..='\u{1c37}'
+        | '\u{1cd0}'..='\u{1cff}' | '\u{1dc0}'..='\u{1dff}' | '\u{20d0}'..='\u{20ff}' | '\u{2cef}'..='\u{2cf1}'
+        | '\u{2d7f}' | '\u{2de0}'..='\u{2dff}' | '\u{302a}'..='\u{302f}' | '\u{3099}'..='\u{309a}'
+        | '\u{a66f}'..='\u{a672}' | '\u{a674}'..='\u{a67d}' | '\u{a69e}'..='\u{a69f}' | '\u{a6f0}'..='\u{a6f1}'
+        | '\u{a802}'..='\u{a827}' | '\u{a880}'..='\u{a8c5}' | '\u{a8e0}'..='\u{a8f1}' | '\u{a926}'..='\u{a953}'
+        | '\u{a980}'..='\u{a9c0}' | '\u{aa29}'..='\u{aa4d}' | '\u{aa7b}'..='\u{aac1}' | '\u{aaeb}'..='\u{aaf6}'
+        | '\u{abe3}'..='\u{abed}' | '\u{fb1e}' | '\u{fe20}'..='\u{fe2f}' | '\u{11000}'..='\u{11fff}')
 }
 
 /// Combining diacritics, as the index folds composed ones; selectors between variants of one picture; joiners.
@@ -170,6 +190,18 @@ mod tests {
         for nothing in ["", " \0\t\n", "\"'*^:(){}+-", "—…«»", "\u{202e}\u{1b}["] {
             assert!(Terms::of(nothing).is_empty(), "{nothing:?}");
         }
+    }
+
+    #[test]
+    fn punctuation_of_any_script_ends_a_word_and_marks_do_not() {
+        for text in ["the—of", "the…of", "the«of»", "the„of“", "the·of", "the،of", "the\u{2028}of", "the©of", "the×of"]
+        {
+            let words = all(text);
+            assert_eq!(words, ["\"the\"", "\"of\""], "{text:?}");
+        }
+        assert_eq!(all("हिन्दी বাংলা עִבְרִית"), ["\"हिन्दी\"", "\"বাংলা\"", "\"עִבְרִית\""]);
+        assert_eq!(all("क।ख"), ["\"क\"", "\"ख\""]);
+        assert_eq!(all("🚀fast"), ["\"🚀\"", "\"fast\""]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the one before back, so that serials only grow. Searching is done outside too: this file says what to look for, and
 //! picks from what was found whom the asker may see.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use wire::registry::request::{QUERY_LIMIT, QUERY_LIMIT_MAX, Query};
 use wire::registry::{Answer, Request, Signature};
 
 use super::nodes::Node;
+use super::reach::Acquaintance;
 use super::{Caller, Now, PRESENCE_TIMEOUT, Refusal, Service};
 use crate::facts::{CapabilityFact, Change, JoinRule, Searchable};
 use crate::search::words::Terms;
@@ -26,6 +28,10 @@ use crate::search::{Asker, Breadth, Candidate, Found, Search};
 const SERIAL_AHEAD_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// Private nodes looked at for a question without words. Whoever shares networks with more of them names one network.
 const PRIVATE_LISTED_MAX: usize = 20_000;
+/// Of what was found, looked at before others have their turn: well below a millisecond.
+const EXAMINED_MAX: usize = 2048;
+/// Searches further down for those whom the asker may see.
+const STEPS_MAX: usize = 6;
 /// The score of the best.
 const SCORE_MAX: u64 = 1000;
 
@@ -35,6 +41,9 @@ pub(super) struct Capabilities {
     by_node: HashMap<NodeId, Capability>,
     /// Public nodes that offer something, by when they were last seen.
     public: BTreeSet<(Duration, NodeId)>,
+    /// What the records take of memory, about, and may.
+    bytes: usize,
+    bytes_max: usize,
 }
 
 #[derive(Debug)]
@@ -46,8 +55,8 @@ struct Capability {
 }
 
 impl Capabilities {
-    pub(super) fn new(facts: Vec<CapabilityFact>, is_public: impl Fn(NodeId) -> bool) -> Self {
-        let mut this = Self::default();
+    pub(super) fn new(facts: Vec<CapabilityFact>, bytes_max: usize, is_public: impl Fn(NodeId) -> bool) -> Self {
+        let mut this = Self { bytes_max, ..Self::default() };
         for fact in facts {
             let public = is_public(fact.node);
             this.put(fact, Duration::ZERO, public);
@@ -82,7 +91,16 @@ impl Capabilities {
         if capability.is_listed() {
             self.public.insert((seen, node));
         }
-        self.by_node.insert(node, capability);
+        self.bytes += capability.fact.bytes();
+        if let Some(before) = self.by_node.insert(node, capability) {
+            self.bytes -= before.fact.bytes();
+        }
+    }
+
+    /// Whether `fact` may take the place of the one before: also a smaller one, when memory is used up.
+    fn fits(&self, fact: &CapabilityFact) -> bool {
+        let before = self.by_node.get(&fact.node).map_or(0, |before| before.fact.bytes());
+        fact.bytes() <= before || self.bytes - before + fact.bytes() <= self.bytes_max
     }
 
     fn change(&mut self, node: NodeId, change: impl FnOnce(&mut Capability)) {
@@ -105,9 +123,16 @@ impl Capability {
     }
 }
 
+/// Whom somebody who asks may see besides public nodes.
+struct Circle {
+    admin: bool,
+    acquaintance: Option<Acquaintance>,
+}
+
 /// What to do about a query.
 pub(super) enum Planned {
     Search(Search),
+    Pick(Found),
     Answer(Answer),
 }
 
@@ -150,6 +175,11 @@ impl Service {
             tags: normalise_tags(&record.tags)?,
             signature,
         };
+        if !self.capabilities.fits(&fact) {
+            return Err(Refusal::RecordsFull);
+        }
+        // Nobody can have seen it before.
+        self.saw(node, now);
         self.keep_capability(now, fact, now.monotonic, public);
         Ok(Answer::PublishCapability { node_id: node, serial })
     }
@@ -228,32 +258,74 @@ impl Service {
         if terms.is_empty() && (tags.is_empty() || network.is_some() || query.node_id.is_some()) {
             return Ok(Planned::Answer(self.list(now, query, asker, &tags)));
         }
-        let (breadth, node) = (Breadth::All, query.node_id);
-        Ok(Planned::Search(Search { terms, breadth, tags, network, node, asker, narrower: Vec::new() }))
+        if terms.is_empty() && tags.iter().all(|tag| tag.bytes().all(|byte| byte == b'-')) {
+            return Err(Refusal::TagsWithoutLetters);
+        }
+        Ok(Planned::Search(Search {
+            terms,
+            breadth: Breadth::All,
+            tags,
+            network,
+            node: query.node_id,
+            below: None,
+            asker,
+            narrower: Vec::new(),
+            picked: Vec::new(),
+            steps: 0,
+            spent: Duration::ZERO,
+        }))
     }
 
     /// Picks the answer from what was found, or says where else to look.
     pub(super) fn pick(&self, now: Now, query: &Query, found: Found) -> Result<Planned, Refusal> {
-        let Found { search, candidates } = found;
+        let Found { mut search, mut candidates, more } = found;
         if let Some(requester) = search.asker.node {
             self.nodes.find(requester)?;
         }
-        let sees = |candidate: &Candidate| {
-            self.pickable(now, query, search.asker, &search.tags, candidate.node).map(|node| (*candidate, node))
-        };
-        let limit = limit(query);
-        if search.terms.is_empty() {
-            let nodes = candidates.iter().filter_map(sees).map(|(_, node)| node).collect();
-            return Ok(Planned::Answer(self.newest_first(now, query, nodes)));
+        let circle = self.circle(search.asker);
+        let (limit, worded) = (limit(query), !search.terms.is_empty());
+        let rest = candidates.split_off(candidates.len().min(EXAMINED_MAX));
+        let known: HashSet<NodeId> =
+            search.narrower.iter().chain(&search.picked).map(|candidate| candidate.node).collect();
+        let sees = |candidate: &Candidate| self.pickable(now, query, &circle, &search.tags, candidate.node);
+        let fresh = candidates.into_iter().filter(|candidate| !known.contains(&candidate.node));
+        let fresh = fresh.filter(|candidate| sees(candidate).is_some());
+        // In the order of relevance, the first are enough; in that of time, any may be among the newest.
+        let wanted = if worded { limit - known.len() } else { usize::MAX };
+        let fresh: Vec<_> = fresh.take(wanted).collect();
+        search.picked.extend(fresh);
+        if !worded {
+            search.picked.sort_by_cached_key(|candidate| self.age(candidate.node));
+            search.picked.truncate(limit);
         }
-        let narrower: Vec<_> = search.narrower.iter().filter_map(sees).take(limit).collect();
-        let known: HashSet<NodeId> = narrower.iter().map(|(candidate, _)| candidate.node).collect();
-        let here = candidates.iter().filter(|candidate| !known.contains(&candidate.node)).filter_map(sees);
-        let here: Vec<_> = here.take(limit - narrower.len()).collect();
-
-        let more_to_try = search.terms.any.len() > 1 && search.breadth == Breadth::All;
-        if here.len() < limit && more_to_try {
-            return Ok(Planned::Search(Search { breadth: Breadth::Any, narrower: candidates, ..search }));
+        let open = search.narrower.len() + search.picked.len() < limit;
+        if !rest.is_empty() && (open || !worded) {
+            return Ok(Planned::Pick(Found { search, candidates: rest, more }));
+        }
+        if open && more.is_some() && search.steps < STEPS_MAX {
+            return Ok(Planned::Search(Search { below: more, steps: search.steps + 1, ..search }));
+        }
+        if open && search.terms.any.len() > 1 && search.breadth == Breadth::All {
+            let narrower = std::mem::take(&mut search.picked);
+            return Ok(Planned::Search(Search { breadth: Breadth::Any, below: None, narrower, ..search }));
+        }
+        // Others may have had their turn since they were picked.
+        let seen = |picked: &[Candidate]| -> Vec<(Candidate, &Node)> {
+            picked
+                .iter()
+                .filter_map(|candidate| {
+                    let node = self.pickable(now, query, &circle, &search.tags, candidate.node)?;
+                    Some((*candidate, node))
+                })
+                .collect()
+        };
+        let (narrower, here) = (seen(&search.narrower), seen(&search.picked));
+        if !worded {
+            return Ok(Planned::Answer(self.newest_first(
+                now,
+                query,
+                here.into_iter().map(|(_, node)| node).collect(),
+            )));
         }
         // Those with all words in the upper half, so that nobody with some of them comes before.
         let split = if narrower.is_empty() { SCORE_MAX } else { SCORE_MAX / 2 };
@@ -266,7 +338,8 @@ impl Service {
 
     /// Everybody who offers something, the most recently seen first.
     fn list(&self, now: Now, query: &Query, asker: Asker, tags: &[String]) -> Answer {
-        let sees = |node: NodeId| self.pickable(now, query, asker, tags, node);
+        let circle = self.circle(asker);
+        let sees = |node: NodeId| self.pickable(now, query, &circle, tags, node);
         let nodes = match (query.node_id, query.network_id) {
             (Some(node), _) => sees(node).into_iter().collect(),
             (None, Some(network)) if network != 0 => self.networks.members(network).filter_map(sees).collect(),
@@ -297,13 +370,22 @@ impl Service {
     }
 
     fn newest_first(&self, now: Now, query: &Query, mut nodes: Vec<&Node>) -> Answer {
-        nodes.sort_by_key(|node| (std::cmp::Reverse(node.last_seen_unix_seconds()), node.fact.id));
+        nodes.sort_by_key(|node| self.age(node.fact.id));
         let nodes = nodes.into_iter().take(limit(query));
         Answer::Query { hits: nodes.map(|node| self.hit(now, query, node, 0)).collect() }
     }
 
+    /// In order: the most recently seen first.
+    fn age(&self, node: NodeId) -> (Reverse<Option<u64>>, NodeId) {
+        (Reverse(self.nodes.find(node).ok().and_then(Node::last_seen_unix_seconds)), node)
+    }
+
+    fn circle(&self, asker: Asker) -> Circle {
+        Circle { admin: asker.admin, acquaintance: asker.node.map(|node| self.acquaintance(node)) }
+    }
+
     /// `node`, if `query` asks for such and the asker may see it.
-    fn pickable(&self, now: Now, query: &Query, asker: Asker, tags: &[String], node: NodeId) -> Option<&Node> {
+    fn pickable(&self, now: Now, query: &Query, circle: &Circle, tags: &[String], node: NodeId) -> Option<&Node> {
         let found = self.nodes.find(node).ok()?;
         let offered = self.capabilities.offered(node);
         let said = !query.text.trim().is_empty() || !tags.is_empty();
@@ -314,9 +396,9 @@ impl Service {
             && query.network_id.is_none_or(|network| network == 0 || self.networks.is_member(network, node))
             && tags.iter().all(tagged);
         let seen = || {
-            asker.admin
+            circle.admin
                 || found.fact.public
-                || asker.node.is_some_and(|asker| asker == node || self.admits(node, asker))
+                || circle.acquaintance.as_ref().is_some_and(|acquaintance| self.is_acquainted(acquaintance, node))
         };
         (fits && seen()).then_some(found)
     }

@@ -20,8 +20,6 @@ pub const EVENTS_MAX: usize = 65_536;
 pub const EXAMINED_MAX: usize = 4096;
 /// Changes in one answer: some 40 KiB.
 pub const CHANGES_MAX: usize = 512;
-/// Nodes that trust one watcher, as far as they are listed for an answer.
-const TRUSTERS_MAX: usize = 1024;
 /// Cursors handed out per millisecond of the wall clock, as a power of two: more events than any directory has, and
 /// small enough that JSON's floats hold every cursor until 2039.
 const CURSOR_BITS: u32 = 12;
@@ -239,21 +237,13 @@ impl Service {
     fn sight(&self, watcher: &Watcher) -> impl Fn(&Event) -> bool + '_ {
         let Watcher { topic, node, admin } = *watcher;
         let everyone = topic == Topic::Everyone && !admin;
-        let own = node.filter(|_| everyone);
-        let networks: Vec<u16> = own.into_iter().flat_map(|node| self.networks.of(node)).collect();
-        // In order. A look-up among all trust there is costs ten times as much.
-        let trusters = own.into_iter().flat_map(|node| self.trust.trusters_of(node));
-        let trusters: Vec<NodeId> = trusters.take(TRUSTERS_MAX).collect();
-        let trusts = move |node: NodeId, own: NodeId| match trusters.len() {
-            TRUSTERS_MAX => self.trust.holds(node, own),
-            _ => trusters.binary_search(&node).is_ok(),
-        };
+        let acquaintance = node.filter(|_| everyone).map(|own| self.acquaintance(own));
         move |event| {
-            let Some(own) = own else { return true };
+            let Some(acquaintance) = &acquaintance else { return true };
             event.public
-                || event.node == own
-                || event.networks.iter().any(|network| networks.contains(network))
-                || (event.network.is_none() && trusts(event.node, own))
+                || event.node == acquaintance.own()
+                || acquaintance.shares(event.networks.iter().copied())
+                || (event.network.is_none() && self.trusts(acquaintance, event.node))
         }
     }
 

@@ -258,6 +258,7 @@ impl Service {
         if networks.len() >= NETWORKS_MAX || created >= NETWORKS_PER_CREATOR_MAX {
             return Err(Refusal::TooMany("networks"));
         }
+        self.has_room_for_network(creator)?;
         let id = networks.last_key_value().map_or(1, |(last, _)| last + 1);
         let fact = NetworkFact {
             id,
@@ -395,13 +396,16 @@ impl Service {
         }
     }
 
+    fn has_room_for_network(&self, node: NodeId) -> Result<(), Refusal> {
+        let full = self.networks.of(node).count() >= NETWORKS_PER_NODE_MAX;
+        if full { Err(Refusal::TooMany("networks of this node")) } else { Ok(()) }
+    }
+
     fn join(&mut self, now: Now, network: u16, node: NodeId) -> Result<(), Refusal> {
         if self.networks.is_member(network, node) {
             return Ok(());
         }
-        if self.networks.of(node).count() >= NETWORKS_PER_NODE_MAX {
-            return Err(Refusal::TooMany("networks of this node"));
-        }
+        self.has_room_for_network(node)?;
         if self.networks.find(network)?.members.len() >= MEMBERS_MAX {
             return Err(Refusal::TooMany("members of this network"));
         }

@@ -136,7 +136,7 @@ impl Presence {
     }
 
     /// A connection that carried signatures of `nodes` has ended.
-    pub(super) fn unplugged(&mut self, nodes: &[NodeId]) {
+    pub(super) fn unplugged(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
         self.unplugged.extend(nodes);
     }
 

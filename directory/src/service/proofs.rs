@@ -4,7 +4,7 @@
 //! Signatures can be replayed for ever (section 12, weakness 9). So a signature that has already come from one address
 //! proves nothing from another while a connection from the first lives.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
 use wire::NodeId;
@@ -28,7 +28,7 @@ pub struct ConnectionId(pub u64);
 pub(super) struct Proofs {
     /// Position `id - 1`, as the nodes themselves.
     nodes: Vec<NodeProofs>,
-    by_connection: HashMap<ConnectionId, Vec<NodeId>>,
+    by_connection: HashMap<ConnectionId, BTreeSet<NodeId>>,
 }
 
 #[derive(Debug, Default)]
@@ -70,8 +70,8 @@ impl Proofs {
     }
 
     /// The nodes whose signatures `connection` has carried.
-    pub(super) fn on(&self, connection: ConnectionId) -> &[NodeId] {
-        self.by_connection.get(&connection).map_or(&[], Vec::as_slice)
+    pub(super) fn on(&self, connection: ConnectionId) -> impl Iterator<Item = NodeId> + '_ {
+        self.by_connection.get(&connection).into_iter().flatten().copied()
     }
 
     /// Whether any connection that carried a signature of `node` lives.
@@ -105,7 +105,7 @@ impl Proofs {
         }
         let changed = proofs.refresh();
         if !known {
-            self.by_connection.entry(connection).or_default().push(node);
+            self.by_connection.entry(connection).or_default().insert(node);
         }
         changed
     }
@@ -124,13 +124,13 @@ impl Proofs {
 
     /// Forgets what `connection` proved; returns the nodes whose proven addresses are others than before.
     pub(super) fn close(&mut self, connection: ConnectionId) -> Vec<NodeId> {
-        let mut nodes = self.by_connection.remove(&connection).unwrap_or_default();
-        nodes.retain(|node| {
+        let nodes = self.by_connection.remove(&connection).unwrap_or_default();
+        let changed = nodes.into_iter().filter(|node| {
             let proofs = self.entry(*node);
             proofs.connections.retain(|(id, _)| *id != connection);
             proofs.refresh()
         });
-        nodes
+        changed.collect()
     }
 
     fn get(&self, node: NodeId) -> Option<&NodeProofs> {

@@ -9,7 +9,51 @@ use super::{Caller, Now, Refusal, Service};
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
+/// Nodes that trust one node, as far as they are listed.
+const TRUSTERS_MAX: usize = 1024;
+
+/// Who lets one node reach it, found out once for many look-ups.
+#[derive(Debug)]
+pub(super) struct Acquaintance {
+    own: NodeId,
+    networks: Vec<u16>,
+    /// In order. A look-up among all trust there is costs ten times as much.
+    trusters: Vec<NodeId>,
+}
+
+impl Acquaintance {
+    pub(super) const fn own(&self) -> NodeId {
+        self.own
+    }
+
+    /// Whether one of `networks` is the node's own.
+    pub(super) fn shares(&self, networks: impl IntoIterator<Item = u16>) -> bool {
+        networks.into_iter().any(|network| self.networks.contains(&network))
+    }
+}
+
 impl Service {
+    pub(super) fn acquaintance(&self, own: NodeId) -> Acquaintance {
+        let networks = self.networks.of(own).collect();
+        let trusters = self.trust.trusters_of(own).take(TRUSTERS_MAX).collect();
+        Acquaintance { own, networks, trusters }
+    }
+
+    /// Whether `node` trusts the one that this is about.
+    pub(super) fn trusts(&self, acquaintance: &Acquaintance, node: NodeId) -> bool {
+        match acquaintance.trusters.len() {
+            TRUSTERS_MAX => self.trust.holds(node, acquaintance.own),
+            _ => acquaintance.trusters.binary_search(&node).is_ok(),
+        }
+    }
+
+    /// Whether `node` is the one that this is about, or lets it reach it.
+    pub(super) fn is_acquainted(&self, acquaintance: &Acquaintance, node: NodeId) -> bool {
+        node == acquaintance.own
+            || self.trusts(acquaintance, node)
+            || (!acquaintance.networks.is_empty() && acquaintance.shares(self.networks.of(node)))
+    }
+
     pub(super) fn resolve(
         &self,
         now: Now,

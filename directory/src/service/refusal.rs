@@ -99,6 +99,12 @@ pub enum Refusal {
          check the clock"
     )]
     RecordAhead { serial: u64, newest: u64 },
+    #[error(
+        "too many capability records: the directory has no memory for more; publish a shorter one, or try again later"
+    )]
+    RecordsFull,
+    #[error("invalid tags: a tag of hyphens alone cannot be searched for; add a word, another tag, or a network")]
+    TagsWithoutLetters,
     #[error("network {0} is not open: a signed query of a member, or the admin token, required to search it")]
     MembersAlone(u16),
 }
@@ -166,6 +172,8 @@ mod tests {
             Refusal::RecordKey(node),
             Refusal::RecordReplayed { serial: 3, stored: 5 },
             Refusal::RecordAhead { serial: 3, newest: 2 },
+            Refusal::TagsWithoutLetters,
+            Refusal::RecordsFull,
             Refusal::MembersAlone(network),
         ];
         for refusal in all {

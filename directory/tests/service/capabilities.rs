@@ -470,3 +470,32 @@ fn a_record_with_hostile_text_is_kept_and_found() {
     let hit = world.query(words("red")).remove(0);
     assert_eq!(Record::decode(&hit.record.unwrap()).unwrap().title, title, "as it was signed");
 }
+
+#[test]
+fn records_have_so_much_memory_and_smaller_ones_are_still_taken() {
+    let mut world = World::with(Limits { capability_bytes_max: 2000, ..Limits::default() });
+    let (alice, one) = world.offering(1, "Citations", &"a".repeat(1000));
+    let (bob, two) = world.node(2);
+    let long = Record { text: "b".repeat(1000), ..record(&world, &bob, two, "Weather") };
+    let refused = error(world.by(&bob, publishing(two, &long)));
+    assert!(refused.starts_with("too many capability records"), "{refused}");
+    for restart in [false, true] {
+        if restart {
+            world.restart();
+        }
+        world.publish(&alice, one, "Citations", &"c".repeat(1000));
+    }
+    world.publish(&alice, one, "Citations", "");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.by(&bob, publishing(two, &long)), Answer::PublishCapability { node_id: two, serial: long.serial });
+}
+
+#[test]
+fn tags_of_hyphens_alone_are_refused_with_a_reason() {
+    let mut world = World::new();
+    world.offering(1, "Citations", "");
+    let query = Query { tags: vec!["--".into()], ..Query::default() };
+    let refused = error(world.ask(Operation::Query(query.clone())));
+    assert!(refused.contains("a tag of hyphens alone cannot be searched for"), "{refused}");
+    assert_eq!(world.query(Query { text: "citations".into(), ..query }), []);
+}

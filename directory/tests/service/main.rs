@@ -99,6 +99,7 @@ impl World {
             match decision {
                 Decision::Check(check) => checked = Some(check.run()),
                 Decision::Search(search) => found = Some(self.reader.find(*search).unwrap()),
+                Decision::Pick(rest) => found = Some(*rest),
                 Decision::Done(outcome) => break outcome,
             }
         };

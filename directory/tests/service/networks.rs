@@ -136,6 +136,19 @@ fn networks_are_made_by_who_is_proven_to_be_who() {
 }
 
 #[test]
+fn who_is_in_too_many_networks_makes_none() {
+    let mut world = World::new();
+    let (makers, (_, three)) = ([world.node(1).1, world.node(2).1], world.node(3));
+    for number in 0..64 {
+        let network_id = made(&mut world, makers[number / 32], &format!("net-{number}"), "open", "");
+        assert!(joined(&world.as_admin(join(three, network_id, ""))));
+    }
+    assert_eq!(error(world.as_admin(create(three, "own", "open", ""))), "too many networks of this node");
+    let fourth = world.node(4).1;
+    made(&mut world, fourth, "own", "open", "");
+}
+
+#[test]
 fn network_zero_is_everyone() {
     let mut world = World::new();
     let (alice, one) = world.node(1);

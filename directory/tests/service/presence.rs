@@ -313,3 +313,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_anybody_can_copy_keeps_nobody_present() {
+    let mut world = World::new();
+    let (alice, one) = world.offering(1, "Citations", "");
+    let publication = {
+        let record = crate::capabilities::withdrawal(&world, &alice, one);
+        let later = wire::registry::capability::Record { serial: record.serial + 1, ..record };
+        sign(&alice, crate::capabilities::publishing(one, &later))
+    };
+    world.pass(PRESENCE_TIMEOUT / 2);
+    world.outcome(from(HOME, 1), &publication);
+    world.pass(PRESENCE_TIMEOUT / 2);
+    assert_eq!(world.service.figures().nodes_online, 1, "a newer record is a sign of life");
+
+    let requester_id = Some(one);
+    let query = wire::registry::request::Query { requester_id, ..Default::default() };
+    let changes = wire::registry::request::Changes { requester_id, ..Default::default() };
+    let questions = [Operation::Query(query), Operation::Changes(changes)].map(|question| sign(&alice, question));
+    for copied in [&publication, &questions[0], &questions[1]] {
+        let answer = world.outcome(from("203.0.113.9", 9), copied).answer;
+        assert!(!matches!(answer, Answer::Error { .. }), "{answer:?}");
+    }
+    world.pass(PRESENCE_TIMEOUT / 2);
+    assert_eq!(world.service.figures().nodes_online, 0);
+    for copied in [&publication, &questions[0], &questions[1]] {
+        world.outcome(from("203.0.113.9", 9), copied);
+    }
+    assert_eq!(world.service.figures().nodes_online, 0, "copies do not bring it back");
+}

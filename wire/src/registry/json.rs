@@ -116,7 +116,8 @@ impl Fields {
         self.optional_network(field).map(Option::unwrap_or_default)
     }
 
-    /// A place in a sequence, beyond what a float holds exactly; absent counts as 0.
+    /// A place in a sequence; absent counts as 0. Of floats those are taken that hold every whole number up to theirs,
+    /// below 2^53.
     pub fn cursor(&mut self, field: &'static str) -> Result<u64, RequestError> {
         self.number(field, "a whole number").map(Option::unwrap_or_default)
     }
@@ -162,9 +163,12 @@ fn text(field: &'static str, value: Value, limit: usize) -> Result<String, Reque
     }
 }
 
+/// 2^53: below it a float holds every whole number.
+const FLOAT_WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
 /// The whole number that a float stands for: some senders have no integers.
 fn whole(float: f64) -> Option<u64> {
-    let exact = float.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&float);
+    let exact = float.fract() == 0.0 && (0.0..FLOAT_WHOLE_MAX).contains(&float);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "just checked")]
     exact.then_some(float as u64)
 }

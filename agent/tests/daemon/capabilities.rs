@@ -131,6 +131,20 @@ fn tampering_of_the_directory_is_detected_and_named() {
         assert_eq!((&answer["rejected"], &hit["record"]["version"]), (&json!([]), &Value::Null));
 
         let shelf = &scene.directory.shelf;
+        // What the directory adds is no word of the node's.
+        shelf.tamper.replace(Some(Box::new(|hit| hit.tags = vec!["free-gold".to_owned()])));
+        let hit = op(&mut client, &question).await["hits"][0].clone();
+        assert_eq!((&hit["tags"], &hit["directory_tags"]), (&json!(["papers"]), &json!(["free-gold"])));
+        shelf.tamper.replace(None);
+        // More than was asked for is not even looked at.
+        let genuine = shelf.records.borrow()[&node].clone();
+        shelf.records.borrow_mut().extend((1000..1060).map(|other| (NodeId(other), genuine.clone())));
+        for (limit, expected) in [(Value::Null, 10), (json!(3), 3)] {
+            let answer = op(&mut client, &json!({"op": "query", "text": "cita", "limit": limit})).await;
+            let list = |field: &str| answer[field].as_array().unwrap().len();
+            assert_eq!((list("hits"), list("rejected")), (1, expected - 1), "{answer}");
+        }
+        shelf.records.borrow_mut().retain(|other, _| *other == node);
         let old = shelf.records.borrow()[&node].clone();
         let other = agent::identity::Identity::from_seed(&[9; 32]);
         let forge = move |hit: &mut wire::registry::answer::Hit| {
@@ -164,9 +178,12 @@ fn tampering_of_the_directory_is_detected_and_named() {
         let answer = op(&mut client, &question).await;
         assert_eq!((&answer["hits"], &answer["rejected"][0]["reason"]), (&json!([]), &json!("replayed")), "{answer}");
         // A node that is known by its tunnel cannot be given another key.
-        client.dial(node, 7).await;
+        let connection = client.dial(node, 7).await;
         let known = op(&mut client, &json!({"op": "tunnel_key", "node_id": node})).await;
         assert!(known["public_key"].is_string(), "{known}");
+        let of_stream = |connection: u32| json!({"op": "tunnel_key", "node_id": node, "connection": connection});
+        assert_eq!(op(&mut client, &of_stream(connection)).await, known);
+        assert_eq!(op(&mut client, &of_stream(connection + 1000)).await["public_key"], Value::Null);
         let stranger = agent::identity::Identity::from_seed(&[9; 32]);
         shelf.tamper.replace(Some(Box::new(move |hit| {
             let key = Base64(stranger.public_key());

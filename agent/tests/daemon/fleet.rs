@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 use wire::NodeId;
 use wire::registry::Base64;
+use wire::registry::answer::Happened;
 
 use crate::stand_in::StandIn;
 use crate::world::{Daemon, LOOK, PATIENCE, World, run};
@@ -294,6 +295,17 @@ fn a_watch_tells_what_comes_changes_and_goes_over_a_restart_of_the_directory() {
         let gone = watcher.next().await;
         assert_eq!((&gone["event"], &gone["hit"]["node_id"]), (&json!("gone"), &json!(next)));
         assert_eq!(watcher.next().await["event"], "back");
+        // What is not believed is still there.
+        let alter = move |hit: &mut wire::registry::answer::Hit| {
+            hit.record = hit.record.take().map(|text| text.replace("better", "bitter"));
+        };
+        fleet.directory.shelf.tamper.replace(Some(Box::new(alter)));
+        fleet.directory.shelf.tell(Happened::Published, node);
+        let withheld = watcher.next().await;
+        assert_eq!((&withheld["event"], &withheld["hit"]["node_id"]), (&json!("withheld"), &json!(node)));
+        fleet.directory.shelf.tamper.replace(None);
+        fleet.directory.shelf.tell(Happened::Published, node);
+        assert_eq!(watcher.next().await["event"], "changed");
         fleet.pilotctl(&bravo, &["capability", "withdraw"]).await.ok();
         let gone = watcher.next().await;
         assert_eq!((&gone["event"], &gone["hit"]["node_id"]), (&json!("gone"), &json!(node)));

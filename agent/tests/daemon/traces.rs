@@ -155,6 +155,28 @@ fn without_a_collector_dials_have_ids_and_nothing_else() {
 }
 
 #[test]
+fn only_what_the_peer_has_confirmed_was_sent() {
+    run(|| async {
+        let world = World::new();
+        let alpha = world.daemon("alpha").await;
+        let bravo = world.start(Settings { no_dataexchange: Some(true), ..world.settings("bravo") }).await;
+        // It takes streams, and never confirms what comes on them.
+        let mut silent = bravo.client().await;
+        silent.bind(1001).await;
+        let (mut a, that) = (alpha.client().await, silent.node().await);
+        let connection = a.dial(that, 1001).await;
+        a.send(Request::Send { connection, data: b"into the void" }).await;
+        a.send(Request::Close { connection }).await;
+        a.await_frame(|reply| matches!(reply, wire::ipc::Reply::CloseOk { .. })).await;
+        let mut other = alpha.client().await;
+        let answer = extension(&mut other, json!({"op": "events", "node_id": that})).await;
+        let events: Vec<_> = answer["events"].as_array().unwrap().iter().map(|event| &event["event"]).collect();
+        assert!(events.contains(&&json!("stream_established")), "{answer}");
+        assert!(!events.contains(&&json!("message_sent")), "{answer}");
+    });
+}
+
+#[test]
 fn the_event_log_has_stable_fields_and_is_nobody_elses() {
     run(|| async {
         let world = World::new();

@@ -277,7 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// the client goes, as far as that can be seen: what it has sent behind the question is left to the kernel beyond
     /// [`IDLE_BYTES`]. A question that came with more than that behind it does not wait.
     async fn answer_later(&mut self, mut held: Held) -> Result<(), End> {
-        let driver = Arc::clone(&self.driver);
+        let driver = Arc::clone(self.driver);
         if self.received.len() > IDLE_BYTES {
             held.due = Duration::ZERO;
             if let Some(answer) = driver.settle(&mut held) {

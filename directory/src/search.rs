@@ -8,7 +8,8 @@
 //!
 //! The index knows words, tags and groups; who may see whom and who is there is known to the service alone. So the
 //! index gives all that fits, the best first and within a bound, and the service takes from the top what the asker
-//! may see.
+//! may see. Where that is too little and the bound was reached, it asks on below, some steps and no more than the time
+//! that one question has of a searcher.
 
 pub mod pool;
 pub mod words;

@@ -204,7 +204,7 @@ fn one_that_may_be_seen_is_found_below_the_cut() {
 
 #[test]
 fn of_common_words_alone_those_who_have_more_of_them_come_first() {
-    let text = |number: u32| if number % 2 == 0 { "alpha bravo" } else { "alpha" };
+    let text = |number: u32| if number.is_multiple_of(2) { "alpha bravo" } else { "alpha" };
     let changes: Vec<_> = (1..=100).flat_map(|number| node(number, "Service", text(number))).collect();
     let mut world = World::with(&changes);
     world.reader.set_bounds(Bounds { ranked_max: 20, ..UNHURRIED });

@@ -34,7 +34,7 @@ impl Directory {
         loop {
             match self.service.handle(self.now, &caller, request, checked.as_ref()) {
                 Decision::Check(check) => checked = Some(check.run()),
-                Decision::Search(search) => panic!("registrations search for nothing: {search:?}"),
+                Decision::Search(_) | Decision::Pick(_) => panic!("registrations search for nothing"),
                 Decision::Done(outcome) => return outcome.answer,
             }
         }

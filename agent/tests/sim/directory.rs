@@ -66,6 +66,7 @@ impl Directory {
                     let mut reader = self.store.reader().expect("memory suffices");
                     found = Some(reader.find(*search).expect("written by ourselves"));
                 }
+                Decision::Pick(rest) => found = Some(*rest),
                 Decision::Done(outcome) => break outcome,
             }
         };

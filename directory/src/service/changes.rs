@@ -13,6 +13,7 @@ use wire::registry::request::Changes;
 use wire::registry::{Answer, Request};
 
 use super::{Now, Refusal, Service};
+use crate::facts::JoinRule;
 
 /// Events remembered.
 pub const EVENTS_MAX: usize = 65_536;
@@ -53,6 +54,8 @@ pub(super) struct Feed {
     last: u64,
     public: VecDeque<u64>,
     by_network: HashMap<u16, VecDeque<u64>>,
+    /// Events by which present members have joined, as far as they are remembered.
+    joined: HashMap<(u16, NodeId), u64>,
     /// Topics with events since the driver asked.
     news: BTreeSet<Topic>,
 }
@@ -78,6 +81,7 @@ impl Default for Feed {
             last: 1,
             public: VecDeque::new(),
             by_network: HashMap::new(),
+            joined: HashMap::new(),
             news: BTreeSet::new(),
         }
     }
@@ -98,11 +102,22 @@ impl Feed {
             self.by_network.entry(*network).or_default().push_back(self.last);
             self.news.insert(Topic::Network(*network));
         }
+        match (event.network, event.what) {
+            (Some(network), Happened::Joined) => drop(self.joined.insert((network, event.node), self.last)),
+            (Some(network), Happened::Left) => drop(self.joined.remove(&(network, event.node))),
+            _ => {}
+        }
         self.events.push_back(event);
     }
 
     fn forget_oldest(&mut self) {
+        let number = self.start() + 1;
         let Some(event) = self.events.pop_front() else { return };
+        if let Some(network) = event.network
+            && self.joined.get(&(network, event.node)) == Some(&number)
+        {
+            self.joined.remove(&(network, event.node));
+        }
         if event.public {
             self.public.pop_front();
         }
@@ -200,12 +215,18 @@ impl Service {
         if after == 0 || !known.contains(&after) {
             return Ok(Answer::Changes { cursor: self.feed.last, reset: after != 0, changes: Vec::new() });
         }
+        let after = match (watcher.topic, watcher.node) {
+            (Topic::Network(network), Some(node)) if !watcher.admin => {
+                after.max(self.member_since(network, node).saturating_sub(1))
+            }
+            _ => after,
+        };
         let mut events = self.feed.after(watcher.topic, after);
         let (mut changes, mut cursor) = (Vec::new(), after);
         let sees = self.sight(watcher);
         for (number, event) in events.by_ref().take(EXAMINED_MAX) {
             cursor = number;
-            if sees(event) {
+            if sees(number, event) {
                 changes.push(self.told(event));
             }
             if changes.len() >= CHANGES_MAX {
@@ -234,16 +255,27 @@ impl Service {
     }
 
     /// Which events of its topic a watcher sees. What is the same for all of them is found out once.
-    fn sight(&self, watcher: &Watcher) -> impl Fn(&Event) -> bool + '_ {
+    fn sight(&self, watcher: &Watcher) -> impl Fn(u64, &Event) -> bool + '_ {
         let Watcher { topic, node, admin } = *watcher;
         let everyone = topic == Topic::Everyone && !admin;
         let acquaintance = node.filter(|_| everyone).map(|own| self.acquaintance(own));
-        move |event| {
+        move |number, event| {
             let Some(acquaintance) = &acquaintance else { return true };
+            let shared =
+                |network| acquaintance.shares([network]) && number >= self.member_since(network, acquaintance.own());
             event.public
                 || event.node == acquaintance.own()
-                || acquaintance.shares(event.networks.iter().copied())
+                || event.networks.iter().any(|network| shared(*network))
                 || (event.network.is_none() && self.trusts(acquaintance, event.node))
+        }
+    }
+
+    /// The first event of a network that `node`, a member, is told of: what was before it joined is not its to know,
+    /// unless anybody may know it. 0 where all that is remembered came later.
+    fn member_since(&self, network: u16, node: NodeId) -> u64 {
+        match self.networks.join_rule(network) {
+            Ok(JoinRule::Open) => 0,
+            _ => self.feed.joined.get(&(network, node)).copied().unwrap_or_default(),
         }
     }
 
@@ -268,8 +300,9 @@ mod tests {
         let mut feed = Feed::default();
         for step in 0..EVENTS_MAX as u64 * 2 {
             let networks = if step.is_multiple_of(3) { Box::from([1, 2]) } else { Box::from([3]) };
-            let (what, public) = (Happened::Online, step.is_multiple_of(2));
-            feed.push(Event { what, node: NodeId(1), network: None, at: step, public, networks });
+            let (what, public) = (Happened::Joined, step.is_multiple_of(2));
+            let node = NodeId(u32::try_from(step).unwrap());
+            feed.push(Event { what, node, network: Some(3), at: step, public, networks });
         }
         let third = EVENTS_MAX / 3;
         let close = |length: usize, expected: usize| length.abs_diff(expected) <= 1;
@@ -288,6 +321,9 @@ mod tests {
             let (what, node) = (Happened::Online, NodeId(1));
             feed.push(Event { what, node, network: None, at: step, public: false, networks: Box::default() });
         }
-        assert!(feed.by_network.is_empty() && feed.public.is_empty(), "files of the forgotten go");
+        assert!(
+            feed.by_network.is_empty() && feed.joined.is_empty() && feed.public.is_empty(),
+            "files of the forgotten go"
+        );
     }
 }

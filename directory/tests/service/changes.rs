@@ -311,3 +311,34 @@ fn records_are_told_as_they_come_and_go() {
     world.by(&alice, Operation::Deregister { node_id: one });
     assert_eq!(stranger.news(&mut world), [published, withdrawn, (Happened::Offline, one)]);
 }
+
+#[test]
+fn a_new_member_is_not_told_of_what_was_before_it_joined() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    let (bob, two) = world.node(2);
+    let Answer::CreateNetwork { network_id: club, .. } = world.as_admin(CREATE(one, "club", "invite")) else {
+        panic!("not made")
+    };
+    let mut general = Follower::new(&mut world, Some((&bob, two)), None);
+    let join = Operation::JoinNetwork { node_id: two, network_id: club, token: String::new() };
+    world.as_admin(join.clone());
+    let mut member = Follower::new(&mut world, Some((&bob, two)), Some(club));
+    general.all(&mut world);
+    world.as_admin(Operation::LeaveNetwork { node_id: two, network_id: club });
+    general.all(&mut world);
+    world.by(&alice, set_hostname(one, "before"));
+    world.as_admin(join);
+    world.by(&alice, set_hostname(one, "after"));
+    let since = [(Happened::Joined, two), (Happened::Described, one)];
+    assert_eq!(member.news(&mut world), since);
+    assert_eq!(general.news(&mut world), since);
+
+    let (carol, three) = world.node(3);
+    let open = world.as_admin(CREATE(one, "open", "open"));
+    let Answer::CreateNetwork { network_id: open, .. } = open else { panic!("{open:?}") };
+    let mut guest = Follower::new(&mut world, Some((&carol, three)), Some(open));
+    world.by(&alice, set_hostname(one, "heard"));
+    world.as_admin(Operation::JoinNetwork { node_id: three, network_id: open, token: String::new() });
+    assert_eq!(guest.news(&mut world), [(Happened::Described, one), (Happened::Joined, three)], "anybody may hear");
+}

@@ -118,8 +118,10 @@ fn what_others_offer_cannot_command_a_terminal() {
 
 #[test]
 fn all_pages_of_a_large_group_are_read_and_who_is_online_comes_first() {
-    let member =
-        |node: u32| json!({"node_id": node, "address": "1:0000.0000.0001", "public": true, "online": node % 2 == 0});
+    let member = |node: u32| {
+        let online = node.is_multiple_of(2);
+        json!({"node_id": node, "address": "1:0000.0000.0001", "public": true, "online": online})
+    };
     let page = |from: u32, more: bool| {
         let members: Vec<_> = (from..from + 2500).map(member).collect();
         json!({"network_id": 1, "own_node_id": 2, "members": members, "more": more})
@@ -139,6 +141,26 @@ fn all_pages_of_a_large_group_are_read_and_who_is_online_comes_first() {
     let ran = world.run(&["group", "members", "all"]);
     assert_eq!(ran.out().lines().count(), 10_001);
     assert!(ran.err().contains("10000 members, 5000 online"), "{}", ran.err());
+}
+
+#[test]
+fn whoever_follows_a_group_is_told_when_nothing_can_be_known_and_when_something_was_missed() {
+    let asked = |after: u64| json!({"op": "changes", "group": "lab", "after": after, "wait_seconds": 25});
+    let change = json!({"what": "joined", "node_id": 9, "hostname": "nine"});
+    let members = json!({"network_id": 3, "own_node_id": 2, "members": [], "more": false});
+    let world = with(&[
+        (json!({"op": "group_members", "group": "lab", "after": null}), members),
+        (asked(0), json!({"cursor": 1, "reset": false, "changes": []})),
+        (asked(1), json!({"cursor": 2, "reset": false, "changes": [], "away": "no answer"})),
+        (asked(2), json!({"cursor": 3, "reset": false, "changes": [], "away": "no answer"})),
+        (asked(3), json!({"cursor": 4, "reset": true, "changes": [change]})),
+    ]);
+    // The script ends there, and with it the daemon's patience.
+    let ran = world.run(&["--json", "group", "members", "lab", "--follow"]);
+    let lines: Vec<Value> = ran.out().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<_> = lines[1..].iter().map(|line| line["event"].as_str().or(line["what"].as_str())).collect();
+    assert_eq!(events, [Some("away"), Some("back"), Some("reset"), Some("joined")], "{}", ran.out());
+    assert_eq!(lines[1]["detail"], "nothing new for now: no answer");
 }
 
 #[test]

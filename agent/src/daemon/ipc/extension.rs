@@ -21,7 +21,7 @@
 //! | `capability` | `node_id` | as `query`, of that node |
 //! | `query` | `[text] [tags] [group] [node_id] [offline] [limit]` | `hits`, the best first; `rejected` |
 //! | `changes` | `[group] [after] [wait_seconds]` | `cursor`, `reset`, `changes`, `[away]`, see below |
-//! | `tunnel_key` | `node_id`, `[connection]` | `public_key`, which the peer has proved to hold in the tunnel that is open, and since `connection` was opened; else null |
+//! | `tunnel_key` | `node_id`, `[connection]` | `public_key`, which the peer has proved to hold in the tunnel that is open; else null |
 //! | `groups` | | `groups`: `network_id`, `name`, `join_rule`, `members`, `online`, `joined` |
 //! | `group_create` | `name`, `[rule]` (`open`, `token`, `invite`), `[token]` | `network_id`, `name` |
 //! | `group_join` | `group`, `[token]` | `network_id`, `address` |
@@ -34,8 +34,11 @@
 //! **Hits** hold `node_id`, `address`, `hostname`, `score` (1000 for the best, comparable within one answer alone),
 //! `online`, `last_seen` (Unix seconds), `tags`, `directory_tags`, `public_key`, `title` and `record`, which the daemon has
 //! verified: its signature, its node, its key, that it is no older one. `tags` and `title` are those of the record;
-//! `directory_tags`, which nobody has signed, are the directory's word, and without a record they are the `tags`. What fails is not among the hits but in `rejected`: `node_id`,
-//! `reason` (`forged`, `altered`, `replayed`, `oversized`, `malformed`, `wrong_node`, `foreign_key`), `detail`.
+//! `directory_tags`, which nobody has signed, are the directory's word, and without a record they are the `tags`. What
+//! fails is not among the hits but in `rejected`: `node_id`, `reason` (`forged`, `altered`, `replayed`, `oversized`, `malformed`, `wrong_node`,
+//! `foreign_key`), `detail`.
+//!
+//! `tunnel_key` with a `connection` gives null, too, where the key is another than when that stream was opened.
 //!
 //! **Changes** are asked for without `after` at first, which gives the present cursor; then with the last cursor, again and
 //! again: the daemon holds the answer back until something changes, for `wait_seconds` (30; at most 60). With `reset` changes

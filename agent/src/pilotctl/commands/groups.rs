@@ -187,14 +187,12 @@ async fn show_members(
         loop {
             let news = daemon.extension(&question(cursor)).await?;
             cursor = number_of(&news, "cursor");
-            if let Some(reason) = news["away"].as_str() {
-                if !std::mem::replace(&mut is_away, true) {
-                    note(screen, "away", &format!("nothing new for now: {reason}"))?;
-                }
-                continue;
-            }
-            if std::mem::take(&mut is_away) {
-                note(screen, "back", "the directory is back")?;
+            let away = news["away"].as_str();
+            let was_away = std::mem::replace(&mut is_away, away.is_some());
+            match away {
+                Some(reason) if !was_away => note(screen, "away", &format!("nothing new for now: {reason}"))?,
+                None if was_away => note(screen, "back", "the directory is back")?,
+                _ => {}
             }
             if news["reset"] == true {
                 note(screen, "reset", "changes may have been missed meanwhile; list the members again")?;

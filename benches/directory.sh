@@ -11,7 +11,7 @@ loadgen=${LOADGEN_BIN:-target/release/loadgen}
 port=${DIRECTORY_PORT:-19010}
 if [ -n "${DIRECTORY_FULL:-}" ]; then
     nodes=${DIRECTORY_NODES:-100000} connections=15000 tls_connections=15000 rounds=5
-    load=(--groups 20 --find-max --max-p99 250ms --trial 2 --seconds 5 --rate 2000)
+    load=(--groups 20 --find-max --max-p99 250 --trial 2 --seconds 5 --rate 2000)
 else
     nodes=${DIRECTORY_NODES:-2000} connections=4000 tls_connections=500 rounds=1
     load=(--groups 2 --rate 300 --seconds 0.5)

@@ -157,3 +157,19 @@ impl Peers {
         Some(node)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relay_is_news_once_also_where_several_are_used_in_turn() {
+        let mut peers = Peers::default();
+        let peer = peers.admit(NodeId(1), || Path::new(Time(0), true, &[1; 32]));
+        let relay = |number: u16| SocketAddr::from(([192, 0, 2, 1], number));
+        let news = |peer: &mut Peer| (1..=3).filter(|number| peer.note_relay(relay(*number))).count();
+        assert_eq!([news(peer), news(peer), news(peer)], [3, 0, 0]);
+        (10..1000).for_each(|number| assert!(peer.note_relay(relay(number))));
+        assert_eq!(peer.relayed_by.len(), RELAYS_NOTED_MAX);
+    }
+}

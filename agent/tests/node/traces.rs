@@ -299,37 +299,6 @@ fn without_a_direct_way_the_relay_is_used_to_the_end_and_punching_has_failed() {
 }
 
 #[test]
-fn streams_that_have_ended_do_not_keep_later_ones_from_being_followed() {
-    let mut world = World::with_public_nodes(2);
-    let relay = world.relay;
-    world.passes = Box::new(move |from, to| from == relay || to == relay);
-    let dials = 12;
-    for _ in 0..dials {
-        let stream = dial(&mut world, SAMPLED);
-        world.hosts[0].node.write(world.now, stream, b"something");
-        world.run_for(10 * SECOND);
-        world.hosts[0].node.close(world.now, stream);
-        world.run_for(60 * SECOND);
-    }
-    let followed = world.hosts[0].spans.iter().filter(|span| span.name == "pilot.relay").count();
-    assert_eq!(followed, dials, "each has a span of its own");
-}
-
-#[test]
-fn a_relay_is_noted_once_however_many_keys_go_through_several() {
-    let (mut world, _) = dialled(SAMPLED);
-    world.passes = Box::new(|_, _| false);
-    let to = world.address(1, 1000);
-    for _ in 0..5 {
-        world.hosts[0].node.dial_traced(world.now, to, SAMPLED).unwrap();
-        world.run_for(20 * SECOND);
-    }
-    let relayed = world.hosts[0].control.iter().filter(|event| name(event) == "path_relayed").count();
-    let noted = world.hosts[0].control.iter().filter(|event| name(event) == "relay_used").count();
-    assert!(noted <= 1 + relayed, "{noted} times, {relayed} changes of the path");
-}
-
-#[test]
 fn a_path_that_dies_is_noted_with_its_reason() {
     let (mut world, stream) = dialled(SAMPLED);
     let relay = world.relay;

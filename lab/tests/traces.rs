@@ -3,11 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use lab::{ApplianceFlags, Daemon, DaemonFlags, Nat, Program, RELAY_V4, World, evidence};
+use lab::{ApplianceFlags, Daemon, DaemonFlags, Link, Nat, Program, RELAY_V4, World, evidence};
 use telemetry::collector::{CollectedSpan, Collector};
 
 const OTLP_PORT: u16 = 4318;
+/// Far enough that the stream opens through the relay before a direct path has proven itself.
+const ONE_WAY: Duration = Duration::from_millis(15);
 
 #[test]
 fn one_trace_shows_both_ends_and_the_relay_of_a_message_relayed_then_direct() {
@@ -21,7 +24,7 @@ fn one_trace_shows_both_ends_and_the_relay_of_a_message_relayed_then_direct() {
     let _appliance = world.appliance_with(ApplianceFlags::default().flag("--otlp", &endpoint));
     let start = |nat, name: &str| {
         let flags = DaemonFlags::named(name).ours().public().flag("--otlp-endpoint").flag(&endpoint);
-        Daemon::start_ready(&world.site(nat).host(name), flags)
+        Daemon::start_ready(&world.site_over(Link::delay(ONE_WAY), nat).host(name), flags)
     };
     let near = start(Nat::AddressRestricted, "near");
     let far = start(Nat::PortRestricted, "far");
@@ -63,6 +66,10 @@ fn one_trace_shows_both_ends_and_the_relay_of_a_message_relayed_then_direct() {
     let named = |name: &str| trace.iter().find(|span| span.name() == name).expect("awaited above");
     assert_eq!(named("pilot.punch").attribute("pilot.punch.outcome").as_deref(), Some("direct"));
     assert_eq!(named("pilot.relay.introduce").attribute("pilot.relay.destination").as_deref(), Some("session"));
+    let relayed: u64 =
+        trace.iter().filter_map(|span| span.attribute("pilot.relay.datagrams")?.parse::<u64>().ok()).sum();
+    assert!(relayed > 0, "the relay has carried what came before the direct path");
+    evidence(format!("the relay carried {relayed} datagrams of it"));
     drop(far);
 }
 

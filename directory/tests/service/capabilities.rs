@@ -164,7 +164,7 @@ fn the_same_record_may_come_twice_and_an_older_one_not_at_all() {
             newest + 1
         )
     );
-    let record = at(&world, u64::MAX, "end");
+    let record = at(&world, wire::registry::capability::SERIAL_MAX, "end");
     assert!(error(world.by(&alice, publishing(one, &record))).contains("too far ahead"));
     let record = at(&world, newest, "newest");
     assert_eq!(world.by(&alice, publishing(one, &record)), Answer::PublishCapability { node_id: one, serial: newest });

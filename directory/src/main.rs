@@ -13,10 +13,6 @@ use directory::{AdminToken, Config, NoRelay, Running, Tls, http};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::cidr::Cidr;
 
-/// Requests, answers and records are many small pieces on many threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The directory of a Pilot network: registrations, names, trust, networks.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -5,16 +5,25 @@
 //! waits in the sockets, which are bound first.
 
 mod admin;
+mod backup;
 pub mod cli;
+mod config_file;
+mod confinement;
 mod data_dir;
 mod directory_link;
 pub mod doctor;
+mod import;
+mod nodes;
 mod recorder;
 mod relay_source;
+mod service_manager;
 mod spans;
+mod succession;
+mod upgrade;
 mod welcome;
 mod whereabouts;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -25,7 +34,7 @@ use telemetry::Exporter;
 use telemetry::export::{Guard, Options};
 
 use self::admin::{Admin, Events, Sources};
-use self::cli::Arguments;
+use self::cli::{Arguments, Command};
 use self::data_dir::DataDir;
 use self::directory_link::Link;
 use self::recorder::Recorder;
@@ -35,6 +44,23 @@ use self::whereabouts::Whereabouts;
 
 /// Connections the embedded directory may hold need a file descriptor each.
 const OPEN_FILES_WANTED: u64 = 1 << 20;
+
+/// Does something else than to serve.
+pub fn run_command(command: Command) -> ExitCode {
+    let done = match command {
+        Command::Doctor(arguments) => return doctor::run(*arguments),
+        Command::Config(arguments) => config_file::run(arguments),
+        Command::Nodes(arguments) => nodes::run(arguments),
+        Command::Backup(arguments) => backup::backup(arguments),
+        Command::Restore(arguments) => backup::restore(arguments),
+        Command::Import(arguments) => import::run(arguments),
+        Command::Upgrade(arguments) => upgrade::run(arguments),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("pilot-relay: {error:#}");
+        ExitCode::FAILURE
+    })
+}
 
 /// Runs until a signal ends it, or a shard fails.
 ///

@@ -7,8 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::appliance::cli::{Command, CommandLine};
-use self::appliance::doctor;
+use self::appliance::cli::CommandLine;
 
 /// Connections and rings allocate here and there; packet memory is mapped once and never sees the allocator.
 #[global_allocator]
@@ -16,8 +15,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let CommandLine { command, arguments } = CommandLine::parse();
-    if let Some(Command::Doctor(arguments)) = command {
-        return doctor::run(*arguments);
+    if let Some(command) = command {
+        return appliance::run_command(command);
     }
     let format = if arguments.log_json { telemetry::log::Format::Json } else { telemetry::log::Format::Text };
     telemetry::log::start_as("pilot-relay", format, "info").expect("a level that is one");

@@ -18,6 +18,7 @@ use wire::stun::SOFTWARE_MAX;
 
 use self::values::{CpuList, Listen, advertised, cpu_list, listen};
 use super::data_dir::DataDir;
+use super::{backup, config_file, import, nodes, upgrade};
 
 /// However low a limit, a few packets in a row must pass, or nothing would.
 const BURST_PACKETS_MIN: u64 = 32;
@@ -32,6 +33,17 @@ pub enum Datapath {
     Uring,
     /// The best this host has; io_uring today.
     Auto,
+}
+
+/// Who belongs to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Enrol {
+    /// Whoever registers.
+    Open,
+    /// Whom the administrator approves.
+    Approve,
+    /// Whose key is on the list.
+    Allowlist,
 }
 
 /// Relay, hole-punch broker, STUN server and directory for a fleet of Pilot nodes.
@@ -59,6 +71,18 @@ pub enum Command {
     /// not start, or nodes would not reach it. What to type follows, with the heading of tuning/README.md that says why.
     #[command(after_help = DOCTOR_EXIT_STATUS)]
     Doctor(Box<DoctorArguments>),
+    /// Check or show the settings a relay would run with
+    Config(config_file::Arguments),
+    /// List, approve, ban and remove the nodes of this network
+    Nodes(nodes::Arguments),
+    /// Copy the directory's database while it serves
+    Backup(backup::BackupArguments),
+    /// Put a backup in the place of the database
+    Restore(backup::RestoreArguments),
+    /// Take over the nodes, names and trust of another registry from its snapshot
+    Import(import::Arguments),
+    /// Have the running relay succeeded by this program without losing a datagram
+    Upgrade(upgrade::Arguments),
 }
 
 const DOCTOR_EXIT_STATUS: &str = "\
@@ -113,7 +137,13 @@ pub struct Arguments {
     /// How datagrams are moved
     #[arg(long, value_enum, default_value_t = Datapath::Auto)]
     pub datapath: Datapath,
-    /// Who is checked: nobody (laboratories), or everyone by the directory's knowledge
+    /// File with settings (TOML, the names of the flags as keys); the environment and flags win over it
+    #[arg(long, value_name = "FILE", env = "PILOT_RELAY_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed
+    #[arg(long, value_enum, default_value_t = Enrol::Open)]
+    pub enrol: Enrol,
+    /// Who is checked: nobody (laboratories), everyone by the directory's knowledge, or only the proven are let in
     #[arg(long, value_enum, default_value_t = Admission::Grace)]
     pub admission: Admission,
     /// Microseconds a shard looks for news before it sleeps [default: 50 where CPUs are left over, else 0]

@@ -1,0 +1,1 @@
+//! How a relay takes over from the one before it, and hands over to the next.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use wire::NodeId;
 use wire::registry::json::RequestError;
 use wire::registry::request::{CHANGES_WAIT_SECONDS_MAX, Changes};
-use wire::registry::{Answer, Operation, Request};
+use wire::registry::{Answer, Base64, Operation, Request};
 
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -182,6 +183,16 @@ impl Driver {
         lookup.found
     }
 
+    /// The key of `node`, for whoever has to know it by its signature.
+    pub fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.service().public_key(node)
+    }
+
+    /// Whether `requester` would be told where `target` is.
+    pub fn lets_resolve(&self, requester: NodeId, target: NodeId) -> bool {
+        self.service().lets_resolve(requester, target)
+    }
+
     /// Answers `requests` in order. Stops early after an answer that may be large, and before one that has to wait; the
     /// answers say how far it got.
     pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Served {
@@ -197,6 +208,7 @@ impl Driver {
             exempt: peer.exempt,
             advertised: &advertised,
             extensions: &extensions,
+            relay_key: self.relay.link.relay_key().map(Base64),
         };
         let checked = self.check_all(requests).await;
         let mut answers = Vec::with_capacity(requests.len());

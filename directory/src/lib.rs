@@ -51,6 +51,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
+use wire::NodeId;
 
 use clock::Clock;
 use connection::Budget;
@@ -104,6 +105,18 @@ impl Running {
     #[must_use]
     pub fn metrics(&self) -> String {
         self.driver.metrics_text()
+    }
+
+    /// The key `node` is registered with. Waits for the service, but for nothing else.
+    #[must_use]
+    pub fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.driver.public_key(node)
+    }
+
+    /// Whether `requester` would be told where `target` is, as `resolve` decides it. Waits as the former does.
+    #[must_use]
+    pub fn lets_resolve(&self, requester: NodeId, target: NodeId) -> bool {
+        self.driver.lets_resolve(requester, target)
     }
 
     /// The status page and the operator view, to be served with [`http::Server`]; `relay` is the one in this process. How

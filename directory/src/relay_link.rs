@@ -31,6 +31,11 @@ pub trait RelayLink: Send + Sync + 'static {
     fn extensions(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// By which those relays are known to nodes that sign claims for them.
+    fn relay_key(&self) -> Option<[u8; 32]> {
+        None
+    }
 }
 
 /// The link of a directory that runs alone: nobody to tell, and relays known by configuration only.

@@ -65,7 +65,8 @@ pub struct NodeAtRelay {
     pub endpoint: Option<SocketAddr>,
     /// The shard that owns it.
     pub shard: usize,
-    /// Whether the session's address is one the directory holds proof for (1) or not (0); `None` without a session.
+    /// Whether the node has signed that it is there (2), the session's address is one the directory holds proof for (1), or
+    /// neither (0); `None` without a session.
     pub grade: Option<u8>,
     /// Seconds since it was heard last.
     pub heard_seconds_ago: Option<u64>,

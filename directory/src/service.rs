@@ -87,6 +87,8 @@ pub struct Caller<'a> {
     pub advertised: &'a [String],
     /// What those relays understand beyond the protocol.
     pub extensions: &'a [String],
+    /// By which those relays are known to nodes that sign claims for them.
+    pub relay_key: Option<PublicKey>,
 }
 
 /// What comes of a request.

@@ -153,6 +153,7 @@ fn find(store: &Store, text: &str) -> Vec<Hit> {
         exempt: true,
         advertised: &[],
         extensions: &[],
+        relay_key: None,
     };
     let query = Query { text: text.to_owned(), offline: true, ..Query::default() };
     let request = Request { admin_token: Some("letmein".to_owned()), ..Operation::Query(query).into() };

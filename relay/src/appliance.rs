@@ -5,6 +5,7 @@
 //! waits in the sockets, which are bound first.
 
 mod admin;
+mod authority;
 mod backup;
 pub mod cli;
 mod config_file;
@@ -15,6 +16,7 @@ pub mod doctor;
 mod import;
 mod nodes;
 mod recorder;
+mod relay_key;
 mod relay_source;
 mod service_manager;
 mod spans;
@@ -30,10 +32,12 @@ use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use relay::membership::Membership;
 use relay::runtime::Relay;
+use relay::server::Admission;
 use telemetry::Exporter;
 use telemetry::export::{Guard, Options};
 
 use self::admin::{Admin, Events, Sources};
+use self::authority::Asked;
 use self::cli::{Arguments, Command};
 use self::data_dir::DataDir;
 use self::directory_link::Link;
@@ -67,21 +71,29 @@ pub fn run_command(command: Command) -> ExitCode {
 /// # Errors
 /// What prevented the start, or ended a shard; the text says what to do.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let settings = arguments.resolve()?;
+    let mut settings = arguments.resolve()?;
     let signals = block_signals()?;
     raise_open_files();
     let membership = Arc::new(Membership::default());
     membership.set_authority(settings.registry.is_some());
+    let data_dir = settings.registry.map(|_| DataDir::open(settings.data_dir.clone())).transpose()?;
+    // Without a directory nobody knows the nodes' keys, and where nobody is checked no claim is needed.
+    if let Some(data_dir) = data_dir.as_ref().filter(|_| settings.relay.rules.admission != Admission::Open) {
+        settings.relay.rules.cookies = Some(relay_key::cookies(data_dir.path())?);
+    }
+    let relay_key = settings.relay.rules.cookies.as_ref().map(|cookies| *cookies.relay_key());
     let relay = Arc::new(Relay::start(&settings.relay, membership)?);
-    let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone()));
-    let (directory, data_dir) = match settings.registry {
-        Some(listen) => {
-            let data_dir = DataDir::open(settings.data_dir.clone())?;
-            let config = settings.directory_config(listen, &data_dir)?;
-            (Some(Arc::new(directory::start(config, link)?)), Some(data_dir))
+    let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone(), relay_key));
+    let directory = match (settings.registry, &data_dir) {
+        (Some(listen), Some(data_dir)) => {
+            let config = settings.directory_config(listen, data_dir)?;
+            Some(Arc::new(directory::start(config, link)?))
         }
-        None => (None, None),
+        _ => None,
     };
+    if let (Some(directory), Some(relay_key)) = (&directory, relay_key) {
+        relay.consult(Asked::of(directory), relay_key)?;
+    }
     let whereabouts = data_dir.as_ref().map(|data_dir| Whereabouts::in_folder(data_dir.path()));
     let before = whereabouts.as_ref().map(Whereabouts::load).unwrap_or_default();
     relay.membership().remember(before.clone());

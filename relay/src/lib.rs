@@ -14,6 +14,8 @@
 //! | [`server`] | what happens to a datagram | no |
 //! | [`contests`] | which of two endpoints holds an id, and where a silent node is | no |
 //! | [`admission`] | how much a sender and a source prefix may send | no |
+//! | [`cookie`] | what a node has to sign to show that it is there | no |
+//! | [`authority`] | whether it has, and who may be introduced to whom, by the directory's word | no |
 //! | [`locals`] | which of our addresses answers | no |
 //! | [`sessions`], [`membership`] | where a node is; which nodes exist and which addresses are proven theirs | no |
 //! | [`stun`] | what a STUN request is answered | no |
@@ -21,12 +23,14 @@
 //! | [`train`] | which datagrams leave together | no |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
 //! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
-//! | [`mailbox`], [`event_queues`], [`runtime`] | nothing; messages between threads, and the threads | yes |
+//! | [`mailbox`], [`event_queues`], [`questions`], [`runtime`] | nothing; messages between threads, and the threads | yes |
 #![deny(unsafe_code)]
 
 pub mod admission;
+pub mod authority;
 pub mod config;
 pub mod contests;
+pub mod cookie;
 pub mod endpoint;
 pub mod event_queues;
 pub mod events;
@@ -35,6 +39,7 @@ pub mod locals;
 pub mod mailbox;
 pub mod membership;
 pub mod metrics;
+pub mod questions;
 pub mod runtime;
 pub mod seqlock;
 pub mod server;

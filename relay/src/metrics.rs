@@ -57,6 +57,12 @@ labels! {
         SenderBudget = "sender_budget",
         /// The source prefix used up its control messages or its packets.
         PrefixBudget = "prefix_budget",
+        /// A signed claim to an id the directory does not know.
+        UnknownClaimant = "unknown_claimant",
+        /// A signed claim whose cookie was not made for this node and source, or too long ago.
+        StaleCookie = "stale_cookie",
+        /// The source prefix, or all together, had their signatures checked, or asked the directory, often enough.
+        QuestionBudget = "question_budget",
         /// A hole-punch probe that nobody asked for.
         UnsolicitedProbe = "unsolicited_probe",
         /// The kernel cut the datagram short: larger than any the protocol knows.
@@ -117,6 +123,22 @@ labels! {
         ClaimsRefused = "claims_refused",
         /// Claims refused because the table is full.
         ClaimsNoRoom = "claims_no_room",
+        /// Claims refused because nothing proves them (admission strict).
+        ClaimsUnproven = "claims_unproven",
+        /// Challenges sent to nodes that want to sign that they are there.
+        Challenges = "challenges",
+        /// Claims whose signature was checked and is the node's.
+        ClaimsSigned = "claims_signed",
+        /// Claims whose signature was checked and is not the node's.
+        ClaimsForged = "claims_forged",
+        /// Claims whose signature is the node's and had counted before.
+        ClaimsRepeated = "claims_repeated",
+        /// Wishes to sign of nodes whose session is signed for already.
+        ClaimsStanding = "claims_standing",
+        /// Hole punches refused because the directory would not tell the one where the other is (admission strict).
+        PunchesRefused = "punches_refused",
+        /// Signatures and questions to the directory that found their queue full, so that nobody looks at them.
+        QuestionsDropped = "questions_dropped",
         /// Contests between two endpoints begun.
         ContestsStarted = "contests_started",
         /// Contests the holder won by answering.

@@ -11,6 +11,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use wire::NodeId;
 
+use crate::authority::{Authority, Judge};
 use crate::config::Config;
 use crate::contests::Board;
 use crate::event_queues::EventQueues;
@@ -19,6 +20,7 @@ use crate::locals::{LOCALS_MAX, Local, Locals, Service};
 use crate::mailbox::{Mail, Mailbox};
 use crate::membership::Membership;
 use crate::metrics::{Counters, Published};
+use crate::questions::{self, Questions};
 use crate::server::{Handoff, Server, Shared};
 use crate::sessions::{Table, shard_of};
 use crate::shard::{Setup, Shard};
@@ -51,6 +53,7 @@ pub struct Relay {
     mailboxes: Arc<[Mailbox]>,
     published: Vec<Arc<Published>>,
     events: Arc<EventQueues>,
+    questions: Arc<Questions>,
     table: Arc<Table>,
     membership: Arc<Membership>,
     addresses: Arc<Mutex<Addresses>>,
@@ -80,6 +83,8 @@ impl Relay {
         let mailboxes = mailboxes.map_err(|error| StartError::Io("cannot make an eventfd", error))?;
         let events = EventQueues::new(shards).map_err(|error| StartError::Io("cannot make an eventfd", error))?;
         let events = Arc::new(events);
+        let questions = Questions::new().map_err(|error| StartError::Io("cannot make an eventfd", error))?;
+        let questions = Arc::new(questions);
         let mut addresses = Addresses::new(config, Arc::clone(&mailboxes));
         // Listening for changes first, so that none falls between.
         let changes = Changes::subscribe().map_err(|error| StartError::Io("cannot open a netlink socket", error))?;
@@ -101,6 +106,7 @@ impl Relay {
                 mailboxes: Arc::clone(&mailboxes),
                 published: counters,
                 events: Arc::clone(&events),
+                questions: Arc::clone(&questions),
             };
             let server = Server::new(config.rules.clone(), index, &shared, Arc::new(Locals::default()));
             threads.push(spawn_shard(setup, server, *cpu, report.clone())?);
@@ -109,6 +115,7 @@ impl Relay {
             mailboxes,
             published,
             events,
+            questions,
             table: shared.table,
             membership,
             addresses: Arc::new(Mutex::new(addresses)),
@@ -131,6 +138,18 @@ impl Relay {
             let thread = follow(Arc::clone(&self.addresses), changes);
             thread.map_err(|error| StartError::Io("cannot start a thread", error))?;
         }
+        Ok(())
+    }
+
+    /// Has what the shards cannot decide themselves decided with the help of `authority`, who knows the nodes. `relay_key` is
+    /// that of the rules' cookies.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn consult(&self, authority: Arc<dyn Authority>, relay_key: [u8; 32]) -> Result<(), StartError> {
+        let (questions, mailboxes) = (Arc::clone(&self.questions), Arc::clone(&self.mailboxes));
+        let thread = questions::answer(questions, Judge::new(relay_key), authority, mailboxes);
+        lock(&self.threads).push(thread.map_err(|error| StartError::Io("cannot start a thread", error))?);
         Ok(())
     }
 
@@ -188,6 +207,7 @@ impl Relay {
         for mailbox in self.mailboxes.iter() {
             post(mailbox, Mail::Stop);
         }
+        self.questions.close();
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             let _ = thread.join();

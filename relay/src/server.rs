@@ -8,20 +8,24 @@
 //! | discover, known id | stored or contested by grade; the answer always carries the true source |
 //! | relay or punch to a known node without a session | dropped, and the node is asked where it was last |
 //! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, which begins none without proof |
-//! | punch | same source rule; begins a session only from a proven address, and never moves one |
+//! | punch | same source rule; begins a session only from a proven address, and never moves one; in `strict` the directory is asked |
+//! | claim | without a cookie challenged; with one its signature is checked elsewhere, and then it wins |
 //! | `PILP` | evidence in a contest, or nothing |
 //! | trace | same source rule as relay; where recorded noted, and the pair's datagrams counted a while; never answered |
 //! | STUN | answered by [`crate::stun`] |
 //!
-//! Who may send in a node's name is decided in `senders`, who holds an id in `claims`: a higher
-//! [`crate::sessions::Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]). Under
-//! [`Admission::Open`] nothing is checked and the last claim wins: for laboratories. What befalls a node is noted as
+//! Who may send in a node's name is decided in `senders`, who holds an id in `claims`, with a signature in `signatures`: a
+//! higher [`crate::sessions::Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]).
+//! Under [`Admission::Open`] nothing is checked and the last claim wins: for laboratories; under [`Admission::Strict`] what
+//! is not proven is answered and no more. What befalls a node is noted as
 //! [`crate::events`] by `notes`; `watches` counts what is relayed of traced pairs.
 
 mod claims;
 mod notes;
+mod punches;
 mod rules;
 mod senders;
+mod signatures;
 mod watches;
 
 use std::collections::VecDeque;
@@ -34,6 +38,7 @@ use wire::codec::Writer;
 use wire::{Format, NodeId};
 
 use crate::admission::PrefixBudgets;
+use crate::authority::{Introduction, Question, Verdict};
 use crate::contests::{Board, Claim, Contests, Due};
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::events::{Event, What};
@@ -48,6 +53,7 @@ pub use self::rules::{Admission, Rules};
 pub use self::watches::TracedPair;
 
 use self::notes::Notes;
+use self::signatures::Allowance;
 use self::watches::Watches;
 
 /// Room a reply needs at most.
@@ -128,6 +134,10 @@ pub enum Handoff {
     Withdraw(NodeId),
     /// A trace message arrived elsewhere; the pair's datagrams may arrive here.
     Watch(TracedPair),
+    /// A claim's signature was checked.
+    Claimed(Claim, Verdict),
+    /// The directory says whether the two may be introduced.
+    Introduce(Introduction, bool),
 }
 
 /// The rules of one shard, with the sessions it owns.
@@ -141,6 +151,10 @@ pub struct Server {
     locals: Arc<Locals>,
     control: PrefixBudgets,
     foreign: PrefixBudgets,
+    claims: PrefixBudgets,
+    claims_in_all: Allowance,
+    punches_in_all: Allowance,
+    questions: VecDeque<Question>,
     counters: Counters,
     sends: VecDeque<Send>,
     handoffs: VecDeque<(usize, Handoff)>,
@@ -164,6 +178,7 @@ impl Server {
     /// The rules of shard number `shard`.
     #[must_use]
     pub fn new(rules: Rules, shard: usize, shared: &Shared, locals: Arc<Locals>) -> Self {
+        let shards = shared.table.shards();
         Self {
             sessions: Sessions::new(Arc::clone(&shared.table), shard),
             contests: Contests::new(Arc::clone(&shared.board), shard),
@@ -171,6 +186,10 @@ impl Server {
             locals,
             control: PrefixBudgets::new(rules.exempt.clone()),
             foreign: PrefixBudgets::new(rules.exempt.clone()),
+            claims: PrefixBudgets::new(rules.exempt.clone()),
+            claims_in_all: Allowance::share(rules.claims_per_second, shards),
+            punches_in_all: Allowance::share(rules.punches_per_second, shards),
+            questions: VecDeque::new(),
             counters: Counters::default(),
             sends: VecDeque::with_capacity(PENDING_MAX),
             handoffs: VecDeque::with_capacity(PENDING_MAX),
@@ -267,6 +286,8 @@ impl Server {
             Handoff::Watch(pair) => {
                 self.watch(pair);
             }
+            Handoff::Claimed(claim, verdict) => self.claimed(now, claim, verdict),
+            Handoff::Introduce(asked, allowed) => self.introduce(now, asked, allowed),
         }
         self.gauge();
     }
@@ -339,6 +360,9 @@ impl Server {
         match Message::decode(datagram) {
             Ok(Message::Discover { node, extended }) => self.discover(now, Claim { node, path: from, extended }, reply),
             Ok(Message::PunchRequest { requester, target }) => self.punch(now, from, requester, target, reply),
+            Ok(Message::Claim { node, cookie, signature }) => {
+                self.signed_claim(now, from, node, (cookie, signature), reply)
+            }
             Ok(Message::Trace { sender, dest, context }) => {
                 self.trace(now, from, (sender, dest), context, datagram.len())
             }
@@ -367,29 +391,6 @@ impl Server {
             && (self.rules.admission == Admission::Open
                 || !self.membership.has_authority()
                 || self.membership.knows(node))
-    }
-
-    fn punch(
-        &mut self,
-        now: Time,
-        from: Path,
-        requester: NodeId,
-        target: NodeId,
-        reply: &mut [u8; REPLY_MAX],
-    ) -> Action {
-        if self.rules.admission != Admission::Open && !self.admit_requester(now, from, requester) {
-            return Action::Drop(DropReason::SourceMismatch);
-        }
-        let Some(session) = self.sessions.find(target).filter(|session| self.is_present(session.path.local)) else {
-            self.note_present(now, requester, What::PunchUnknown { peer: target });
-            self.want(now, target, from);
-            return Action::Drop(DropReason::UnknownDestination);
-        };
-        self.note_present(now, requester, What::PunchBrokered { peer: target, at: session.path.remote });
-        self.note_present(now, target, What::PunchedBy { peer: requester, at: from.remote });
-        let send = Send::new(session.path, &Message::PunchCommand(from.remote.socket_addr()));
-        let len = encode(reply, &Message::PunchCommand(session.path.remote.socket_addr()));
-        Action::ReplyAndSend { len, send }
     }
 
     fn relay(&mut self, now: Time, from: Path, datagram: &mut [u8]) -> Action {

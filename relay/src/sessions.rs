@@ -29,7 +29,7 @@ const CACHED_MAX: usize = 4096;
 /// When a node was heard is published at this grain, so that what other shards read seldom changes.
 const HEARD_GRAIN_SECONDS: u64 = 16;
 /// Where it lies in the last word.
-const HEARD_SHIFT: u32 = 33;
+const HEARD_SHIFT: u32 = 34;
 /// Bytes of one slot, both halves.
 pub const SLOT_BYTES: usize = size_of::<SeqCell<3>>() + size_of::<Activity>();
 const _: () = assert!(size_of::<Activity>() == 32, "half a cache line: see above");
@@ -49,6 +49,8 @@ pub enum Grade {
     Unproven = 0,
     /// Its address is one the directory holds proof for.
     ProvenAddress = 1,
+    /// The node has signed that it is there.
+    SignedClaim = 2,
 }
 
 /// What every shard may know of a node's session.
@@ -58,6 +60,8 @@ pub struct Session {
     pub path: Path,
     /// It asked for deliveries that name the destination (type 09).
     pub extended: bool,
+    /// The node itself has signed that it is here; true until the session moves or ends.
+    pub claimed: bool,
 }
 
 impl Session {
@@ -65,7 +69,7 @@ impl Session {
         let ip = u128::from(self.path.remote.ip);
         let tail =
             u64::from(self.path.remote.port) | u64::from(self.path.local.0) << 16 | u64::from(self.extended) << 32;
-        let tail = tail | heard_grain(heard) << HEARD_SHIFT;
+        let tail = tail | u64::from(self.claimed) << 33 | heard_grain(heard) << HEARD_SHIFT;
         [(ip >> 64) as u64, ip as u64, tail]
     }
 
@@ -74,6 +78,7 @@ impl Session {
         Self {
             path: Path { remote: Endpoint { ip, port: tail as u16 }, local: LocalId((tail >> 16) as u16) },
             extended: tail >> 32 & 1 == 1,
+            claimed: tail >> 33 & 1 == 1,
         }
     }
 }
@@ -122,6 +127,12 @@ impl Table {
         let slots = slots_per_shard(shards, sessions_max);
         let part = || (0..slots).map(|_| SeqCell::default()).collect();
         Arc::new(Self { parts: (0..shards).map(|_| part()).collect() })
+    }
+
+    /// How many parts there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.parts.len()
     }
 
     /// The session of `node`, whichever shard owns it.
@@ -384,7 +395,7 @@ mod loom_tests {
     fn session(node: NodeId) -> Session {
         let remote =
             Endpoint { ip: Ipv6Addr::from(u128::from(node.0) << 64 | u128::from(node.0)), port: node.0 as u16 };
-        Session { path: Path { remote, local: LocalId(0) }, extended: false }
+        Session { path: Path { remote, local: LocalId(0) }, extended: false, claimed: false }
     }
 
     /// A slot passes from one node to another while a reader looks for both: it finds a node's own session or none.

@@ -16,6 +16,7 @@ use crate::event_queues::EventQueues;
 use crate::locals::{LOCALS_MAX, Locals};
 use crate::mailbox::{Mail, Mailbox};
 use crate::metrics::{Counter, DropReason, Published};
+use crate::questions::Questions;
 use crate::server::{Action, REPLY_MAX, Server};
 use crate::socket::LocalSockets;
 use crate::time::Time;
@@ -46,6 +47,8 @@ pub struct Setup {
     pub published: Arc<Published>,
     /// Where its control events go.
     pub events: Arc<EventQueues>,
+    /// Where its questions go.
+    pub questions: Arc<Questions>,
 }
 
 /// One core's driver.
@@ -130,6 +133,7 @@ impl Shard {
             self.send_own();
             self.queue_trains()?;
             self.hand_off();
+            self.ask_questions();
             self.hand_out_events();
             self.setup.published.publish(self.server.counters());
         }
@@ -365,6 +369,21 @@ impl Shard {
             if self.setup.mailboxes[shard].post(Mail::Handoff(handoff)).is_err() {
                 self.server.counters().count(Counter::MailDropped);
             }
+        }
+    }
+
+    /// Most batches have none.
+    fn ask_questions(&mut self) {
+        let mut has_asked = false;
+        while let Some(question) = self.server.poll_question() {
+            if self.setup.questions.post(self.setup.index, question) {
+                has_asked = true;
+            } else {
+                self.server.counters().count(Counter::QuestionsDropped);
+            }
+        }
+        if has_asked {
+            self.setup.questions.ring();
         }
     }
 

@@ -52,7 +52,8 @@ impl Directory {
         self.requests += 1;
         let request = Request::decode(request).expect("nodes ask what directories know");
         let now = Now { monotonic: Duration::from_nanos(now.0), unix_seconds };
-        let caller = Caller { connection, ip, exempt: false, advertised: &self.advertised, extensions: &[] };
+        let caller =
+            Caller { connection, ip, exempt: false, advertised: &self.advertised, extensions: &[], relay_key: None };
         let mut checked = None;
         let mut found = None;
         let outcome = loop {

@@ -37,6 +37,7 @@ struct World {
     limits: Limits,
     relays: Vec<String>,
     extensions: Vec<String>,
+    relay_key: Option<PublicKey>,
 }
 
 /// Someone at an address, on a connection.
@@ -61,7 +62,7 @@ impl World {
         let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN));
         let reader = store.reader().unwrap();
         let relays = vec!["192.0.2.1:9001".into()];
-        let mut world = Self { service, store, reader, now, limits, relays, extensions: Vec::new() };
+        let mut world = Self { service, store, reader, now, limits, relays, extensions: Vec::new(), relay_key: None };
         world.service.begin_changes(now.unix_seconds * 1000);
         world
     }
@@ -89,6 +90,7 @@ impl World {
             exempt: false,
             advertised: &self.relays,
             extensions: &self.extensions,
+            relay_key: self.relay_key,
         };
         let (mut checked, mut found) = (None, None);
         let outcome = loop {

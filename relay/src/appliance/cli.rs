@@ -216,6 +216,11 @@ impl Arguments {
         if beacon.is_none() && self.stun.resolve(has_ipv6).is_none() && self.registry.resolve(has_ipv6).is_none() {
             bail!("--beacon, --stun and --registry are all off, so there is nothing to serve; leave one of them on");
         }
+        if self.admission == Admission::Strict && self.registry.resolve(has_ipv6).is_none() {
+            bail!(
+                "--admission strict admits what the directory proves, but --registry is off; leave it on, or choose grace"
+            );
+        }
         let cpus = self.cpus()?;
         let all_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         if self.sessions_max == 0 || self.sessions_max > 1 << 28 {

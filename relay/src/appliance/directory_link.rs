@@ -9,7 +9,7 @@ use relay::locals::Service;
 use relay::runtime::Relay;
 use relay::server::Handoff;
 use wire::NodeId;
-use wire::registry::answer::EXTENSION_TRACE;
+use wire::registry::answer::{EXTENSION_CLAIM, EXTENSION_TRACE};
 
 /// Connects the embedded directory with the relay in the same process.
 #[derive(Debug)]
@@ -17,16 +17,19 @@ pub struct Link {
     relay: Arc<Relay>,
     /// `HOST:PORT` as given, or nothing.
     advertise: Vec<String>,
+    /// Nodes may sign claims for the relay with this key.
+    relay_key: Option<[u8; 32]>,
     warned: AtomicBool,
 }
 
 impl Link {
-    /// A link to `relay` that hands out `advertise`, or the address a client has reached.
+    /// A link to `relay` that hands out `advertise`, or the address a client has reached, and the relay's key where it
+    /// takes signed claims.
     #[must_use]
-    pub fn new(relay: Arc<Relay>, advertise: Vec<String>) -> Self {
+    pub fn new(relay: Arc<Relay>, advertise: Vec<String>, relay_key: Option<[u8; 32]>) -> Self {
         let port = relay.beacon_port();
         let advertise = advertise.into_iter().filter_map(|text| with_port(text, port?)).collect();
-        Self { relay, advertise, warned: AtomicBool::new(false) }
+        Self { relay, advertise, relay_key, warned: AtomicBool::new(false) }
     }
 }
 
@@ -68,7 +71,12 @@ impl RelayLink for Link {
     }
 
     fn extensions(&self) -> Vec<String> {
-        vec![EXTENSION_TRACE.to_owned()]
+        let claim = self.relay_key.map(|_| EXTENSION_CLAIM.to_owned());
+        std::iter::once(EXTENSION_TRACE.to_owned()).chain(claim).collect()
+    }
+
+    fn relay_key(&self) -> Option<[u8; 32]> {
+        self.relay_key
     }
 }
 

@@ -51,7 +51,7 @@
   };
   const MAPPINGS = ["not told", "no NAT", "endpoint-independent", "could not be told", "address-dependent", "address- and port-dependent (symmetric)"];
   const FILTERINGS = ["not told", "endpoint-independent", "endpoint-independent or address-dependent", "address-dependent", "address- and port-dependent (port-restricted)"];
-  const GRADES = ["not proven to the directory", "proven to the directory"];
+  const GRADES = ["not proven to the directory", "proven to the directory", "signed for by the node"];
   const WEIGHTS = { prevents: "Prevents a direct path", hinders: "Hinders a direct path", unknown: "Not known", clear: "Speaks for a direct path" };
 
   const pairs = (list) => {

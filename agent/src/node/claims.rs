@@ -32,7 +32,7 @@ impl Node {
 
     /// Relays in use, or standing by, of which it is news that they take claims: the next discover to them may be far off.
     pub(super) fn claim_where_news(&mut self, now: Time) {
-        let Some(node) = self.id() else { return };
+        let Some(node) = self.id().filter(|node| node.is_node()) else { return };
         loop {
             let candidate = self.relays.candidate();
             let is_used =

@@ -279,6 +279,7 @@ mod tests {
             node_id: NodeId(7),
             address: "0:0000.0000.0007".into(),
             hostname: None,
+            standing: Standing::Approved,
             tags: Vec::new(),
             capability: None,
             groups: Vec::new(),

@@ -18,6 +18,7 @@ use wire::registry::{Answer, MESSAGE_BYTES_MAX, Request};
 use super::nodes::Node;
 use super::overview::GroupFigures;
 use super::{Caller, Now, Refusal, Service, grouped};
+use crate::enrolment::Standing;
 use crate::config::digests_equal;
 use crate::facts::{Change, InviteFact, JoinRule, NetworkFact};
 
@@ -172,7 +173,7 @@ impl Service {
             id: 0,
             name: "backbone".to_owned(),
             join_rule: JoinRule::Open.to_string(),
-            members: self.nodes.registered_count(),
+            members: self.nodes.count(Standing::Approved),
             online: self.presence.count(),
         };
         let others = self.networks.by_id.values().map(|Network { fact, members, online }| GroupFigures {

@@ -132,6 +132,7 @@ pub fn node(id: u32, hostname: &str) -> NodeView {
         node_id: NodeId(id),
         address: format!("0:0000.0000.{id:04X}"),
         hostname: Some(hostname.into()),
+        standing: Standing::Approved,
         tags: vec!["papers".into(), "citations".into()],
         capability: Some("Resolve academic citations".into()),
         groups: vec!["BACKBONE".into(), "RESEARCH".into()],

@@ -70,7 +70,9 @@ impl Config {
     /// The list cannot be read, or there is none to go by.
     pub fn policy(&self) -> anyhow::Result<Policy> {
         if self.allowlist.is_some() && self.enrolment == Enrolment::Open {
-            bail!("--allowlist says who may register, but --enrol open lets everyone in; use --enrol allowlist or approve");
+            bail!(
+                "--allowlist says who may register, but --enrol open lets everyone in; use --enrol allowlist or approve"
+            );
         }
         let listed = self.allowlist.as_deref().map(read_allowlist).transpose()?.unwrap_or_default();
         Ok(Policy { enrolment: self.enrolment, listed, forget_after_days: self.forget_after_days })

@@ -17,13 +17,13 @@ use wire::registry::{Answer, Operation, Request};
 
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::enrolment::Standing;
 use crate::journal::Journal;
 use crate::limits::{AddressRates, Rate};
 use crate::metrics::Metrics;
 use crate::relay_link::{Known, RelayLink};
 use crate::search::Searchers;
 use crate::service::changes::Watcher;
-use crate::enrolment::Standing;
 use crate::service::enrolment::{Act, ActError, KeyView, MemberView, Policy, Subject};
 use crate::service::overview::{Lookup, NodeView, Overview};
 use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck, is_read};
@@ -57,7 +57,9 @@ pub enum Member {
 pub enum AdminError {
     #[error(transparent)]
     Refused(#[from] ActError),
-    #[error("done, but the disk does not take it at the moment: it is tried further, and lost if the directory ends before")]
+    #[error(
+        "done, but the disk does not take it at the moment: it is tried further, and lost if the directory ends before"
+    )]
     NotStored,
 }
 
@@ -390,12 +392,7 @@ impl Driver {
 
     /// Registered nodes after `after` whose standing is `wanted`, if any, at most `limit`; and the number after which to go
     /// on, if there are more. Blocks for milliseconds with many nodes; others are served meanwhile.
-    pub fn members(
-        &self,
-        wanted: Option<Standing>,
-        after: NodeId,
-        limit: usize,
-    ) -> (Vec<MemberView>, Option<NodeId>) {
+    pub fn members(&self, wanted: Option<Standing>, after: NodeId, limit: usize) -> (Vec<MemberView>, Option<NodeId>) {
         let mut found = Vec::new();
         let mut after = after;
         loop {

@@ -333,7 +333,8 @@ impl Change {
             Self::Node(fact) => {
                 let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
                 let ban = fact.ban.as_ref().map_or(0, |ban| size_of::<Ban>() + ban.reason.len());
-                let words = name(&fact.hostname) + name(&fact.wished_hostname) + fact.owner.len() + fact.version.len() + ban;
+                let words =
+                    name(&fact.hostname) + name(&fact.wished_hostname) + fact.owner.len() + fact.version.len() + ban;
                 size_of::<NodeFact>() + words + fact.endpoint.len() + texts(&fact.tags) + texts(&fact.lan_addrs)
             }
             Self::Requested(fact) => fact.justification.len(),

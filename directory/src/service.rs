@@ -396,7 +396,11 @@ impl Service {
             let admitted = administered && self.is_admin(request)?;
             return if admitted && waits {
                 Err(Refusal::ApprovalPending(node))
-            } else if admitted { Ok(()) } else { Err(Refusal::SignatureRequired(request.operation.name())) };
+            } else if admitted {
+                Ok(())
+            } else {
+                Err(Refusal::SignatureRequired(request.operation.name()))
+            };
         };
         let first_use = self.prove(caller, node, &request.operation, signature);
         if !first_use && sets_value(&request.operation) {

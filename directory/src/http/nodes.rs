@@ -155,7 +155,9 @@ async fn act(State(desk): State<Desk>, Path((node, act)): Path<(String, String)>
             Err(_) => return error(StatusCode::BAD_REQUEST, r#"expected {"reason": "…"}"#),
         },
         "quota" => match serde_json::from_slice::<Rates>(&body) {
-            Ok(Rates { packets_per_second, bytes_per_second }) => Act::SetQuota { packets_per_second, bytes_per_second },
+            Ok(Rates { packets_per_second, bytes_per_second }) => {
+                Act::SetQuota { packets_per_second, bytes_per_second }
+            }
             Err(_) => {
                 let expected = r#"expected {"packets_per_second": N, "bytes_per_second": N}; null is the default"#;
                 return error(StatusCode::BAD_REQUEST, expected);

@@ -272,6 +272,7 @@ mod tests {
     use wire::registry::request::Report;
 
     use super::*;
+    use crate::enrolment::Standing;
 
     /// A node on the open Internet whose session stands where it registered.
     fn node() -> NodeView {

@@ -18,8 +18,8 @@ use wire::registry::{Answer, MESSAGE_BYTES_MAX, Request};
 use super::nodes::Node;
 use super::overview::GroupFigures;
 use super::{Caller, Now, Refusal, Service, grouped};
-use crate::enrolment::Standing;
 use crate::config::digests_equal;
+use crate::enrolment::Standing;
 use crate::facts::{Change, InviteFact, JoinRule, NetworkFact};
 
 /// Networks in all: as many as one answer lists with the longest names.

@@ -145,7 +145,9 @@ impl Service {
     /// between two calls are found as they are when their turn comes, and none is found twice.
     #[must_use]
     pub fn look_further(&self, now: Now, lookup: &mut Lookup, count: usize) -> bool {
-        if let Some(node) = lookup.exact.filter(|_| lookup.after == NodeId(0)).and_then(|id| self.nodes.enrolled(id).ok()) {
+        if let Some(node) =
+            lookup.exact.filter(|_| lookup.after == NodeId(0)).and_then(|id| self.nodes.enrolled(id).ok())
+        {
             lookup.found.push(self.view(now, node));
         }
         let last = self.nodes.last_number();

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use directory::AdminToken;
+use directory::enrolment::Standing;
 use directory::http::connections::Patience;
 use directory::http::places::Bounds;
 use directory::http::source::Source;

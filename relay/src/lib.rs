@@ -14,6 +14,7 @@
 //! | [`server`] | what happens to a datagram | no |
 //! | [`contests`] | which of two endpoints holds an id, and where a silent node is | no |
 //! | [`admission`] | how much a sender and a source prefix may send | no |
+//! | [`quota`], [`usage`] | what one node may send, where that is its own; what it has sent | no |
 //! | [`locals`] | which of our addresses answers | no |
 //! | [`sessions`], [`membership`] | where a node is; which nodes exist and which addresses are proven theirs | no |
 //! | [`stun`] | what a STUN request is answered | no |
@@ -35,6 +36,7 @@ pub mod locals;
 pub mod mailbox;
 pub mod membership;
 pub mod metrics;
+pub mod quota;
 pub mod runtime;
 pub mod seqlock;
 pub mod server;
@@ -45,6 +47,7 @@ pub mod stun;
 pub mod time;
 pub mod train;
 pub mod uring;
+pub mod usage;
 
 pub use endpoint::{Endpoint, Path};
 pub use time::Time;

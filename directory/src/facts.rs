@@ -9,6 +9,8 @@ use std::sync::Arc;
 use wire::NodeId;
 use wire::registry::{PublicKey, Signature};
 
+use crate::enrolment::{Approval, Ban, KeyRule, Quota, Standing};
+
 /// Everything the store holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -32,6 +34,8 @@ pub struct Facts {
     pub invites: Vec<InviteFact>,
     /// What nodes have said they can do, one record each.
     pub capabilities: Vec<CapabilityFact>,
+    /// What the administrator has said of keys that have not registered.
+    pub key_rules: Vec<KeyRule>,
 }
 
 /// A node.
@@ -69,6 +73,18 @@ pub struct NodeFact {
     pub signs: bool,
     /// The address in its latest signed registration.
     pub signed_host: Option<IpAddr>,
+    /// Who has let it in.
+    pub approval: Approval,
+    /// It is kept out.
+    pub ban: Option<Box<Ban>>,
+    /// What it may send through the relay.
+    pub quota: Quota,
+    /// The name it is given once it is let in, if it is free then.
+    pub wished_hostname: Option<String>,
+    /// The day of its last valid signature, in days since 1970; `None` while it has never proven to hold its key.
+    pub last_seen_day: Option<u32>,
+    /// It never proved itself and is forgotten: the number goes to the next newcomer.
+    pub vacant: bool,
 }
 
 impl NodeFact {
@@ -92,6 +108,23 @@ impl NodeFact {
             endpoint_follows: false,
             signs: false,
             signed_host: None,
+            approval: Approval::Admitted,
+            ban: None,
+            quota: Quota::DEFAULT,
+            wished_hostname: None,
+            last_seen_day: None,
+            vacant: false,
+        }
+    }
+
+    /// Whether it belongs to the network; `None` for one that is not registered.
+    #[must_use]
+    pub const fn standing(&self) -> Option<Standing> {
+        match (self.registered, &self.ban, self.approval) {
+            (false, ..) => None,
+            (true, Some(_), _) => Some(Standing::Banned),
+            (true, None, Approval::None) => Some(Standing::Pending),
+            (true, None, Approval::Admitted | Approval::Listed) => Some(Standing::Approved),
         }
     }
 }
@@ -283,6 +316,12 @@ pub enum Change {
     Capability(Box<CapabilityFact>),
     /// A node is found by other words than before.
     Searchable(Box<Searchable>),
+    /// The administrator has said something of a key that has not registered.
+    KeyRule(Box<KeyRule>),
+    /// That no longer holds.
+    KeyRuleEnded(PublicKey),
+    /// These nodes have signed something on this day; days since 1970.
+    Seen(u32, Vec<NodeId>),
 }
 
 impl Change {
@@ -292,7 +331,10 @@ impl Change {
         let texts = |texts: &[String]| texts.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
         let boxed = match self {
             Self::Node(fact) => {
-                let words = fact.hostname.as_ref().map_or(0, String::len) + fact.owner.len() + fact.version.len();
+                let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
+                let ban = fact.ban.as_ref().map_or(0, |ban| size_of::<Ban>() + ban.reason.len());
+                let words =
+                    name(&fact.hostname) + name(&fact.wished_hostname) + fact.owner.len() + fact.version.len() + ban;
                 size_of::<NodeFact>() + words + fact.endpoint.len() + texts(&fact.tags) + texts(&fact.lan_addrs)
             }
             Self::Requested(fact) => fact.justification.len(),
@@ -302,6 +344,8 @@ impl Change {
                 let text = words.title.len() + words.tags.len() + words.hostname.len() + words.text.len();
                 size_of::<Searchable>() + text
             }
+            Self::KeyRule(rule) => size_of::<KeyRule>() + rule.ban.as_ref().map_or(0, String::len),
+            Self::Seen(_, nodes) => nodes.len() * size_of::<NodeId>(),
             _ => 0,
         };
         size_of::<Self>() + boxed

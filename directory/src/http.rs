@@ -8,6 +8,7 @@
 //! | [`live`] | one stream of figures for all viewers |
 //! | [`gate`] | who is an operator |
 //! | [`operator`] | search, drops, groups, behind the gate |
+//! | [`nodes`] | who belongs: list, approve, ban, for programs |
 //! | [`why_relayed`] | what speaks against a direct path |
 //! | [`growth_file`] | what outlives a restart |
 //! | [`connections`] | deadlines of the connections |
@@ -21,6 +22,7 @@ pub mod connections;
 pub mod gate;
 pub mod growth_file;
 pub mod live;
+pub mod nodes;
 pub mod operator;
 pub mod places;
 pub mod render;

@@ -12,6 +12,7 @@
 //! | [`connection`] | framing, batches, deadlines and memory of one connection | meaning |
 //! | [`listener`] | who may connect; TLS or plain | |
 //! | [`watchers`] | when those who follow changes are woken | what they then see |
+//! | [`enrolment`] | who may register, in the administrator's words | what follows from them |
 //! | [`limits`], [`endpoint`] | rates; what a `listen_addr` means | |
 //! | [`relay_link`], [`relay_source`] | the seam to a relay, out and in | |
 //! | [`history`] | what the figures were; a plain value | files |
@@ -27,6 +28,7 @@ pub mod config;
 pub mod connection;
 pub mod driver;
 pub mod endpoint;
+pub mod enrolment;
 pub mod facts;
 pub mod history;
 pub mod http;
@@ -63,10 +65,12 @@ use metrics::Metrics;
 use search::Searchers;
 use search::pool::SEARCHERS_MAX;
 use service::Service;
+use service::enrolment::Policy;
 use store::Store;
 
 pub use config::{AdminToken, Config, Limits, Tls};
-pub use relay_link::{NoRelay, RelayLink};
+pub use enrolment::Enrolment;
+pub use relay_link::{Known, NoRelay, RelayLink};
 pub use relay_source::RelaySource;
 
 /// How long requests in progress may take once the directory shuts down.
@@ -81,6 +85,7 @@ pub struct Running {
     tls_fingerprint: Option<String>,
     admin_token: Option<AdminToken>,
     data_dir: PathBuf,
+    allowlist: Option<PathBuf>,
     driver: Arc<Driver>,
     journal: Arc<Journal>,
     stop: watch::Sender<bool>,
@@ -135,6 +140,26 @@ impl Running {
         )
     }
 
+    /// `/nodes` and what is below it: who belongs, for the administrator. Behind the same token as the operator view of
+    /// `site`.
+    #[must_use]
+    pub fn node_routes(&self, site: &Arc<Site>) -> axum::Router {
+        http::nodes::routes(Arc::clone(&self.driver), Arc::clone(site))
+    }
+
+    /// Reads the list of keys again, if there is one: who is on it is let in, who was and is not any more waits again.
+    /// Returns how many keys it names.
+    ///
+    /// # Errors
+    /// It cannot be read, or a line is no key: then the old one holds.
+    pub fn reload_allowlist(&self) -> anyhow::Result<Option<usize>> {
+        let Some(file) = &self.allowlist else { return Ok(None) };
+        let listed = config::read_allowlist(file)?;
+        let count = listed.len();
+        self.driver.set_policy(Policy { listed, ..self.driver.policy() });
+        Ok(Some(count))
+    }
+
     /// Stops accepting, lets requests in progress finish for a few seconds, closes the database. May be called from
     /// any thread, also one of an async runtime, which it blocks.
     pub fn shutdown(mut self) {
@@ -174,7 +199,7 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
         ..config.limits
     };
 
-    let service = Service::new(store.load()?, &limits, config.admin_token.clone());
+    let service = Service::new(store.load()?, &limits, config.admin_token.clone()).with_policy(config.policy()?);
     let metrics = Arc::new(Metrics::default());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let readers = (0..cores.min(SEARCHERS_MAX)).map(|_| store.reader()).collect::<Result<_, _>>()?;
@@ -214,6 +239,7 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
         tls_fingerprint,
         admin_token: config.admin_token,
         data_dir: config.data_dir,
+        allowlist: config.allowlist,
         driver,
         journal,
         stop,
@@ -238,7 +264,7 @@ async fn serve(doors: Arc<Doors>, listeners: Vec<std::net::TcpListener>, mut shu
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => doors.driver.tick(),
+            _ = ticks.tick() => doors.driver.tick().await,
             // The sender lives in `Running`; without it nobody wants the directory any more.
             _ = shutdown.wait_for(|shutdown| *shutdown) => break,
         }

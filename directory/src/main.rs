@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use directory::config::DEFAULT_PORT;
-use directory::{AdminToken, Config, NoRelay, Running, Tls, http};
+use directory::{AdminToken, Config, Enrolment, NoRelay, Running, Tls, http};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::cidr::Cidr;
 
@@ -44,6 +44,18 @@ struct Flags {
     /// File with the token that administrators present.
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+
+    /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed.
+    #[arg(long, value_enum, default_value_t = Enrolment::Open)]
+    enrol: Enrolment,
+
+    /// File with the public keys that are let in, one a line in base64.
+    #[arg(long, value_name = "FILE")]
+    allowlist: Option<PathBuf>,
+
+    /// Forget nodes that were not there for so many days; 0 keeps them.
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    forget_after: u32,
 
     /// Sources without limits, besides loopback: 10.0.0.0/8 or a single address. May be repeated.
     #[arg(long, value_name = "CIDR")]
@@ -81,8 +93,8 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     let running = directory::start(config(flags)?, Arc::new(relay))?;
     let pages = http.map(|address| {
         let site = running.site(None);
-        let probes = site.probes();
-        http::Server::start(address, Some(site), |_| probes)
+        let others = site.probes().merge(running.node_routes(&site));
+        http::Server::start(address, Some(site), |_| others)
     });
     let pages = pages.transpose()?;
     // A closed pipe is no reason to stop serving.
@@ -106,6 +118,9 @@ fn config(flags: Flags) -> anyhow::Result<Config> {
         bail!("--tls-required needs a certificate: add --tls-self-signed, or --tls-cert and --tls-key");
     }
     config.tls_required = flags.tls_required;
+    config.enrolment = flags.enrol;
+    config.allowlist = flags.allowlist;
+    config.forget_after_days = flags.forget_after;
     config.admin_token = flags.admin_token_file.map(admin_token).transpose()?;
     Ok(config)
 }

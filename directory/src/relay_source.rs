@@ -13,6 +13,22 @@ pub trait RelaySource: Send + Sync {
 
     /// What the relay knows of `node`; `None` when it has neither a session nor a memory of it.
     fn node(&self, node: NodeId) -> Option<NodeAtRelay>;
+
+    /// What `node` has sent through the relay; `None` where that is not counted.
+    fn usage(&self, _node: NodeId) -> Option<Usage> {
+        None
+    }
+}
+
+/// What a node has sent through the relay since that started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Packets relayed.
+    pub packets: u64,
+    /// Bytes relayed.
+    pub bytes: u64,
+    /// Packets dropped because they were beyond its quota, or beyond what everyone is granted.
+    pub dropped: u64,
 }
 
 /// The counters of a relay at one instant.

@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior, par
 use wire::NodeId;
 use wire::registry::{Base64, PublicKey};
 
+use crate::enrolment::{Approval, Ban, KeyRule, Quota};
 use crate::facts::{
     CapabilityFact, Change, Facts, InviteFact, NetworkFact, NodeFact, RequestFact, ResponseFact, TrustFact,
 };
@@ -26,8 +27,11 @@ pub const FILE_NAME: &str = "directory.sqlite";
 const LOCK_FILE_NAME: &str = "directory.lock";
 
 /// Each makes one version of the schema from the one before; version N is that after the first N.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_facts.sql"), include_str!("../migrations/0002_capabilities.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../migrations/0001_facts.sql"),
+    include_str!("../migrations/0002_capabilities.sql"),
+    include_str!("../migrations/0003_enrolment.sql"),
+];
 
 /// The smallest page of a SQLite database; the first holds the header.
 const HEADER_BYTES: u64 = 512;
@@ -141,6 +145,10 @@ impl Store {
                  WHERE serial >= 0 AND length(signature) = 64 ORDER BY node",
                 capability,
             )?,
+            key_rules: self.rows("SELECT key, banned, reason, at FROM key_rules ORDER BY at", |row| {
+                let ban = row.get::<_, bool>(1)?.then(|| row.get(2)).transpose()?;
+                Ok(KeyRule { key: key(row, 0)?, ban, at: row.get(3)? })
+            })?,
         };
         let dense = facts.nodes.iter().zip(1..).all(|(node, number)| node.id == NodeId(number));
         if !dense {
@@ -281,17 +289,28 @@ fn apply(transaction: &Transaction<'_>, change: &Change) -> rusqlite::Result<()>
             )
         }
         Change::Searchable(words) => index::save(transaction, words),
+        Change::KeyRule(rule) => run(
+            "INSERT OR REPLACE INTO key_rules (key, banned, reason, at) VALUES (?1, ?2, ?3, ?4)",
+            params![rule.key.0, rule.ban.is_some(), rule.ban.as_deref().unwrap_or_default(), rule.at],
+        ),
+        Change::KeyRuleEnded(key) => run("DELETE FROM key_rules WHERE key = ?1", params![key.0]),
+        Change::Seen(day, nodes) => {
+            let mut update = transaction.prepare_cached("UPDATE nodes SET last_seen_day = ?1 WHERE id = ?2")?;
+            nodes.iter().try_for_each(|node| update.execute(params![day, node.0]).map(drop))
+        }
     }
 }
 
 const SAVE_NODE: &str = "
     INSERT INTO nodes (id, key, key_set_at, registered, owner, hostname, tags, public, task_exec, version, lan_addrs,
-                       relay_only, endpoint, endpoint_follows, signs, signed_host)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                       relay_only, endpoint, endpoint_follows, signs, signed_host, approval, banned_at, ban_reason,
+                       packets_per_second, bytes_per_second, wished_hostname, last_seen_day, vacant)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24)
     ON CONFLICT (id) DO UPDATE SET
         key = ?2, key_set_at = ?3, registered = ?4, owner = ?5, hostname = ?6, tags = ?7, public = ?8, task_exec = ?9,
         version = ?10, lan_addrs = ?11, relay_only = ?12, endpoint = ?13, endpoint_follows = ?14, signs = ?15,
-        signed_host = ?16";
+        signed_host = ?16, approval = ?17, banned_at = ?18, ban_reason = ?19, packets_per_second = ?20,
+        bytes_per_second = ?21, wished_hostname = ?22, last_seen_day = ?23, vacant = ?24";
 
 fn save_node(transaction: &Transaction<'_>, fact: &NodeFact) -> rusqlite::Result<()> {
     transaction.prepare_cached(SAVE_NODE)?.execute(params![
@@ -311,6 +330,14 @@ fn save_node(transaction: &Transaction<'_>, fact: &NodeFact) -> rusqlite::Result
         fact.endpoint_follows,
         fact.signs,
         fact.signed_host.map(|host| host.to_string()),
+        fact.approval as u8,
+        fact.ban.as_ref().map(|ban| ban.at),
+        fact.ban.as_ref().map(|ban| &ban.reason),
+        fact.quota.packets_per_second,
+        fact.quota.bytes_per_second,
+        fact.wished_hostname,
+        fact.last_seen_day,
+        fact.vacant,
     ])?;
     Ok(())
 }
@@ -333,6 +360,18 @@ fn node(row: &Row<'_>) -> rusqlite::Result<NodeFact> {
         endpoint_follows: row.get("endpoint_follows")?,
         signs: row.get("signs")?,
         signed_host: row.get::<_, Option<String>>("signed_host")?.map(|host| parse(&host)).transpose()?,
+        approval: Approval::from_number(row.get("approval")?),
+        ban: match row.get::<_, Option<u64>>("banned_at")? {
+            Some(at) => Some(Box::new(Ban { at, reason: row.get::<_, Option<_>>("ban_reason")?.unwrap_or_default() })),
+            None => None,
+        },
+        quota: Quota {
+            packets_per_second: row.get("packets_per_second")?,
+            bytes_per_second: row.get("bytes_per_second")?,
+        },
+        wished_hostname: row.get("wished_hostname")?,
+        last_seen_day: row.get("last_seen_day")?,
+        vacant: row.get("vacant")?,
     })
 }
 

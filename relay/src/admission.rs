@@ -30,6 +30,12 @@ impl Budget {
         Self { cost_nanos, burst: Duration::from_nanos((cost_nanos * burst as f64) as u64) }
     }
 
+    /// Units that cost so many nanoseconds each, and how far the budget may be overdrawn.
+    #[must_use]
+    pub const fn costing(cost_nanos: f64, burst: Duration) -> Self {
+        Self { cost_nanos, burst }
+    }
+
     /// No limit.
     #[must_use]
     pub const fn unlimited() -> Self {

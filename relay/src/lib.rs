@@ -16,6 +16,7 @@
 //! | [`admission`] | how much a sender and a source prefix may send | no |
 //! | [`cookie`] | what a node has to sign to show that it is there | no |
 //! | [`authority`] | whether it has, and who may be introduced to whom, by the directory's word | no |
+//! | [`quota`], [`usage`] | what one node may send, where that is its own; what it has sent | no |
 //! | [`locals`] | which of our addresses answers | no |
 //! | [`sessions`], [`membership`] | where a node is; which nodes exist and which addresses are proven theirs | no |
 //! | [`stun`] | what a STUN request is answered | no |
@@ -40,6 +41,7 @@ pub mod mailbox;
 pub mod membership;
 pub mod metrics;
 pub mod questions;
+pub mod quota;
 pub mod runtime;
 pub mod seqlock;
 pub mod server;
@@ -50,6 +52,7 @@ pub mod stun;
 pub mod time;
 pub mod train;
 pub mod uring;
+pub mod usage;
 
 pub use endpoint::{Endpoint, Path};
 pub use time::Time;

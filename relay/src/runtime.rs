@@ -26,6 +26,7 @@ use crate::sessions::{Table, shard_of};
 use crate::shard::{Setup, Shard};
 use crate::socket::{LocalSockets, bind_group};
 use crate::uring::RingError;
+use crate::usage::Usage;
 
 /// Why a relay does not start, in words for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +195,18 @@ impl Relay {
     /// Tells the shard that owns `node`. A full mailbox drops the message: all of them are hints that come again.
     pub fn hand(&self, node: NodeId, handoff: Handoff) {
         let _ = self.mailboxes[shard_of(node, self.mailboxes.len())].post(Mail::Handoff(handoff));
+    }
+
+    /// As [`Self::hand`], but waits for room: for what must not be lost.
+    pub fn hand_surely(&self, node: NodeId, handoff: Handoff) {
+        post(&self.mailboxes[shard_of(node, self.mailboxes.len())], Mail::Handoff(handoff));
+    }
+
+    /// What `node` has sent so far. Its shard adds it up within a minute, or a moment after it was asked for this.
+    #[must_use]
+    pub fn usage(&self, node: NodeId) -> Usage {
+        self.hand(node, Handoff::AddUp(node));
+        self.table.usage().of(node)
     }
 
     /// Waits until a shard ends; `None` when all have.

@@ -45,6 +45,7 @@ use crate::events::{Event, What};
 use crate::locals::{Locals, Service};
 use crate::membership::Membership;
 use crate::metrics::{Counter, Counters, DropReason, Gauge};
+use crate::quota::{Quota, Quotas};
 use crate::sessions::{Sessions, Table};
 use crate::stun;
 use crate::time::Time;
@@ -132,6 +133,10 @@ pub enum Handoff {
     Notify(NodeId),
     /// The directory has forgotten the node.
     Withdraw(NodeId),
+    /// What the node may send from now on.
+    Quota(NodeId, Quota),
+    /// Somebody wants to know what the node has sent.
+    AddUp(NodeId),
     /// A trace message arrived elsewhere; the pair's datagrams may arrive here.
     Watch(TracedPair),
     /// A claim's signature was checked.
@@ -159,6 +164,7 @@ pub struct Server {
     sends: VecDeque<Send>,
     handoffs: VecDeque<(usize, Handoff)>,
     notes: Notes,
+    quotas: Quotas,
     watches: Watches,
     next_sweep: Time,
 }
@@ -194,6 +200,7 @@ impl Server {
             sends: VecDeque::with_capacity(PENDING_MAX),
             handoffs: VecDeque::with_capacity(PENDING_MAX),
             notes: Notes::new(),
+            quotas: Quotas::default(),
             watches: Watches::new(),
             next_sweep: Time::default(),
             rules,
@@ -276,8 +283,20 @@ impl Server {
                     self.note_present(now, node, What::NotifySent { at: session.path.remote });
                 }
             }
+            Handoff::Quota(node, quota) => {
+                self.quotas.set(node, quota);
+                if let Some((slot, _)) = self.sessions.find_own(node) {
+                    self.sessions.activity(slot).quota = self.quotas.of(node);
+                }
+            }
+            Handoff::AddUp(node) => {
+                if let Some((slot, _)) = self.sessions.find_own(node) {
+                    self.sessions.add_up(slot);
+                }
+            }
             Handoff::Withdraw(node) => {
                 self.contests.end(node);
+                self.quotas.set(node, Quota::default());
                 if let Some((slot, _)) = self.sessions.find_own(node) {
                     self.sessions.remove(slot);
                     self.notes.push(Event { at: now, node, what: What::SessionWithdrawn });
@@ -408,7 +427,9 @@ impl Server {
             return Action::Drop(DropReason::UnknownDestination);
         };
         if let Some(slot) = sender_slot {
-            self.sessions.activity(slot).unknown_run = 0;
+            let activity = self.sessions.activity(slot);
+            activity.unknown_run = 0;
+            activity.tally.relayed(datagram.len());
         }
         if !self.is_present(session.path.local) {
             return Action::Drop(DropReason::NoLocalAddress);

@@ -3,7 +3,8 @@
 //! Open addressing with linear probing. Ids are handed out densely, and neighbours have neighbouring home slots, three of
 //! four slots in use: in practice every node sits at home and the table behaves as an array indexed by id, while sparse
 //! ids still find a place. Only the owning shard writes a part. What others read (id, endpoint, local address, flags) is
-//! one [`SeqCell`] of 32 bytes; what only the owner needs (grade, activity, budgets) lies beside it, 32 bytes more.
+//! one [`SeqCell`] of 32 bytes; what only the owner needs (grade, activity, budgets, what was sent) is one cache line
+//! beside it.
 //!
 //! Live slots never move. A removed slot becomes a tombstone, or empty where nothing lies beyond it, and may be taken
 //! by another node: a reader that looks for the old id finds another tag and goes on, so a packet never follows a
@@ -16,8 +17,10 @@ use std::time::Duration;
 use wire::NodeId;
 
 use crate::endpoint::{Endpoint, LocalId, Path};
+use crate::quota::Quota;
 use crate::seqlock::SeqCell;
 use crate::time::{Time, nanos};
+use crate::usage::{Board, Tally};
 
 /// Slots looked at for one id. Dense ids need one; the bound holds whatever ids an open relay is fed.
 const PROBES_MAX: usize = 128;
@@ -32,7 +35,7 @@ const HEARD_GRAIN_SECONDS: u64 = 16;
 const HEARD_SHIFT: u32 = 34;
 /// Bytes of one slot, both halves.
 pub const SLOT_BYTES: usize = size_of::<SeqCell<3>>() + size_of::<Activity>();
-const _: () = assert!(size_of::<Activity>() == 32, "half a cache line: see above");
+const _: () = assert!(size_of::<Activity>() == 64 && align_of::<Activity>() == 64, "one cache line: see above");
 const _: () = assert!(SLOT_BYTES <= 96, "design: at most 96 bytes a slot");
 
 /// Which shard a node belongs to; the steering program computes the same.
@@ -89,6 +92,7 @@ const fn heard_grain(heard: Time) -> u64 {
 
 /// What the owner alone knows of a session.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 pub struct Activity {
     /// When the node was last heard.
     pub seen: Time,
@@ -96,6 +100,10 @@ pub struct Activity {
     pub packets: Time,
     /// Theoretical arrival time of the byte budget.
     pub bytes: Time,
+    /// What the node has sent since it was last added to the board.
+    pub tally: Tally,
+    /// What it may send.
+    pub quota: Quota,
     /// Relays to unknown destinations since the last known one.
     pub unknown_run: u8,
     /// Traces noted in the second `traced_second`.
@@ -118,6 +126,7 @@ pub struct Slot(usize);
 #[derive(Debug)]
 pub struct Table {
     parts: Box<[Box<[SeqCell<3>]>]>,
+    usage: Board,
 }
 
 impl Table {
@@ -126,7 +135,13 @@ impl Table {
     pub fn new(shards: usize, sessions_max: usize) -> Arc<Self> {
         let slots = slots_per_shard(shards, sessions_max);
         let part = || (0..slots).map(|_| SeqCell::default()).collect();
-        Arc::new(Self { parts: (0..shards).map(|_| part()).collect() })
+        Arc::new(Self { parts: (0..shards).map(|_| part()).collect(), usage: Board::default() })
+    }
+
+    /// How much each node has sent, as far as its shard has told.
+    #[must_use]
+    pub const fn usage(&self) -> &Board {
+        &self.usage
     }
 
     /// How many parts there are.
@@ -340,8 +355,16 @@ impl Sessions {
         }
     }
 
+    /// Adds what the node of the session in `slot` has sent to the board.
+    pub fn add_up(&mut self, Slot(slot): Slot) {
+        let node = NodeId(self.part()[slot].tag());
+        let tally = std::mem::take(&mut self.activity[slot].tally);
+        self.table.usage.add(node, tally);
+    }
+
     /// Ends the session in `slot`.
     pub fn remove(&mut self, Slot(slot): Slot) {
+        self.add_up(Slot(slot));
         let part = self.part();
         let len = part.len();
         part[slot].write(TOMBSTONE, [0; 3]);
@@ -360,6 +383,9 @@ impl Sessions {
         for _ in 0..count.min(self.activity.len()) {
             self.hand = (self.hand + 1) % self.activity.len();
             let tag = self.part()[self.hand].tag();
+            if !matches!(tag, EMPTY | TOMBSTONE) {
+                self.add_up(Slot(self.hand));
+            }
             if !matches!(tag, EMPTY | TOMBSTONE) && expired(NodeId(tag), &self.activity[self.hand]) {
                 self.remove(Slot(self.hand));
                 ended += 1;

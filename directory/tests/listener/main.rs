@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use directory::{Config, NoRelay, RelayLink, Running, Tls};
+use directory::{Config, Known, NoRelay, RelayLink, Running, Tls};
 use ed25519_dalek::{Signer as _, SigningKey};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -395,8 +395,8 @@ impl Recorder {
 }
 
 impl RelayLink for Recorder {
-    fn publish(&self, node: NodeId, proven: &[IpAddr], _last: Option<SocketAddr>) {
-        self.0.lock().unwrap().push(Told::Publish(node, proven.to_vec()));
+    fn publish(&self, node: NodeId, known: &Known) {
+        self.0.lock().unwrap().push(Told::Publish(node, known.proven.clone()));
     }
 
     fn withdraw(&self, node: NodeId) {

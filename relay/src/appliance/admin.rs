@@ -1,6 +1,6 @@
 //! The admin address (HTTP), on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters` (JSON), for the
-//! administrator `/events` and `/events/{node}` (JSON), and with an embedded directory its status page `/` and operator
-//! view `/operator`; without one `/` says what is served.
+//! administrator `/events` and `/events/{node}` (JSON), and with an embedded directory its status page `/`, operator
+//! view `/operator`, and who belongs, `/nodes` (JSON); without one `/` says what is served.
 
 mod events;
 
@@ -65,8 +65,12 @@ impl Admin {
             if guard.is_none() {
                 routes = routes.route("/", get(async || SERVED));
             }
+            let nodes = match (&sources.directory, &guard) {
+                (Some(directory), Some(site)) => directory.node_routes(site),
+                _ => Router::new(),
+            };
             let events = events::routes(sources.events.clone(), guard, address);
-            routes.with_state(sources).merge(events)
+            routes.with_state(sources).merge(events).merge(nodes)
         })
         .map(Self)
     }

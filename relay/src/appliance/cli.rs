@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use directory::Enrolment;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use relay::admission::Budget;
@@ -33,17 +34,6 @@ pub enum Datapath {
     Uring,
     /// The best this host has; io_uring today.
     Auto,
-}
-
-/// Who belongs to the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Enrol {
-    /// Whoever registers.
-    Open,
-    /// Whom the administrator approves.
-    Approve,
-    /// Whose key is on the list.
-    Allowlist,
 }
 
 /// Relay, hole-punch broker, STUN server and directory for a fleet of Pilot nodes.
@@ -141,8 +131,14 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", env = "PILOT_RELAY_CONFIG")]
     pub config: Option<PathBuf>,
     /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed
-    #[arg(long, value_enum, default_value_t = Enrol::Open)]
-    pub enrol: Enrol,
+    #[arg(long, value_enum, default_value_t = Enrolment::Open)]
+    pub enrol: Enrolment,
+    /// File with the public keys that are let in, one a line in base64; read again at a reload
+    #[arg(long, value_name = "FILE")]
+    pub allowlist: Option<PathBuf>,
+    /// Forget nodes that were not there for so many days; 0 keeps them
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub forget_after: u32,
     /// Who is checked: nobody (laboratories), everyone by the directory's knowledge, or only the proven are let in
     #[arg(long, value_enum, default_value_t = Admission::Grace)]
     pub admission: Admission,
@@ -201,6 +197,9 @@ pub struct Settings {
     /// Where spans are sent.
     pub otlp: Option<telemetry::export::Options>,
     tls: directory::Tls,
+    enrolment: Enrolment,
+    allowlist: Option<PathBuf>,
+    forget_after_days: u32,
     admin_token_file: Option<PathBuf>,
 }
 
@@ -269,6 +268,9 @@ impl Arguments {
             data_dir: self.data_dir,
             advertise_text: self.advertise,
             tls,
+            enrolment: self.enrol,
+            allowlist: self.allowlist,
+            forget_after_days: self.forget_after,
             admin_token_file: self.admin_token_file,
         })
     }
@@ -316,6 +318,9 @@ impl Settings {
             tls: self.tls.clone(),
             admin_token: self.admin_token(Some(data_dir))?,
             exempt: self.relay.rules.exempt.clone(),
+            enrolment: self.enrolment,
+            allowlist: self.allowlist.clone(),
+            forget_after_days: self.forget_after_days,
             ..directory::Config::new(data_dir.path())
         })
     }

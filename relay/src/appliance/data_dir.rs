@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -40,7 +40,10 @@ impl DataDir {
     pub fn admin_token(&self) -> anyhow::Result<String> {
         let path = self.0.join(ADMIN_TOKEN);
         match fs::read_to_string(&path) {
-            Ok(token) if !token.trim().is_empty() => return Ok(token),
+            Ok(token) if !token.trim().is_empty() => {
+                keep_to_owner(&path);
+                return Ok(token);
+            }
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -56,6 +59,26 @@ impl DataDir {
         };
         write().with_context(|| format!("cannot write {}", path.display()))?;
         Ok(token)
+    }
+}
+
+/// Where the admin token of the relay with this data folder is, whether it is there or not.
+///
+/// # Errors
+/// No folder is given, and there is no home folder.
+pub fn token_file(data_dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    Ok(data_dir.map_or_else(default_path, Ok)?.join(ADMIN_TOKEN))
+}
+
+/// What others could read is theirs no more; where it cannot be changed, it is said.
+fn keep_to_owner(path: &Path) {
+    let mode = |path| fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if mode(path) & 0o077 == 0 {
+        return;
+    }
+    tracing::warn!(path = %path.display(), "others could read the admin token; changing its mode to 0600");
+    if let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(0o600)) {
+        tracing::warn!(path = %path.display(), %error, "cannot change its mode; run chmod 600 on it");
     }
 }
 

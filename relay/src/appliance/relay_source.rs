@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use directory::RelaySource;
-use directory::relay_source::{DropFigures, NodeAtRelay, RelayEvent, RelaySnapshot, ShardFigures};
+use directory::relay_source::{DropFigures, NodeAtRelay, RelayEvent, RelaySnapshot, ShardFigures, Usage};
 use relay::Time;
 use relay::events::Event;
 use relay::metrics::{Counter, Counters, DropReason, Gauge};
@@ -91,6 +91,11 @@ impl RelaySource for Source {
             heard_seconds_ago: heard.map(|heard| Time::read_clock().since(heard).as_secs()),
             events,
         })
+    }
+
+    fn usage(&self, node: NodeId) -> Option<Usage> {
+        let relay::usage::Usage { packets, bytes, dropped } = self.relay.usage(node);
+        Some(Usage { packets, bytes, dropped })
     }
 }
 

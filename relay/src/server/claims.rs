@@ -110,7 +110,8 @@ impl Server {
     pub(super) fn begin_session(&mut self, now: Time, claim: Claim, grade: Grade) -> Outcome {
         let claimed = grade == Grade::SignedClaim;
         let session = Session { path: claim.path, extended: claim.extended, claimed };
-        let activity = Activity { seen: now, grade, ..Activity::default() };
+        let quota = self.quotas.of(claim.node);
+        let activity = Activity { seen: now, grade, quota, ..Activity::default() };
         let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {
             let notes = &mut self.notes;
             let stale = |node: NodeId, activity: &Activity| {

@@ -64,11 +64,13 @@ impl Server {
             found => self.admit_moved_sender(now, from, sender, found.map(|(_, session)| session))?,
         };
         let activity = self.sessions.activity(slot);
-        let within = self.rules.sender_packets.charge(&mut activity.packets, now, 1)
-            && self.rules.sender_bytes.charge(&mut activity.bytes, now, len as u64);
+        let quota = activity.quota;
+        let within = quota.packets(&self.rules.sender_packets).charge(&mut activity.packets, now, 1)
+            && quota.bytes(&self.rules.sender_bytes).charge(&mut activity.bytes, now, len as u64);
         if within {
             return Ok(Some(slot));
         }
+        activity.tally.refused();
         self.note_seldom(now, slot, sender, What::BudgetExhausted);
         Err(DropReason::SenderBudget)
     }

@@ -73,6 +73,7 @@
     const title = make("h3");
     title.append(name(node.hostname || `Node ${node.node_id}`));
     head.append(title, make("span", node.address, "quiet"));
+    if (node.standing !== "approved") head.append(make("span", node.standing, "badge"));
     head.append(make("span", node.online ? "online" : "offline", node.online ? "badge on" : "badge"));
     card.append(head);
 

@@ -105,6 +105,8 @@ labels! {
         Rearmed = "receives_rearmed",
         /// Batches decided.
         Batches = "batches",
+        /// Times the shard has gone round its loop; it does so at least once a second.
+        Turns = "turns",
         /// Sessions that began.
         SessionsStarted = "sessions_started",
         /// Sessions found again by asking the node where it last registered.
@@ -117,6 +119,10 @@ labels! {
         ClaimsRefused = "claims_refused",
         /// Claims refused because the table is full.
         ClaimsNoRoom = "claims_no_room",
+        /// Claims refused because the relay is being drained.
+        ClaimsWhileDraining = "claims_while_draining",
+        /// Sessions taken over from the relay before.
+        SessionsInherited = "sessions_inherited",
         /// Contests between two endpoints begun.
         ContestsStarted = "contests_started",
         /// Contests the holder won by answering.
@@ -142,6 +148,8 @@ labels! {
         Sessions = "sessions",
         /// Contests under way.
         Contests = "contests",
+        /// Sessions that have changed and are not written to the ledger yet.
+        Unwritten = "ledger_unwritten",
     }
 }
 

@@ -22,6 +22,7 @@ mod claims;
 mod notes;
 mod rules;
 mod senders;
+mod succession;
 mod watches;
 
 use std::collections::VecDeque;
@@ -147,6 +148,7 @@ pub struct Server {
     notes: Notes,
     watches: Watches,
     next_sweep: Time,
+    draining: bool,
 }
 
 /// What all shards share.
@@ -177,6 +179,7 @@ impl Server {
             notes: Notes::new(),
             watches: Watches::new(),
             next_sweep: Time::default(),
+            draining: false,
             rules,
             shard,
         }

@@ -18,7 +18,7 @@ use wire::stun::SOFTWARE_MAX;
 
 use self::values::{CpuList, Listen, advertised, cpu_list, listen};
 use super::data_dir::DataDir;
-use super::{backup, config_file, import, nodes, upgrade};
+use super::{backup, config_file, drain, import, nodes, upgrade};
 
 /// However low a limit, a few packets in a row must pass, or nothing would.
 const BURST_PACKETS_MIN: u64 = 32;
@@ -82,7 +82,10 @@ pub enum Command {
     /// Take over the nodes, names and trust of another registry from its snapshot
     Import(import::Arguments),
     /// Have the running relay succeeded by this program without losing a datagram
+    #[command(after_help = upgrade::EXIT_STATUS)]
     Upgrade(upgrade::Arguments),
+    /// Begin no session any more, serve those there are until they fall silent, then end
+    Drain(drain::Arguments),
 }
 
 const DOCTOR_EXIT_STATUS: &str = "\
@@ -179,6 +182,9 @@ pub struct Arguments {
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
+    /// Take over from the relay that runs with the same data folder; `pilot-relay upgrade` says it
+    #[arg(long, hide = true)]
+    pub succeed: bool,
     /// OpenTelemetry collector that the relay's spans of traced messages are sent to, as http://127.0.0.1:4318 [default:
     /// OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, value_name = "URL")]

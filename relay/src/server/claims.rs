@@ -46,7 +46,7 @@ impl Server {
                 self.sessions.update(slot, session);
             }
             self.touch(now, slot, node);
-            self.sessions.activity(slot).grade = grade;
+            self.sessions.set_grade(slot, grade);
             return Outcome::Holds;
         }
         self.contests.note_arrival(now, &claim);
@@ -78,6 +78,10 @@ impl Server {
     }
 
     pub(super) fn begin_session(&mut self, now: Time, claim: Claim, grade: Grade) -> Outcome {
+        if self.draining {
+            self.counters.count(Counter::ClaimsWhileDraining);
+            return Outcome::Refused;
+        }
         let session = Session { path: claim.path, extended: claim.extended };
         let activity = Activity { seen: now, grade, ..Activity::default() };
         let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {

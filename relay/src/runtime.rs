@@ -256,6 +256,21 @@ impl Relay {
         }
     }
 
+    /// Waits until every shard has taken in what it was told before. One that has ended does so no more.
+    pub fn wait_for_a_turn(&self) {
+        let before = self.turns();
+        self.nudge();
+        let moved = |(index, turns): (usize, &u64)| self.turns()[index] > *turns;
+        while !before.iter().enumerate().all(moved) && self.threads_live() {
+            thread::yield_now();
+        }
+    }
+
+    fn threads_live(&self) -> bool {
+        let threads = lock(&self.threads);
+        !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
+    }
+
     /// How often each shard has gone round its loop.
     #[must_use]
     pub fn turns(&self) -> Vec<u64> {

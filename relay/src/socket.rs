@@ -5,9 +5,9 @@
 
 use std::ffi::c_int;
 use std::io;
+use std::io::IoSliceMut;
 use std::mem::size_of;
 use std::net::SocketAddr;
-use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;

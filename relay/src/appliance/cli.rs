@@ -182,9 +182,9 @@ pub struct Arguments {
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
-    /// Take over from the relay that runs with the same data folder; `pilot-relay upgrade` says it
-    #[arg(long, hide = true)]
-    pub succeed: bool,
+    /// Take over from the relay that is asked at this socket; `pilot-relay upgrade` says it
+    #[arg(long, hide = true, value_name = "SOCKET")]
+    pub succeed: Option<PathBuf>,
     /// OpenTelemetry collector that the relay's spans of traced messages are sent to, as http://127.0.0.1:4318 [default:
     /// OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, value_name = "URL")]
@@ -206,6 +206,8 @@ pub struct Settings {
     pub advertise_text: Vec<String>,
     /// Where spans are sent.
     pub otlp: Option<telemetry::export::Options>,
+    /// Where the relay to be succeeded is asked.
+    pub succeed: Option<PathBuf>,
     tls: directory::Tls,
     admin_token_file: Option<PathBuf>,
 }
@@ -269,6 +271,7 @@ impl Arguments {
             http: self.http.resolve(has_ipv6),
             data_dir: self.data_dir,
             advertise_text: self.advertise,
+            succeed: self.succeed,
             tls,
             admin_token_file: self.admin_token_file,
         })

@@ -19,6 +19,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use relay::inheritance::Descriptor;
 use relay::runtime::Relay;
 
+use super::phase::{CurrentPhase, Phase};
+
 /// How long the service manager may take to read what was sent before.
 const BARRIER_WITHIN_MS: u16 = 5000;
 /// Signs of life within the time after which the service manager loses patience.
@@ -138,21 +140,31 @@ impl Watchdog {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(manager: ServiceManager, relay: Arc<Relay>, patience: Duration) -> io::Result<Self> {
+    pub fn start(
+        manager: ServiceManager,
+        relay: Arc<Relay>,
+        phase: Arc<CurrentPhase>,
+        patience: Duration,
+    ) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel::<()>();
         let body = move || {
             let mut progress = Progress::new(relay.turns());
             let mut stuck_before = None;
             loop {
                 relay.nudge();
-                if ended.recv_timeout(patience / SIGNS_PER_WATCHDOG) != Err(mpsc::RecvTimeoutError::Timeout) {
+                let timeout = ended.recv_timeout(patience / SIGNS_PER_WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout);
+                // Shards that have been told to end stand still.
+                if !timeout || phase.get() == Phase::Stopping {
                     return;
                 }
                 let stuck = progress.stuck(relay.turns());
                 if stuck.is_none() {
                     manager.tell(&["WATCHDOG=1"]);
                 } else if stuck != stuck_before {
-                    tracing::error!(shard = stuck, "the shard does not move; the service manager will end this process");
+                    tracing::error!(
+                        shard = stuck,
+                        "the shard does not move; the service manager will end this process"
+                    );
                 }
                 stuck_before = stuck;
             }

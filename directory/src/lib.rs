@@ -188,8 +188,21 @@ impl Drop for Running {
 /// # Errors
 /// The data folder, an address or the certificate cannot be used; the text says which and what to do.
 pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Running> {
-    let clock = Clock::start();
     let listeners = listener::bind(&config.listen)?;
+    start_on(listeners, config, relay)
+}
+
+/// As [`start`], on sockets that listen already, which another process may have opened.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_on(
+    listeners: Vec<std::net::TcpListener>,
+    config: Config,
+    relay: Arc<dyn RelayLink>,
+) -> anyhow::Result<Running> {
+    let clock = Clock::start();
+    listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
     let local_addrs = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
     let store = Store::open(&config.data_dir, clock.now().unix_seconds)?;
     let identity = tls::load(&config.tls, &config.data_dir)?;

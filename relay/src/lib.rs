@@ -22,6 +22,8 @@
 //! | [`stun`] | what a STUN request is answered | no |
 //! | [`events`] | what befell a node, as values | no |
 //! | [`train`] | which datagrams leave together | no |
+//! | [`inheritance`] | which sockets of the relay before can be served on | no |
+//! | [`ledger`] | nothing; what outlives a process | yes |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
 //! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
 //! | [`mailbox`], [`event_queues`], [`questions`], [`runtime`] | nothing; messages between threads, and the threads | yes |
@@ -35,7 +37,9 @@ pub mod cookie;
 pub mod endpoint;
 pub mod event_queues;
 pub mod events;
+pub mod inheritance;
 pub mod interfaces;
+pub mod ledger;
 pub mod locals;
 pub mod mailbox;
 pub mod membership;

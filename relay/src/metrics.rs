@@ -111,6 +111,8 @@ labels! {
         Rearmed = "receives_rearmed",
         /// Batches decided.
         Batches = "batches",
+        /// Times the shard has gone round its loop; it does so at least once a second.
+        Turns = "turns",
         /// Sessions that began.
         SessionsStarted = "sessions_started",
         /// Sessions found again by asking the node where it last registered.
@@ -139,6 +141,10 @@ labels! {
         PunchesRefused = "punches_refused",
         /// Signatures and questions to the directory that found their queue full, so that nobody looks at them.
         QuestionsDropped = "questions_dropped",
+        /// Claims refused because the relay is being drained.
+        ClaimsWhileDraining = "claims_while_draining",
+        /// Sessions taken over from the relay before.
+        SessionsInherited = "sessions_inherited",
         /// Contests between two endpoints begun.
         ContestsStarted = "contests_started",
         /// Contests the holder won by answering.
@@ -164,6 +170,8 @@ labels! {
         Sessions = "sessions",
         /// Contests under way.
         Contests = "contests",
+        /// Sessions that have changed and are not written to the ledger yet.
+        Unwritten = "ledger_unwritten",
     }
 }
 

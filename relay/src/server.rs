@@ -26,6 +26,7 @@ mod punches;
 mod rules;
 mod senders;
 mod signatures;
+mod succession;
 mod watches;
 
 use std::collections::VecDeque;
@@ -167,6 +168,7 @@ pub struct Server {
     quotas: Quotas,
     watches: Watches,
     next_sweep: Time,
+    draining: bool,
 }
 
 /// What all shards share.
@@ -203,6 +205,7 @@ impl Server {
             quotas: Quotas::default(),
             watches: Watches::new(),
             next_sweep: Time::default(),
+            draining: false,
             rules,
             shard,
         }

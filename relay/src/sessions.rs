@@ -10,6 +10,7 @@
 //! by another node: a reader that looks for the old id finds another tag and goes on, so a packet never follows a
 //! reused slot to somebody else's endpoint.
 
+use std::collections::VecDeque;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,17 @@ pub enum Grade {
     ProvenAddress = 1,
     /// The node has signed that it is there.
     SignedClaim = 2,
+}
+
+impl Grade {
+    /// From the lowest to the highest.
+    const ALL: [Self; 3] = [Self::Unproven, Self::ProvenAddress, Self::SignedClaim];
+
+    /// The grade with this number; the lowest where there is none, as in what a later version has written.
+    #[must_use]
+    pub fn from_number(number: u8) -> Self {
+        Self::ALL.into_iter().find(|grade| *grade as u8 == number).unwrap_or_default()
+    }
 }
 
 /// What every shard may know of a node's session.
@@ -227,6 +239,36 @@ pub struct Sessions {
     live_max: usize,
     /// Where the search for silent sessions goes on.
     hand: usize,
+    changes: Option<Changes>,
+}
+
+/// Slots that no longer hold what was last fetched of them, in the order in which they changed; each stands here once, so
+/// there are never more than the part has slots.
+#[derive(Debug)]
+struct Changes {
+    queue: VecDeque<u32>,
+    /// A bit a slot: whether it is in the queue.
+    queued: Box<[u64]>,
+}
+
+impl Changes {
+    fn new(slots: usize) -> Self {
+        Self { queue: VecDeque::with_capacity(slots), queued: vec![0; slots.div_ceil(64)].into_boxed_slice() }
+    }
+
+    fn note(&mut self, slot: usize) {
+        let (word, bit) = (&mut self.queued[slot / 64], 1 << (slot % 64));
+        if *word & bit == 0 {
+            *word |= bit;
+            self.queue.push_back(slot as u32);
+        }
+    }
+
+    fn take(&mut self) -> Option<usize> {
+        let slot = self.queue.pop_front()? as usize;
+        self.queued[slot / 64] &= !(1 << (slot % 64));
+        Some(slot)
+    }
 }
 
 /// The table has no room for another session.
@@ -243,8 +285,37 @@ impl Sessions {
             live_max: live_max(slots),
             live: 0,
             hand: 0,
+            changes: None,
             table,
             shard,
+        }
+    }
+
+    /// Notes from now on which slots change, for [`Self::poll_change`].
+    pub fn note_changes(&mut self) {
+        self.changes.get_or_insert_with(|| Changes::new(self.activity.len()));
+    }
+
+    /// How many slots [`Self::poll_change`] has to tell of.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.changes.as_ref().map_or(0, |changes| changes.queue.len())
+    }
+
+    /// A slot that has changed since it was last asked for, and what stands there now. A node that is merely heard changes
+    /// its slot at the grain at which that is published.
+    pub fn poll_change(&mut self) -> Option<(usize, Option<(NodeId, Session, Activity)>)> {
+        let slot = self.changes.as_mut()?.take()?;
+        let cell = &self.part()[slot];
+        let tag = cell.tag();
+        let live = !matches!(tag, EMPTY | TOMBSTONE);
+        let words = live.then(|| cell.read(tag)).flatten();
+        Some((slot, words.map(|words| (NodeId(tag), Session::from_words(words), self.activity[slot]))))
+    }
+
+    fn note_change(&mut self, slot: usize) {
+        if let Some(changes) = &mut self.changes {
+            changes.note(slot);
         }
     }
 
@@ -333,6 +404,7 @@ impl Sessions {
         self.part()[slot].write(node.0, session.to_words(activity.seen));
         self.activity[slot] = activity;
         self.live += 1;
+        self.note_change(slot);
         Ok(Slot(slot))
     }
 
@@ -340,6 +412,14 @@ impl Sessions {
     pub fn update(&mut self, Slot(slot): Slot, session: Session) {
         let cell = &self.part()[slot];
         cell.write(cell.tag(), session.to_words(self.activity[slot].seen));
+        self.note_change(slot);
+    }
+
+    /// The holder of the session in `slot` is proven so well.
+    pub fn set_grade(&mut self, Slot(slot): Slot, grade: Grade) {
+        if std::mem::replace(&mut self.activity[slot].grade, grade) != grade {
+            self.note_change(slot);
+        }
     }
 
     /// The node of the session in `slot` was heard at `now`.
@@ -353,6 +433,7 @@ impl Sessions {
         if let Some(words) = cell.read(tag) {
             cell.write(tag, Session::from_words(words).to_words(now));
         }
+        self.note_change(slot);
     }
 
     /// Adds what the node of the session in `slot` has sent to the board.
@@ -375,6 +456,7 @@ impl Sessions {
             last = (last + len - 1) % len;
         }
         self.live -= 1;
+        self.note_change(slot);
     }
 
     /// Looks at the next `count` slots and ends the sessions for which `expired` says so; returns how many.

@@ -3,6 +3,7 @@
 //! ```text
 //! wait → reap completions → retry failed sends of the last batch → give its buffers back
 //!      → mail, timers → decide on every datagram → chain trains → queue the sends → wait (which submits) …
+//! end: cancel the receives → reap to the last completion → decide and send as ever → write the ledger → publish
 //! ```
 
 use std::collections::VecDeque;
@@ -13,9 +14,10 @@ use std::time::Duration;
 
 use crate::endpoint::{LocalId, Path};
 use crate::event_queues::EventQueues;
+use crate::ledger::Ledger;
 use crate::locals::{LOCALS_MAX, Locals};
 use crate::mailbox::{Mail, Mailbox};
-use crate::metrics::{Counter, DropReason, Published};
+use crate::metrics::{Counter, DropReason, Gauge, Published};
 use crate::questions::Questions;
 use crate::server::{Action, REPLY_MAX, Server};
 use crate::socket::LocalSockets;
@@ -31,6 +33,10 @@ const SEND_RESERVE: usize = 2 * 128;
 const FILES: u32 = 2 * LOCALS_MAX as u32 + 1;
 const WAKE: FileSlot = FileSlot(2 * LOCALS_MAX as u32);
 const REPLIES_MAX: usize = 2048;
+/// Records written to the ledger in one turn, so that many changes at once delay nobody.
+const RECORDS_PER_TURN_MAX: usize = 64;
+/// How long the kernel may take to end the receives; it takes microseconds.
+const FINISH_WITHIN: Duration = Duration::from_secs(1);
 /// Looks at the ring between two looks at the clock while spinning.
 const SPINS_PER_CLOCK: u32 = 64;
 
@@ -49,6 +55,8 @@ pub struct Setup {
     pub events: Arc<EventQueues>,
     /// Where its questions go.
     pub questions: Arc<Questions>,
+    /// Where its sessions are written for the next process.
+    pub ledger: Option<Arc<Ledger>>,
 }
 
 /// One core's driver.
@@ -66,6 +74,7 @@ pub struct Shard {
     failures: Vec<(u32, i32)>,
     ended: Vec<(FileSlot, i32)>,
     stopping: bool,
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// What a shard knows of the sockets of one local address.
@@ -97,7 +106,10 @@ impl Shard {
     ///
     /// # Errors
     /// [`RingError`], naming what the kernel lacks.
-    pub fn new(setup: Setup, server: Server) -> Result<Self, RingError> {
+    pub fn new(setup: Setup, mut server: Server) -> Result<Self, RingError> {
+        if setup.ledger.is_some() {
+            server.keep_ledger();
+        }
         let mut ring = Ring::new(FILES, REPLIES_MAX * REPLY_MAX)?;
         ring.install(WAKE, setup.mailboxes[setup.index].as_fd())?;
         ring.watch(WAKE)?;
@@ -113,6 +125,7 @@ impl Shard {
             failures: Vec::new(),
             ended: Vec::new(),
             stopping: false,
+            ledger: setup.ledger.clone(),
             setup,
         })
     }
@@ -124,24 +137,80 @@ impl Shard {
     pub fn run(mut self) -> io::Result<()> {
         while !self.stopping {
             self.wait()?;
-            let now = Time::read_clock();
-            self.reap(now)?;
-            self.settle_failures()?;
-            self.release_batch()?;
-            self.decide_batch(now);
-            self.handle_timers(now);
-            self.send_own();
-            self.queue_trains()?;
-            self.hand_off();
-            self.ask_questions();
-            self.hand_out_events();
-            self.setup.published.publish(self.server.counters());
+            self.turn()?;
         }
+        self.finish()
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let now = Time::read_clock();
+        self.reap(now)?;
+        self.settle_failures()?;
+        self.release_batch()?;
+        self.decide_batch(now);
+        self.handle_timers(now);
+        self.send_own();
+        self.queue_trains()?;
+        self.hand_off();
+        self.ask_questions();
+        self.hand_out_events();
+        self.write_ledger(RECORDS_PER_TURN_MAX);
+        let unwritten = self.server.unwritten() as u64;
+        self.server.counters().set(Gauge::Unwritten, unwritten);
+        self.server.counters().count(Counter::Turns);
+        self.setup.published.publish(self.server.counters());
         Ok(())
     }
 
+    /// Decides on everything that has been received, and leaves the sockets to whoever has them next: no datagram is lost
+    /// between the two.
+    fn finish(&mut self) -> io::Result<()> {
+        let mut armed = Vec::new();
+        for id in (0..LOCALS_MAX as u16).map(LocalId) {
+            if self.sockets[usize::from(id.0)].installed {
+                self.ring.cancel(id.main())?;
+                armed.push(id.main());
+            }
+        }
+        let deadline = Time::read_clock() + FINISH_WITHIN;
+        loop {
+            // Those that ended by themselves are not armed again.
+            armed.retain(|slot| !self.ended.iter().any(|(ended, _)| ended == slot));
+            let idle = self.pending.is_empty() && self.batch.is_empty() && self.failures.is_empty();
+            let late = Time::read_clock() >= deadline;
+            if (armed.is_empty() && idle) || late {
+                if late {
+                    tracing::warn!(shard = self.setup.index, "the kernel has not ended all receives in time");
+                }
+                break;
+            }
+            let wait = if idle { Wait::AtMost(FINISH_WITHIN / 10) } else { Wait::No };
+            self.ring.submit_and_wait(wait)?;
+            self.turn()?;
+        }
+        self.ring.submit()?;
+        self.write_ledger(usize::MAX);
+        self.setup.published.publish(self.server.counters());
+        Ok(())
+    }
+
+    /// Most batches change no session.
+    fn write_ledger(&mut self, records_max: usize) {
+        let Some(ledger) = &self.ledger else { return };
+        for _ in 0..records_max {
+            let Some((slot, record)) = self.server.poll_record() else { return };
+            if let Err(error) = ledger.write(self.setup.index, slot, record.as_ref()) {
+                let shard = self.setup.index;
+                tracing::error!(shard, %error, "sessions are no longer kept for a restart; give this service more memory");
+                self.ledger = None;
+                return;
+            }
+        }
+    }
+
     fn wait(&mut self) -> io::Result<()> {
-        if !self.pending.is_empty() {
+        let is_behind = self.ledger.is_some() && self.server.unwritten() > 0;
+        if !self.pending.is_empty() || is_behind {
             return self.ring.submit_and_wait(Wait::No);
         }
         if !self.setup.spin.is_zero() {
@@ -233,6 +302,10 @@ impl Shard {
         self.ring.publish();
         self.trains.clear();
         self.replies_used = 0;
+        if self.stopping {
+            // Nothing is armed again; `finish` looks at what has ended.
+            return Ok(());
+        }
         for (slot, errno) in std::mem::take(&mut self.ended) {
             if errno == libc::ENOBUFS {
                 self.server.counters().count(Counter::BuffersExhausted);
@@ -409,6 +482,12 @@ impl Shard {
             match mail {
                 Mail::Handoff(handoff) => self.server.handle_handoff(now, handoff),
                 Mail::Locals(locals, sockets) => self.change_locals(locals, sockets)?,
+                Mail::Inherit(locals, records, answer) => {
+                    self.server.set_locals(locals);
+                    let _ = answer.send(self.server.inherit(now, &records));
+                }
+                Mail::Drain => self.server.drain(),
+                Mail::Nudge => {}
                 Mail::Stop => self.stopping = true,
             }
         }
@@ -424,13 +503,13 @@ impl Shard {
                 self.ring.uninstall(id.fragmenting())?;
             }
         }
-        for LocalSockets { id, main, fragmenting } in sockets {
+        for LocalSockets { id, main, fragmenting, lost_before } in sockets {
             // What ended there concerned the socket before.
             self.ended.retain(|(slot, _)| *slot != id.main());
             self.ring.install(id.main(), main.as_fd())?;
             self.ring.install(id.fragmenting(), fragmenting.as_fd())?;
             self.ring.receive(id.main())?;
-            self.sockets[usize::from(id.0)] = Socket { installed: true, ..Socket::default() };
+            self.sockets[usize::from(id.0)] = Socket { installed: true, lost: lost_before, plain: false };
         }
         self.server.set_locals(locals);
         Ok(())

@@ -19,7 +19,7 @@ use wire::stun::SOFTWARE_MAX;
 
 use self::values::{CpuList, Listen, advertised, cpu_list, listen};
 use super::data_dir::DataDir;
-use super::{backup, config_file, import, nodes, upgrade};
+use super::{backup, config_file, drain, import, nodes, upgrade};
 
 /// However low a limit, a few packets in a row must pass, or nothing would.
 const BURST_PACKETS_MIN: u64 = 32;
@@ -72,7 +72,10 @@ pub enum Command {
     /// Take over the nodes, names and trust of another registry from its snapshot
     Import(import::Arguments),
     /// Have the running relay succeeded by this program without losing a datagram
+    #[command(after_help = upgrade::EXIT_STATUS)]
     Upgrade(upgrade::Arguments),
+    /// Begin no session any more, serve those there are until they fall silent, then end
+    Drain(drain::Arguments),
 }
 
 const DOCTOR_EXIT_STATUS: &str = "\
@@ -175,6 +178,9 @@ pub struct Arguments {
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
+    /// Take over from the relay that is asked at this socket; `pilot-relay upgrade` says it
+    #[arg(long, hide = true, value_name = "SOCKET")]
+    pub succeed: Option<PathBuf>,
     /// OpenTelemetry collector that the relay's spans of traced messages are sent to, as http://127.0.0.1:4318 [default:
     /// OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, value_name = "URL")]
@@ -196,6 +202,8 @@ pub struct Settings {
     pub advertise_text: Vec<String>,
     /// Where spans are sent.
     pub otlp: Option<telemetry::export::Options>,
+    /// Where the relay to be succeeded is asked.
+    pub succeed: Option<PathBuf>,
     tls: directory::Tls,
     enrolment: Enrolment,
     allowlist: Option<PathBuf>,
@@ -267,6 +275,7 @@ impl Arguments {
             http: self.http.resolve(has_ipv6),
             data_dir: self.data_dir,
             advertise_text: self.advertise,
+            succeed: self.succeed,
             tls,
             enrolment: self.enrol,
             allowlist: self.allowlist,

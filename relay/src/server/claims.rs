@@ -57,7 +57,8 @@ impl Server {
                 self.sessions.update(slot, session);
             }
             self.touch(now, slot, node);
-            self.sessions.activity(slot).grade = self.held_grade(node, &held);
+            let grade = self.held_grade(node, &held);
+            self.sessions.set_grade(slot, grade);
             return Outcome::Holds;
         }
         if is_barred {
@@ -108,6 +109,10 @@ impl Server {
     }
 
     pub(super) fn begin_session(&mut self, now: Time, claim: Claim, grade: Grade) -> Outcome {
+        if self.draining {
+            self.counters.count(Counter::ClaimsWhileDraining);
+            return Outcome::Refused;
+        }
         let claimed = grade == Grade::SignedClaim;
         let session = Session { path: claim.path, extended: claim.extended, claimed };
         let quota = self.quotas.of(claim.node);

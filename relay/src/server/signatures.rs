@@ -93,7 +93,7 @@ impl Server {
         match self.sessions.find_own(node) {
             Some((slot, held)) if held.path.remote == path.remote => {
                 self.sessions.update(slot, Session { path, claimed: true, ..held });
-                self.sessions.activity(slot).grade = Grade::SignedClaim;
+                self.sessions.set_grade(slot, Grade::SignedClaim);
                 self.touch(now, slot, node);
                 self.note(now, node, What::ClaimSigned { at: path.remote });
             }

@@ -14,13 +14,15 @@
 //! | [`server`] | what happens to a datagram | no |
 //! | [`contests`] | which of two endpoints holds an id, and where a silent node is | no |
 //! | [`admission`] | how much a sender and a source prefix may send | no |
+//! | [`fairness`] | which heavy senders the kernel holds back | no |
 //! | [`locals`] | which of our addresses answers | no |
 //! | [`sessions`], [`membership`] | where a node is; which nodes exist and which addresses are proven theirs | no |
 //! | [`stun`] | what a STUN request is answered | no |
 //! | [`events`] | what befell a node, as values | no |
 //! | [`train`] | which datagrams leave together | no |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
-//! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
+//! | [`guard`] | nothing; has the kernel do what [`fairness`] decided, and accounts for it | yes |
+//! | [`uring`], [`socket`], [`interfaces`], [`overflows`] | nothing; the safe face of the kernel | yes |
 //! | [`mailbox`], [`event_queues`], [`runtime`] | nothing; messages between threads, and the threads | yes |
 #![deny(unsafe_code)]
 
@@ -30,11 +32,14 @@ pub mod contests;
 pub mod endpoint;
 pub mod event_queues;
 pub mod events;
+pub mod fairness;
+pub mod guard;
 pub mod interfaces;
 pub mod locals;
 pub mod mailbox;
 pub mod membership;
 pub mod metrics;
+pub mod overflows;
 pub mod runtime;
 pub mod seqlock;
 pub mod server;

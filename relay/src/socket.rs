@@ -1,16 +1,16 @@
 //! UDP sockets of a shard: one per local address in a `SO_REUSEPORT` group steered by the node id, and a send-only
-//! sibling for what has to be fragmented. The file's unsafe code is the `setsockopt` calls no crate offers.
+//! sibling for what has to be fragmented; filters on them. The file's unsafe code is the socket options no crate offers.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
 use std::io;
 use std::mem::size_of;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use wire::beacon;
 
 use crate::config::{RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
@@ -19,6 +19,8 @@ use crate::endpoint::LocalId;
 /// After exit a port served by a ring stays bound for a moment, since the ring's teardown is deferred.
 const BIND_RETRIES: u32 = 15;
 const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Where the drops stand in the answer to `SO_MEMINFO` (`SK_MEMINFO_DROPS` of `linux/sock_diag.h`).
+const MEMINFO_DROPS: usize = 8;
 
 /// One shard's sockets for one local address.
 #[derive(Debug)]
@@ -61,6 +63,44 @@ pub fn bind_group(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr,
     let siblings: Vec<Socket> = siblings.collect::<io::Result<_>>()?;
     let pairs = members.into_iter().zip(siblings).map(|(main, sibling)| (main.into(), sibling.into()));
     Ok((address, pairs.collect()))
+}
+
+/// Has the kernel run `program` on every datagram before it is queued, in the place of any filter before.
+///
+/// # Errors
+/// What the kernel says.
+pub fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let steps: Vec<_> = program.iter().map(|step| SockFilter::new(step.code, step.jt, step.jf, step.k)).collect();
+    SockRef::from(&socket).attach_filter(&steps)
+}
+
+/// Takes the filter off.
+///
+/// # Errors
+/// What the kernel says, also where there is none.
+pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).detach_filter()
+}
+
+/// What the kernel has dropped on this socket since it was opened, for want of room or by its filter.
+///
+/// # Errors
+/// What the kernel says.
+pub fn kernel_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut memory = [0_u32; MEMINFO_DROPS + 1];
+    let mut len = size_of_val(&memory) as libc::socklen_t;
+    // SAFETY: `memory` and `len` outlive the call, and `len` is the size of `memory`, beyond which the kernel does not
+    // write. The descriptor is borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            memory.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(memory[MEMINFO_DROPS]) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes sure that nobody holds the port, and picks one for port 0.

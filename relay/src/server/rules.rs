@@ -27,8 +27,10 @@ pub struct Rules {
     pub sender_bytes: Budget,
     /// Discovers, punches, probes and STUN requests a source prefix may send.
     pub prefix_control: Budget,
-    /// Packets a source prefix may relay for nodes of another shard.
+    /// Packets a source prefix may relay, all its nodes together.
     pub prefix_packets: Budget,
+    /// Bytes a source prefix may relay, all its nodes together.
+    pub prefix_bytes: Budget,
     /// Prefixes that are never charged.
     pub exempt: Vec<Cidr>,
     /// Silence after which a session ends.
@@ -44,7 +46,8 @@ impl Default for Rules {
             sender_packets: Budget::new(100_000, 20_000),
             sender_bytes: Budget::new(125_000_000, 32_000_000),
             prefix_control: Budget::new(500, 2_000),
-            prefix_packets: Budget::new(100_000, 20_000),
+            prefix_packets: Budget::new(200_000, 40_000),
+            prefix_bytes: Budget::new(250_000_000, 64_000_000),
             exempt: Vec::new(),
             session_timeout: Duration::from_secs(600),
             stun_software: None,

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use loadgen::args::{Args, Load};
+use loadgen::attack;
 use loadgen::compare::compare;
 use loadgen::config::Config;
 use loadgen::directory;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
     let result = match (&args.load, args.compare.as_deref()) {
         (Some(Load::Directory(args)), _) => load_directory(args),
         (Some(Load::Idle(args)), _) => hold_idle(args),
+        (Some(Load::Attack(args)), _) => misuse(args),
         (None, Some([a, b])) => compare_reports(a, b, args.json),
         (None, _) => make_load(&args),
     };
@@ -79,6 +81,13 @@ fn hold_idle(args: &idle::args::IdleArgs) -> Result<Exit, Failed> {
     let report = idle::run(&config, &View::on_stderr()).map_err(|error| failed(&error, Exit::Environment))?;
     print(&report, args.json)?;
     Ok(if report.is_within_bound() { Exit::Ok } else { Exit::Loss })
+}
+
+fn misuse(args: &attack::args::AttackArgs) -> Result<Exit, Failed> {
+    let config = attack::args::Config::new(args).map_err(|error| failed(&error, Exit::Usage))?;
+    let report = attack::run(&config).map_err(|error| failed(&error, Exit::Environment))?;
+    print(&report, args.json)?;
+    Ok(Exit::Ok)
 }
 
 /// A load that was not made proves nothing about the relay, neither its loss nor what the conditions say.

@@ -20,7 +20,7 @@ pub const SEND_BUFFER_BYTES: usize = 4 << 20;
 /// The program, its libraries, its cold threads' heaps in huge pages. Measured: an idle relay alone, less its shards.
 const PROGRAM_BYTES: usize = 12 << 20;
 /// A shard's share besides the terms of [`Memory`]: budgets, trains, its heap in huge pages. Measured the same way.
-const SHARD_BYTES: usize = 11 << 20;
+const SHARD_BYTES: usize = 12 << 20;
 
 /// Settings of a relay.
 #[derive(Clone, Debug)]

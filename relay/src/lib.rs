@@ -17,6 +17,7 @@
 //! | [`cookie`] | what a node has to sign to show that it is there | no |
 //! | [`authority`] | whether it has, and who may be introduced to whom, by the directory's word | no |
 //! | [`quota`], [`usage`] | what one node may send, where that is its own; what it has sent | no |
+//! | [`fairness`] | which heavy senders the kernel holds back | no |
 //! | [`locals`] | which of our addresses answers | no |
 //! | [`sessions`], [`membership`] | where a node is; which nodes exist and which addresses are proven theirs | no |
 //! | [`stun`] | what a STUN request is answered | no |
@@ -25,7 +26,8 @@
 //! | [`inheritance`] | which sockets of the relay before can be served on | no |
 //! | [`ledger`] | nothing; what outlives a process | yes |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
-//! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
+//! | [`guard`] | nothing; has the kernel do what [`fairness`] decided, and accounts for it | yes |
+//! | [`uring`], [`socket`], [`interfaces`], [`overflows`] | nothing; the safe face of the kernel | yes |
 //! | [`mailbox`], [`event_queues`], [`questions`], [`runtime`] | nothing; messages between threads, and the threads | yes |
 #![deny(unsafe_code)]
 
@@ -37,6 +39,8 @@ pub mod cookie;
 pub mod endpoint;
 pub mod event_queues;
 pub mod events;
+pub mod fairness;
+pub mod guard;
 pub mod inheritance;
 pub mod interfaces;
 pub mod ledger;
@@ -46,6 +50,7 @@ pub mod membership;
 pub mod metrics;
 pub mod questions;
 pub mod quota;
+pub mod overflows;
 pub mod runtime;
 pub mod seqlock;
 pub mod server;

@@ -55,7 +55,7 @@ labels! {
         UnknownDestination = "unknown_destination",
         /// The sender used up its packets or bytes.
         SenderBudget = "sender_budget",
-        /// The source prefix used up its control messages or its packets.
+        /// The source prefix used up its control messages, its packets or its bytes.
         PrefixBudget = "prefix_budget",
         /// A signed claim to an id the directory does not know.
         UnknownClaimant = "unknown_claimant",
@@ -63,6 +63,8 @@ labels! {
         StaleCookie = "stale_cookie",
         /// The source prefix, or all together, had their signatures checked, or asked the directory, often enough.
         QuestionBudget = "question_budget",
+        /// It came from the port of a service that answers whatever it is sent; no client has it.
+        ServicePort = "service_port",
         /// A hole-punch probe that nobody asked for.
         UnsolicitedProbe = "unsolicited_probe",
         /// The kernel cut the datagram short: larger than any the protocol knows.
@@ -103,8 +105,12 @@ labels! {
         Trains = "trains",
         /// Datagrams that left above the path's MTU, fragmented by IP.
         Fragmented = "sends_fragmented",
-        /// Datagrams the kernel dropped because the socket's buffer was full.
+        /// Datagrams the kernel dropped because the socket's buffer was full. While senders are held back, those of other
+        /// sockets of this host may be among them.
         KernelDrops = "kernel_drops",
+        /// Datagrams of senders far over their budget that the kernel's socket filter dropped, merged ones counted once; they
+        /// are not among those received.
+        FilterDrops = "filter_drops",
         /// Times the kernel had no buffer of ours left to receive into.
         BuffersExhausted = "receive_buffers_exhausted",
         /// Times a receive operation was armed again.
@@ -172,6 +178,8 @@ labels! {
         Contests = "contests",
         /// Sessions that have changed and are not written to the ledger yet.
         Unwritten = "ledger_unwritten",
+        /// Senders and source prefixes far over their budget that the kernel holds back.
+        Penalties = "penalties",
     }
 }
 

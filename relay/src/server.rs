@@ -13,6 +13,7 @@
 //! | `PILP` | evidence in a contest, or nothing |
 //! | trace | same source rule as relay; where recorded noted, and the pair's datagrams counted a while; never answered |
 //! | STUN | answered by [`crate::stun`] |
+//! | anything but relay from a service's port | dropped: the answer would go to a service that may answer it |
 //!
 //! Who may send in a node's name is decided in `senders`, who holds an id in `claims`, with a signature in `signatures`: a
 //! higher [`crate::sessions::Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]).
@@ -35,10 +36,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wire::beacon::{self, Message};
+use wire::cidr::Cidr;
 use wire::codec::Writer;
 use wire::{Format, NodeId};
 
-use crate::admission::PrefixBudgets;
+use crate::admission::{PrefixBudgets, RelayBudgets, is_service_port};
 use crate::authority::{Introduction, Question, Verdict};
 use crate::contests::{Board, Claim, Contests, Due};
 use crate::endpoint::{Endpoint, LocalId, Path};
@@ -161,6 +163,7 @@ pub struct Server {
     claims_in_all: Allowance,
     punches_in_all: Allowance,
     questions: VecDeque<Question>,
+    relayed: RelayBudgets,
     counters: Counters,
     sends: VecDeque<Send>,
     handoffs: VecDeque<(usize, Handoff)>,
@@ -198,6 +201,7 @@ impl Server {
             claims_in_all: Allowance::share(rules.claims_per_second, shards),
             punches_in_all: Allowance::share(rules.punches_per_second, shards),
             questions: VecDeque::new(),
+            relayed: RelayBudgets::new(rules.prefix_packets, rules.prefix_bytes, rules.exempt.clone()),
             counters: Counters::default(),
             sends: VecDeque::with_capacity(PENDING_MAX),
             handoffs: VecDeque::with_capacity(PENDING_MAX),
@@ -225,6 +229,12 @@ impl Server {
     #[must_use]
     pub fn locals(&self) -> &Locals {
         &self.locals
+    }
+
+    /// Sources no limit applies to.
+    #[must_use]
+    pub fn exempt(&self) -> &[Cidr] {
+        &self.rules.exempt
     }
 
     /// Whether it pays to [`Self::foresee`] a batch.
@@ -351,6 +361,9 @@ impl Server {
         if datagram.first() == Some(&beacon::kind::RELAY) && self.speaks(from.local, Service::Beacon) {
             return self.relay(now, from, datagram);
         }
+        if is_service_port(from.remote.port) && self.rules.admission != Admission::Open {
+            return Action::Drop(DropReason::ServicePort);
+        }
         if !self.charge_control(now, from) {
             return Action::Drop(DropReason::PrefixBudget);
         }
@@ -375,7 +388,7 @@ impl Server {
 
     fn charge_control(&mut self, now: Time, from: Path) -> bool {
         self.rules.admission == Admission::Open
-            || self.control.charge(&self.rules.prefix_control, from.remote.ip, now, 1)
+            || self.control.charge(&[(self.rules.prefix_control, 1)], from.remote.ip, now)
     }
 
     fn control(&mut self, now: Time, from: Path, datagram: &[u8], reply: &mut [u8; REPLY_MAX]) -> Action {
@@ -421,11 +434,12 @@ impl Server {
             _ => return Action::Drop(DropReason::Malformed),
         };
         let sender_slot = match self.admit_sender(now, from, sender, datagram.len()) {
-            Ok(slot) => slot,
-            Err(reason) => return Action::Drop(reason),
+            Ok(slot) if self.charge_relayed(now, from, datagram.len()) => slot,
+            Ok(_) => return Action::Drop(DropReason::PrefixBudget),
+            Err(reason) => return Action::Drop(self.charge_refused(now, from, reason)),
         };
         let Some(session) = self.sessions.find(dest) else {
-            self.charge_unknown(now, sender_slot, sender, dest);
+            self.charge_unknown(now, from, sender_slot, sender, dest);
             self.want(now, dest, from);
             return Action::Drop(DropReason::UnknownDestination);
         };

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use crate::endpoint::{LocalId, Path};
 use crate::event_queues::EventQueues;
+use crate::fairness::filter::Family;
+use crate::guard::Guard;
 use crate::ledger::Ledger;
 use crate::locals::{LOCALS_MAX, Locals};
 use crate::mailbox::{Mail, Mailbox};
@@ -63,6 +65,7 @@ pub struct Setup {
 pub struct Shard {
     setup: Setup,
     server: Server,
+    guard: Guard,
     ring: Ring,
     sockets: Vec<Socket>,
     pending: VecDeque<Received>,
@@ -81,8 +84,6 @@ pub struct Shard {
 #[derive(Clone, Copy, Debug, Default)]
 struct Socket {
     installed: bool,
-    /// Drops the kernel has told of.
-    lost: u32,
     /// The device cannot offload segmentation.
     plain: bool,
 }
@@ -114,6 +115,7 @@ impl Shard {
         ring.install(WAKE, setup.mailboxes[setup.index].as_fd())?;
         ring.watch(WAKE)?;
         Ok(Self {
+            guard: Guard::new(server.exempt().to_vec()),
             server,
             ring,
             sockets: vec![Socket::default(); LOCALS_MAX],
@@ -217,7 +219,9 @@ impl Shard {
             self.ring.submit()?;
             self.spin();
         }
-        let timeout = self.server.poll_timeout().since(Time::read_clock());
+        let due = self.server.poll_timeout();
+        let due = self.guard.next_review().map_or(due, |review| review.min(due));
+        let timeout = due.since(Time::read_clock());
         self.ring.submit_and_wait(Wait::AtMost(timeout))
     }
 
@@ -341,7 +345,8 @@ impl Shard {
         let Received { socket, mut lease, from, payload, segment, truncated, lost } = received;
         let from = Path { remote: from, local: LocalId::of(socket) };
         self.server.counters().count(Counter::Receives);
-        self.note_kernel_drops(from.local, lost);
+        let datagrams = payload.len().div_ceil(segment.max(1)).max(1);
+        self.guard.note_receive(from.local, &from.remote, datagrams, lost, self.server.counters());
         let mut start = payload.start;
         // An empty datagram is one too.
         loop {
@@ -375,7 +380,8 @@ impl Shard {
                 self.add_reply(from, len);
                 self.add_own(send.to, send.bytes());
             }
-            Action::Defer | Action::Drop(_) => {}
+            Action::Drop(reason) => self.guard.note_drop(from.remote, reason),
+            Action::Defer => {}
         }
     }
 
@@ -426,6 +432,9 @@ impl Shard {
     fn handle_timers(&mut self, now: Time) {
         if now >= self.server.poll_timeout() {
             self.server.handle_timeout(now);
+        }
+        if self.guard.is_due(now) {
+            self.guard.review(now, self.setup.index, self.server.counters());
         }
     }
 
@@ -501,6 +510,7 @@ impl Shard {
             if std::mem::take(socket).installed {
                 self.ring.uninstall(id.main())?;
                 self.ring.uninstall(id.fragmenting())?;
+                self.guard.uninstall(id);
             }
         }
         for LocalSockets { id, main, fragmenting, lost_before } in sockets {
@@ -509,18 +519,11 @@ impl Shard {
             self.ring.install(id.main(), main.as_fd())?;
             self.ring.install(id.fragmenting(), fragmenting.as_fd())?;
             self.ring.receive(id.main())?;
-            self.sockets[usize::from(id.0)] = Socket { installed: true, lost: lost_before, plain: false };
+            self.sockets[usize::from(id.0)] = Socket { installed: true, ..Socket::default() };
+            let is_ipv4 = locals.get(id).is_some_and(|local| local.bound.is_ipv4());
+            self.guard.install(id, if is_ipv4 { Family::V4 } else { Family::V6 }, main, lost_before);
         }
         self.server.set_locals(locals);
         Ok(())
-    }
-
-    fn note_kernel_drops(&mut self, LocalId(local): LocalId, lost: Option<u32>) {
-        if let Some(lost) = lost {
-            let socket = &mut self.sockets[usize::from(local)];
-            let more = lost.wrapping_sub(socket.lost);
-            socket.lost = lost;
-            self.server.counters().add(Counter::KernelDrops, u64::from(more));
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! UDP sockets of a shard: one per local address in a `SO_REUSEPORT` group steered by the node id, and a send-only
-//! sibling for what has to be fragmented; and open files that come from another process. The file's unsafe code is the
-//! socket options no crate offers, and the taking over of descriptors that are numbers.
+//! sibling for what has to be fragmented; filters on them; and open files that come from another process. The file's
+//! unsafe code is the socket options no crate offers, and the taking over of descriptors that are numbers.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
@@ -8,13 +8,13 @@ use std::io;
 use std::io::IoSliceMut;
 use std::mem::size_of;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use wire::beacon;
 
 use crate::config::{RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
@@ -24,6 +24,8 @@ use crate::inheritance::{Facts, Group};
 /// After exit a port served by a ring stays bound for a moment, since the ring's teardown is deferred.
 const BIND_RETRIES: u32 = 15;
 const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Where the drops stand in the answer to `SO_MEMINFO` (`SK_MEMINFO_DROPS` of `linux/sock_diag.h`).
+const MEMINFO_DROPS: usize = 8;
 
 /// One shard's sockets for one local address.
 #[derive(Debug)]
@@ -97,27 +99,6 @@ pub fn adopt(group: &Group) -> io::Result<()> {
     Ok(())
 }
 
-/// Datagrams the kernel has dropped at this socket since it was opened: what `SO_RXQ_OVFL` tells with the next datagram.
-#[must_use]
-pub fn dropped(socket: &OwnedFd) -> u32 {
-    const WORDS: usize = 9; // SK_MEMINFO_VARS
-    const DROPS: usize = 8; // SK_MEMINFO_DROPS
-    let mut words = [0u32; WORDS];
-    let mut len = size_of_val(&words) as libc::socklen_t;
-    // SAFETY: pointer and length describe `words`, which outlives the call and takes any bytes; the kernel writes no more
-    // than `len`.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_MEMINFO,
-            words.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    if result == 0 { words[DROPS] } else { 0 }
-}
-
 /// The first descriptor a service manager passes, by its protocol.
 const PASSED_FIRST: RawFd = 3;
 
@@ -169,6 +150,44 @@ pub fn receive_with_descriptors(socket: impl AsFd, bytes: &mut [u8]) -> io::Resu
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is too long"));
     }
     Ok((message.bytes, files))
+}
+
+/// Has the kernel run `program` on every datagram before it is queued, in the place of any filter before.
+///
+/// # Errors
+/// What the kernel says.
+pub fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let steps: Vec<_> = program.iter().map(|step| SockFilter::new(step.code, step.jt, step.jf, step.k)).collect();
+    SockRef::from(&socket).attach_filter(&steps)
+}
+
+/// Takes the filter off.
+///
+/// # Errors
+/// What the kernel says, also where there is none.
+pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).detach_filter()
+}
+
+/// What the kernel has dropped on this socket since it was opened, for want of room or by its filter.
+///
+/// # Errors
+/// What the kernel says.
+pub fn kernel_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut memory = [0_u32; MEMINFO_DROPS + 1];
+    let mut len = size_of_val(&memory) as libc::socklen_t;
+    // SAFETY: `memory` and `len` outlive the call, and `len` is the size of `memory`, beyond which the kernel does not
+    // write. The descriptor is borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            memory.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(memory[MEMINFO_DROPS]) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes sure that nobody holds the port, and picks one for port 0.

@@ -154,6 +154,12 @@ pub struct Arguments {
     /// Bytes per second one sender may relay; 0 is no limit
     #[arg(long, value_name = "BPS", default_value_t = 125_000_000)]
     pub sender_bytes: u64,
+    /// Packets per second one source (/32, /56) may relay, all its nodes together; 0 is no limit
+    #[arg(long, value_name = "PPS", default_value_t = 200_000)]
+    pub prefix_packets: u64,
+    /// Bytes per second one source (/32, /56) may relay, all its nodes together; 0 is no limit
+    #[arg(long, value_name = "BPS", default_value_t = 250_000_000)]
+    pub prefix_bytes: u64,
     /// Discovers, punches and STUN requests per second one source (/32, /56) may send; 0 is no limit
     #[arg(long, value_name = "PPS", default_value_t = 500)]
     pub control_packets: u64,
@@ -246,13 +252,15 @@ impl Arguments {
             (_, _, true) => directory::Tls::SelfSigned,
             _ => directory::Tls::Off,
         };
-        let fifth = |per_second: u64| Budget::new(per_second, (per_second / 5).max(BURST_PACKETS_MIN));
+        let packets = |per_second: u64| Budget::new(per_second, (per_second / 5).max(BURST_PACKETS_MIN));
+        let bytes = |per_second: u64| Budget::new(per_second, (per_second / 4).max(BURST_BYTES_MIN));
         let rules = Rules {
             admission: self.admission,
-            sender_packets: fifth(self.sender_packets),
-            sender_bytes: Budget::new(self.sender_bytes, (self.sender_bytes / 4).max(BURST_BYTES_MIN)),
+            sender_packets: packets(self.sender_packets),
+            sender_bytes: bytes(self.sender_bytes),
             prefix_control: Budget::new(self.control_packets, self.control_packets.saturating_mul(4)),
-            prefix_packets: fifth(self.sender_packets),
+            prefix_packets: packets(self.prefix_packets),
+            prefix_bytes: bytes(self.prefix_bytes),
             exempt,
             stun_software: self.stun_software,
             ..Rules::default()

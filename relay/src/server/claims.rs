@@ -6,6 +6,7 @@ use wire::NodeId;
 use wire::beacon::Message;
 
 use super::{Admission, Handoff, Send, Server};
+use crate::admission::is_service_port;
 use crate::contests::{Arrival, Claim, Contest, Kind};
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::events::{Event, Refusal, What};
@@ -303,8 +304,8 @@ impl Server {
     }
 }
 
-/// Whoever registers names an endpoint of its choice; none of this host's own.
+/// Whoever registers names an endpoint of its choice; none of this host's own, and no service's.
 fn may_be_asked(endpoint: &Endpoint) -> bool {
     let ip = endpoint.ip();
-    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_service_port(endpoint.port))
 }

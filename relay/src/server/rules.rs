@@ -32,8 +32,10 @@ pub struct Rules {
     pub sender_bytes: Budget,
     /// Discovers, punches, probes and STUN requests a source prefix may send.
     pub prefix_control: Budget,
-    /// Packets a source prefix may relay for nodes of another shard.
+    /// Packets a source prefix may relay, all its nodes together.
     pub prefix_packets: Budget,
+    /// Bytes a source prefix may relay, all its nodes together.
+    pub prefix_bytes: Budget,
     /// Signatures of claims that a source prefix may have checked.
     pub prefix_claims: Budget,
     /// Signatures that all shards together have checked in a second: a twentieth of a core, or so.
@@ -57,7 +59,8 @@ impl Default for Rules {
             sender_packets: Budget::new(100_000, 20_000),
             sender_bytes: Budget::new(125_000_000, 32_000_000),
             prefix_control: Budget::new(500, 2_000),
-            prefix_packets: Budget::new(100_000, 20_000),
+            prefix_packets: Budget::new(200_000, 40_000),
+            prefix_bytes: Budget::new(250_000_000, 64_000_000),
             prefix_claims: Budget::new(50, 1_000),
             claims_per_second: 1_000,
             punches_per_second: 10_000,

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use wire::NodeId;
+use wire::registry::capability::Record;
 use wire::registry::{PublicKey, Signature};
 
 use crate::enrolment::{Approval, Ban, KeyRule, Quota, Standing};
@@ -261,6 +262,19 @@ pub struct Searchable {
 }
 
 impl Searchable {
+    /// By what a registered node and what it offers at present are found.
+    #[must_use]
+    pub fn of(node: NodeId, fact: Option<&NodeFact>, offered: Option<&CapabilityFact>) -> Self {
+        // One that somebody has meddled with in the database may be anything.
+        let record = offered.and_then(|offered| Record::decode(&offered.record).ok());
+        let (title, text) = record.map_or_else(Default::default, |record| (record.title, record.text));
+        let own = fact.map_or(&[][..], |fact| &fact.tags);
+        let tags: Vec<&str> =
+            own.iter().chain(offered.iter().flat_map(|offered| &offered.tags)).map(String::as_str).collect();
+        let hostname = fact.and_then(|fact| fact.hostname.clone()).unwrap_or_default();
+        Self { node, title, tags: tags.join(" "), hostname, text }
+    }
+
     /// Whether no word leads to the node.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

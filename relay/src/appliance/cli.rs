@@ -65,9 +65,17 @@ pub enum Command {
     Config(config_file::Arguments),
     /// List, approve, ban and remove the nodes of this network
     Nodes(nodes::Arguments),
-    /// Copy the directory's database while it serves
+    /// Copy the data folder into one file, also while the relay serves
+    ///
+    /// The file is one moment of the directory's database, with the administrator's token, keys and certificates of the data
+    /// folder. It is written beside and renamed, and is as secret as the folder. Settings outside the folder are not in it.
     Backup(backup::BackupArguments),
-    /// Put a backup in the place of the database
+    /// Put a backup in the place of the data folder's database, at once or at the relay's next start
+    ///
+    /// The backup is checked and, if it is of an older version, brought up to date. Where no relay serves, it is put in place
+    /// at once; else it waits in the data folder, and the next start takes it over. What was there before is kept in the
+    /// folder before-restore-TIME. Nodes that have registered since the backup was made register again and may get other
+    /// numbers.
     Restore(backup::RestoreArguments),
     /// Take over the nodes, names and trust of another registry from its snapshot
     Import(import::Arguments),

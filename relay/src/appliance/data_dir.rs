@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 const ADMIN_TOKEN: &str = "admin-token";
 const TOKEN_BYTES: usize = 24;
@@ -15,15 +15,29 @@ const TOKEN_BYTES: usize = 24;
 pub struct DataDir(PathBuf);
 
 impl DataDir {
-    /// Makes the folder, or takes it as it is.
+    /// Makes the folder, or takes it as it is. A restore that waits in it is carried out, unless another process serves there.
     ///
     /// # Errors
-    /// It cannot be made; the text names `--data-dir`.
+    /// It cannot be made or written to; the text says what to do.
     pub fn open(given: Option<PathBuf>) -> anyhow::Result<Self> {
         let path = given.map_or_else(default_path, Ok)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).with_context(|| {
             format!("cannot make the data folder {}; choose another with --data-dir", path.display())
         })?;
+        // Before anything in it is read: a backup that waits brings the token and keys along.
+        directory::store::restore::finish(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Takes the folder as it is.
+    ///
+    /// # Errors
+    /// There is none; the text names `--data-dir`.
+    pub fn existing(given: Option<PathBuf>) -> anyhow::Result<Self> {
+        let path = given.map_or_else(default_path, Ok)?;
+        if !path.is_dir() {
+            bail!("there is no data folder {}; name the relay's with --data-dir", path.display());
+        }
         Ok(Self(path))
     }
 

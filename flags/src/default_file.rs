@@ -3,19 +3,19 @@
 
 use std::fmt::Write as _;
 
-use clap::Arg;
+use clap::{Arg, Command};
 
-use crate::program::{Program, is_list};
+use crate::program::{in_file, is_list};
 
 /// Columns of a comment.
 const WIDTH: usize = 110;
 
-/// The file of `program`, under `heading`. `examples` has a value in TOML for keys whose default cannot be written down.
+/// The file for the flags of `command`, under `heading`. `examples` has a value in TOML for keys whose default cannot be written down.
 #[must_use]
-pub fn default_file(program: &Program, heading: &str, examples: &[(&str, &str)]) -> String {
+pub fn default_file(command: &Command, heading: &str, examples: &[(&str, &str)]) -> String {
     let mut text = String::new();
     comment(&mut text, heading);
-    for arg in program.settable() {
+    for arg in in_file(command) {
         let Some(key) = arg.get_long() else { continue };
         text.push('\n');
         comment(&mut text, &arg.get_help().map(ToString::to_string).unwrap_or_default());

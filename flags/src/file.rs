@@ -45,7 +45,9 @@ fn parse(text: &str) -> Result<Vec<Entry>, (usize, String)> {
         let line = line_of(key.span().start);
         let values = match value.get_ref() {
             DeValue::Array(items) => items.iter().map(|item| scalar(item.get_ref())).collect::<Option<Vec<_>>>(),
-            DeValue::Table(_) => return Err((line, format!("[{}]: there are no sections; write key = value", key.get_ref()))),
+            DeValue::Table(_) => {
+                return Err((line, format!("[{}]: there are no sections; write key = value", key.get_ref())));
+            }
             value => scalar(value).map(|value| vec![value]),
         };
         let key = key.get_ref().to_string();
@@ -82,7 +84,14 @@ mod tests {
         let arguments: Vec<String> = entries.iter().flat_map(Entry::arguments).collect();
         assert_eq!(
             arguments,
-            ["--http=off", "--sessions-max=1000", "--exempt=10.0.0.0/8", "--exempt=fd00::/8", "--log-json=true", "--mask=16"]
+            [
+                "--http=off",
+                "--sessions-max=1000",
+                "--exempt=10.0.0.0/8",
+                "--exempt=fd00::/8",
+                "--log-json=true",
+                "--mask=16"
+            ]
         );
         assert_eq!(parse(""), Ok(Vec::new()));
     }

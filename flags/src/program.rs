@@ -126,8 +126,8 @@ impl Program {
     }
 
     /// The flags that can also be set in the file.
-    pub(crate) fn settable(&self) -> impl Iterator<Item = &Arg> {
-        settable(&self.command).filter(|arg| arg.get_id() != CONFIG)
+    fn settable(&self) -> impl Iterator<Item = &Arg> {
+        in_file(&self.command)
     }
 
     /// Reads `arguments`, the program's name first, and what they leave open from environment and file.
@@ -174,12 +174,22 @@ impl Program {
     }
 
     /// The entries that neither flag nor environment has overruled.
-    fn open_entries(&self, given: &ArgMatches, entries: Vec<Entry>, path: &std::path::Path) -> Result<Vec<Entry>, Error> {
+    fn open_entries(
+        &self,
+        given: &ArgMatches,
+        entries: Vec<Entry>,
+        path: &std::path::Path,
+    ) -> Result<Vec<Entry>, Error> {
         let mut open = Vec::new();
         for entry in entries {
             let is_key = |arg: &&Arg| arg.get_long() == Some(entry.key.as_str());
             let Some(arg) = self.settable().find(is_key) else {
-                return Err(Error::Elsewhere(format!("{}:{}: {}", path.display(), entry.line, self.unknown(&entry.key))));
+                return Err(Error::Elsewhere(format!(
+                    "{}:{}: {}",
+                    path.display(),
+                    entry.line,
+                    self.unknown(&entry.key)
+                )));
             };
             if entry.values.len() > 1 && !is_list(arg) {
                 let text = format!("{}:{}: {} takes one value", path.display(), entry.line, entry.key);
@@ -266,6 +276,11 @@ impl Given {
 /// The flags of `command` that have a name to set them by elsewhere.
 fn settable(command: &Command) -> impl Iterator<Item = &Arg> {
     command.get_arguments().filter(|arg| arg.get_long().is_some() && !arg.is_hide_set())
+}
+
+/// Those of them that can be in the file.
+pub(crate) fn in_file(command: &Command) -> impl Iterator<Item = &Arg> {
+    settable(command).filter(|arg| arg.get_id() != CONFIG)
 }
 
 /// Whether a flag may be repeated.

@@ -121,6 +121,12 @@ pub enum Load {
     Directory(DirectoryArgs),
     /// Opens connections to a directory, asks once on each, and says what they cost it while idle
     Idle(IdleArgs),
+    /// Print the words that a shell completes
+    #[command(hide = true)]
+    Completions(flags::documents::Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(hide = true)]
+    Man(flags::documents::Man),
 }
 
 /// The names of [`Shape`](crate::flows::Shape)s.

@@ -16,6 +16,7 @@ mod import;
 mod nodes;
 mod recorder;
 mod relay_source;
+mod reload;
 mod service_manager;
 mod spans;
 mod succession;
@@ -46,15 +47,17 @@ use self::whereabouts::Whereabouts;
 const OPEN_FILES_WANTED: u64 = 1 << 20;
 
 /// Does something else than to serve.
-pub fn run_command(command: Command) -> ExitCode {
+pub fn run_command(command: Command, given: &flags::Given) -> ExitCode {
     let done = match command {
         Command::Doctor(arguments) => return doctor::run(*arguments),
-        Command::Config(arguments) => config_file::run(arguments),
+        Command::Config(arguments) => config_file::run(arguments, given),
         Command::Nodes(arguments) => nodes::run(arguments),
         Command::Backup(arguments) => backup::backup(arguments),
         Command::Restore(arguments) => backup::restore(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Upgrade(arguments) => upgrade::run(arguments),
+        Command::Completions(arguments) => written(arguments.print(cli::program().command())),
+        Command::Man(arguments) => written(arguments.print(cli::program().command())),
     };
     done.unwrap_or_else(|error| {
         eprintln!("pilot-relay: {error:#}");
@@ -62,13 +65,18 @@ pub fn run_command(command: Command) -> ExitCode {
     })
 }
 
-/// Runs until a signal ends it, or a shard fails.
+fn written(result: std::io::Result<()>) -> anyhow::Result<ExitCode> {
+    result.context("cannot write").map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs until a signal ends it, or a shard fails. `given` is what `arguments` were made from.
 ///
 /// # Errors
 /// What prevented the start, or ended a shard; the text says what to do.
-pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let settings = arguments.resolve()?;
     let signals = block_signals()?;
+    let hangups = reload::Hangups::block()?;
     raise_open_files();
     let membership = Arc::new(Membership::default());
     membership.set_authority(settings.registry.is_some());
@@ -94,6 +102,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let sources = Sources { relay: Arc::clone(&relay), directory: directory.clone(), events };
     let admin = settings.http.map(|address| Admin::start(address, sources)).transpose()?;
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
+    // Without a service manager nobody is told.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    reload::follow(hangups, reload::Reloader::new(given, directory.as_ref()))?;
     wait_for_end(&relay, signals)?;
     relay.stop();
     drop(keeper);

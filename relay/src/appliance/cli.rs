@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use relay::admission::Budget;
@@ -50,6 +50,9 @@ pub enum Enrol {
 ///
 /// Without arguments it serves everything: relay and STUN on UDP 9001, STUN on UDP 3478, the directory on TCP 9000,
 /// health and metrics on 127.0.0.1:3000. Addresses are ADDRESS:PORT, NAME:PORT or `off`; port 0 picks a free one.
+///
+/// Every flag can also be set as PILOT_RELAY_FLAG in the environment, and as a key of the file named by --config; flags
+/// win over the environment, and that over the file.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pilot-relay", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
@@ -71,7 +74,7 @@ pub enum Command {
     /// not start, or nodes would not reach it. What to type follows, with the heading of tuning/README.md that says why.
     #[command(after_help = DOCTOR_EXIT_STATUS)]
     Doctor(Box<DoctorArguments>),
-    /// Check or show the settings a relay would run with
+    /// Check or show the settings a relay would run with, or print a configuration file to begin with
     Config(config_file::Arguments),
     /// List, approve, ban and remove the nodes of this network
     Nodes(nodes::Arguments),
@@ -83,6 +86,12 @@ pub enum Command {
     Import(import::Arguments),
     /// Have the running relay succeeded by this program without losing a datagram
     Upgrade(upgrade::Arguments),
+    /// Print the words that a shell completes
+    #[command(hide = true)]
+    Completions(flags::documents::Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(hide = true)]
+    Man(flags::documents::Man),
 }
 
 const DOCTOR_EXIT_STATUS: &str = "\
@@ -179,6 +188,9 @@ pub struct Arguments {
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
+    /// What to log: error, warn, info, debug, or as RUST_LOG is written, which wins over it
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
     /// OpenTelemetry collector that the relay's spans of traced messages are sent to, as http://127.0.0.1:4318 [default:
     /// OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, value_name = "URL")]
@@ -200,8 +212,15 @@ pub struct Settings {
     pub advertise_text: Vec<String>,
     /// Where spans are sent.
     pub otlp: Option<telemetry::export::Options>,
-    tls: directory::Tls,
-    admin_token_file: Option<PathBuf>,
+    /// Whether the directory speaks TLS, and with which certificate.
+    pub tls: directory::Tls,
+    /// Where the administrator's secret is, if given.
+    pub admin_token_file: Option<PathBuf>,
+}
+
+/// The command line, with environment and file.
+pub fn program() -> flags::Program {
+    flags::Program::new(CommandLine::command(), "PILOT_RELAY_")
 }
 
 impl Arguments {
@@ -332,7 +351,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory as _;
-        CommandLine::command().debug_assert();
+        program().command().clone().debug_assert();
     }
 }

@@ -66,7 +66,11 @@ fn new_token() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
 }
 
-fn default_path() -> anyhow::Result<PathBuf> {
+/// Where it is unless somebody says otherwise.
+///
+/// # Errors
+/// There is no home folder.
+pub fn default_path() -> anyhow::Result<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/pilot-relay"));
     }

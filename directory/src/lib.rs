@@ -15,6 +15,7 @@
 //! | [`enrolment`] | who may register, in the administrator's words | what follows from them |
 //! | [`limits`], [`endpoint`] | rates; what a `listen_addr` means | |
 //! | [`relay_link`], [`relay_source`] | the seam to a relay, out and in | |
+//! | [`import`] | what another registry's snapshot means here | |
 //! | [`history`] | what the figures were; a plain value | files |
 //! | [`http`] | the status page and the operator view | |
 //!
@@ -32,6 +33,7 @@ pub mod enrolment;
 pub mod facts;
 pub mod history;
 pub mod http;
+pub mod import;
 pub mod journal;
 pub mod limits;
 pub mod listener;
@@ -67,6 +69,7 @@ use search::pool::SEARCHERS_MAX;
 use service::Service;
 use service::enrolment::Policy;
 use store::Store;
+use tls::Identity;
 
 pub use config::{AdminToken, Config, Limits, Tls};
 pub use enrolment::Enrolment;
@@ -82,7 +85,7 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Running {
     local_addrs: Vec<SocketAddr>,
-    tls_fingerprint: Option<String>,
+    identity: Option<Identity>,
     admin_token: Option<AdminToken>,
     data_dir: PathBuf,
     allowlist: Option<PathBuf>,
@@ -102,8 +105,21 @@ impl Running {
 
     /// Lower-case hex SHA-256 of the certificate clients may pin; `None` without TLS.
     #[must_use]
-    pub fn tls_fingerprint(&self) -> Option<&str> {
-        self.tls_fingerprint.as_deref()
+    pub fn tls_fingerprint(&self) -> Option<String> {
+        self.identity.as_ref().map(Identity::fingerprint)
+    }
+
+    /// Shows new connections the certificate that `tls` names now; those that stand keep theirs. True when it is another
+    /// one than before.
+    ///
+    /// # Errors
+    /// It cannot be used, and the one before stays; or TLS was off or is to be switched off, which takes a restart.
+    pub fn reload_certificate(&self, tls: &Tls) -> anyhow::Result<bool> {
+        match (&self.identity, tls) {
+            (None, Tls::Off) => Ok(false),
+            (None, _) => anyhow::bail!("TLS cannot be switched on while serving; restart"),
+            (Some(identity), tls) => identity.reload(tls, &self.data_dir, self.driver.clock().now().unix_seconds),
+        }
     }
 
     /// Counters in the Prometheus text format. Safe to call from any thread.
@@ -206,7 +222,6 @@ pub fn start_on(
     let local_addrs = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
     let store = Store::open(&config.data_dir, clock.now().unix_seconds)?;
     let identity = tls::load(&config.tls, &config.data_dir)?;
-    let tls_fingerprint = identity.as_ref().map(|identity| identity.fingerprint.clone());
     let limits = Limits {
         connections_max: listener::connections_within_file_limit(config.limits.connections_max),
         ..config.limits
@@ -226,7 +241,7 @@ pub fn start_on(
         driver: Arc::clone(&driver),
         limits,
         exempt: config.exempt,
-        identity,
+        identity: identity.clone(),
         tls_required: config.tls_required,
         shutdown: shutdown.clone(),
         budget: Arc::new(Budget::default()),
@@ -249,7 +264,7 @@ pub fn start_on(
         .context("cannot start a thread")?;
     Ok(Running {
         local_addrs,
-        tls_fingerprint,
+        identity,
         admin_token: config.admin_token,
         data_dir: config.data_dir,
         allowlist: config.allowlist,

@@ -47,6 +47,7 @@ use wire::registry::{Answer, Operation, PublicKey, Request};
 
 pub use proofs::ConnectionId;
 pub use refusal::Refusal;
+pub(crate) use signature::is_identity;
 pub use signature::{Checked, SignatureCheck};
 
 use crate::config::{AdminToken, Limits};

@@ -124,6 +124,12 @@ pub enum Load {
     Idle(IdleArgs),
     /// Misuses a relay or a directory in a laboratory: floods, forged sources, slow and endless connections
     Attack(AttackArgs),
+    /// Print the words that a shell completes
+    #[command(hide = true)]
+    Completions(flags::documents::Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(hide = true)]
+    Man(flags::documents::Man),
 }
 
 /// The names of [`Shape`](crate::flows::Shape)s.

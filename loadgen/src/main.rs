@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use loadgen::args::{Args, Load};
 use loadgen::attack;
 use loadgen::compare::compare;
@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         (Some(Load::Directory(args)), _) => load_directory(args),
         (Some(Load::Idle(args)), _) => hold_idle(args),
         (Some(Load::Attack(args)), _) => misuse(args),
+        (Some(Load::Completions(arguments)), _) => written(arguments.print(&Args::command())),
+        (Some(Load::Man(arguments)), _) => written(arguments.print(&Args::command())),
         (None, Some([a, b])) => compare_reports(a, b, args.json),
         (None, _) => make_load(&args),
     };
@@ -118,6 +120,10 @@ fn read(path: &Path) -> Result<Report, Failed> {
 #[expect(clippy::disallowed_methods, reason = "the one number that must differ between runs")]
 fn draw_run_id() -> u64 {
     getrandom::u64().expect("the kernel has random numbers")
+}
+
+fn written(result: io::Result<()>) -> Result<Exit, Failed> {
+    result.map(|()| Exit::Ok).map_err(|error| failed(&format!("cannot write: {error}"), Exit::Environment))
 }
 
 /// Writes to stdout. A reader that has seen enough and closed the pipe is no failure.

@@ -22,6 +22,7 @@ mod phase;
 mod recorder;
 mod relay_key;
 mod relay_source;
+mod reload;
 mod service_manager;
 mod spans;
 mod store;
@@ -64,16 +65,18 @@ use self::whereabouts::Whereabouts;
 const OPEN_FILES_WANTED: u64 = 1 << 20;
 
 /// Does something else than to serve.
-pub fn run_command(command: Command) -> ExitCode {
+pub fn run_command(command: Command, given: &flags::Given) -> ExitCode {
     let done = match command {
         Command::Doctor(arguments) => return doctor::run(*arguments),
-        Command::Config(arguments) => config_file::run(arguments),
+        Command::Config(arguments) => config_file::run(arguments, given),
         Command::Nodes(arguments) => nodes::run(arguments),
         Command::Backup(arguments) => backup::backup(arguments),
         Command::Restore(arguments) => backup::restore(arguments),
         Command::Import(arguments) => import::run(arguments),
         Command::Upgrade(arguments) => upgrade::run(arguments),
         Command::Drain(arguments) => drain::run(arguments),
+        Command::Completions(arguments) => written(arguments.print(cli::program().command())),
+        Command::Man(arguments) => written(arguments.print(cli::program().command())),
     };
     done.unwrap_or_else(|error| {
         eprintln!("pilot-relay: {error:#}");
@@ -81,15 +84,20 @@ pub fn run_command(command: Command) -> ExitCode {
     })
 }
 
-/// Runs until a signal ends it, a successor has taken over, or a shard fails.
+fn written(result: std::io::Result<()>) -> anyhow::Result<ExitCode> {
+    result.context("cannot write").map(|()| ExitCode::SUCCESS)
+}
+
+/// Runs until a signal ends it, a successor has taken over, or a shard fails. `given` is what `arguments` were made from.
 ///
 /// # Errors
 /// What prevented the start, or ended a shard; the text says what to do.
-pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let passed = service_manager::passed()?;
     let manager = ServiceManager::of_environment();
     let mut settings = arguments.resolve()?;
     let signals = block_signals()?;
+    let hangups = reload::Hangups::block()?;
     raise_open_files();
     let phase = Arc::new(CurrentPhase::new());
     let mut before = Before::find(settings.succeed.as_deref(), passed)?;
@@ -158,6 +166,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     let admin = doors.admin.map(|listener| Admin::start(listener, sources)).transpose()?;
     store.follow(Arc::clone(&relay), &others)?;
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
+    reload::follow(hangups, reload::Reloader::new(given, directory.as_ref()))?;
     phase.advance(Phase::Serving);
     manager.tell(&["READY=1", &format!("STATUS=serving; {kept} sessions kept from the relay before")]);
     let end = wait_for_end(&relay, signals, report, &end)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use directory::Enrolment;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
@@ -40,6 +40,9 @@ pub enum Datapath {
 ///
 /// Without arguments it serves everything: relay and STUN on UDP 9001, STUN on UDP 3478, the directory on TCP 9000,
 /// health and metrics on 127.0.0.1:3000. Addresses are ADDRESS:PORT, NAME:PORT or `off`; port 0 picks a free one.
+///
+/// Every flag can also be set as PILOT_RELAY_FLAG in the environment, and as a key of the file named by --config; flags
+/// win over the environment, and that over the file.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pilot-relay", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
@@ -61,7 +64,7 @@ pub enum Command {
     /// not start, or nodes would not reach it. What to type follows, with the heading of tuning/README.md that says why.
     #[command(after_help = DOCTOR_EXIT_STATUS)]
     Doctor(Box<DoctorArguments>),
-    /// Check or show the settings a relay would run with
+    /// Check or show the settings a relay would run with, or print a configuration file to begin with
     Config(config_file::Arguments),
     /// List, approve, ban and remove the nodes of this network
     Nodes(nodes::Arguments),
@@ -84,6 +87,12 @@ pub enum Command {
     Upgrade(upgrade::Arguments),
     /// Begin no session any more, serve those there are until they fall silent, then end
     Drain(drain::Arguments),
+    /// Print the words that a shell completes
+    #[command(hide = true)]
+    Completions(flags::documents::Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(hide = true)]
+    Man(flags::documents::Man),
 }
 
 const DOCTOR_EXIT_STATUS: &str = "\
@@ -192,6 +201,9 @@ pub struct Arguments {
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
+    /// What to log: error, warn, info, debug, or as RUST_LOG is written, which wins over it
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
     /// Take over from the relay that is asked at this socket; `pilot-relay upgrade` says it
     #[arg(long, hide = true, value_name = "SOCKET")]
     pub succeed: Option<PathBuf>,
@@ -218,11 +230,18 @@ pub struct Settings {
     pub otlp: Option<telemetry::export::Options>,
     /// Where the relay to be succeeded is asked.
     pub succeed: Option<PathBuf>,
-    tls: directory::Tls,
+    /// Whether the directory speaks TLS, and with which certificate.
+    pub tls: directory::Tls,
+    /// Where the administrator's secret is, if given.
+    pub admin_token_file: Option<PathBuf>,
     enrolment: Enrolment,
     allowlist: Option<PathBuf>,
     forget_after_days: u32,
-    admin_token_file: Option<PathBuf>,
+}
+
+/// The command line, with environment and file.
+pub fn program() -> flags::Program {
+    flags::Program::new(CommandLine::command(), "PILOT_RELAY_")
 }
 
 impl Arguments {
@@ -367,7 +386,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory as _;
-        CommandLine::command().debug_assert();
+        program().command().clone().debug_assert();
     }
 }

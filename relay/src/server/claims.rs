@@ -78,6 +78,10 @@ impl Server {
     }
 
     pub(super) fn begin_session(&mut self, now: Time, claim: Claim, grade: Grade) -> Outcome {
+        if !self.may_be_stored(claim.node) {
+            // A claim on its way between shards, and a question under way, may outlive the node.
+            return Outcome::Refused;
+        }
         let session = Session { path: claim.path, extended: claim.extended };
         let activity = Activity { seen: now, grade, ..Activity::default() };
         let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {

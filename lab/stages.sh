@@ -54,7 +54,7 @@ stage_loom() {
 }
 
 stage_fuzz() {
-    PATH="$PWD/target/tools/bin:$PATH" wire/fuzz/run.sh "${FUZZ_SECONDS:-10}"
+    PATH="$PWD/target/tools/bin:$PATH" fuzz/run.sh "${FUZZ_SECONDS:-10}"
 }
 
 stage_build() {

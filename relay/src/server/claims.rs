@@ -114,6 +114,10 @@ impl Server {
             self.counters.count(Counter::ClaimsWhileDraining);
             return Outcome::Refused;
         }
+        if !self.may_be_stored(claim.node) {
+            // A claim on its way between shards, and a question under way, may outlive the node.
+            return Outcome::Refused;
+        }
         let claimed = grade == Grade::SignedClaim;
         let session = Session { path: claim.path, extended: claim.extended, claimed };
         let quota = self.quotas.of(claim.node);

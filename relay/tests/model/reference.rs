@@ -1,0 +1,672 @@
+//! What the relay should do, written so that it can be believed by reading it: one list of sessions for all shards, maps
+//! instead of tables, messages built byte by byte instead of rewritten in place. Nothing here is fast, bounded or shared,
+//! and budgets do not exist: `laws` holds the relay to those.
+//!
+//! The reference decides on the same datagrams, messages between shards and instants as the relay and says what it
+//! expects; `world` compares. It follows the relay in one thing only: when exactly the sweep comes by an expired session.
+//!
+//! Where rules grow, this is where they go: a grade in [`Reference::grade`], a message in [`Reference::control`], a
+//! condition for a session in [`Reference::may_be_stored`] and [`Reference::claim`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use relay::Time;
+use relay::admission::Budget;
+use relay::contests::Claim;
+use relay::endpoint::{Endpoint, LocalId, Path};
+use relay::locals::{Local, Service};
+use relay::membership::PROVEN_MAX;
+use relay::metrics::DropReason;
+use relay::server::{Admission, Handoff};
+use relay::sessions::{Grade, shard_of};
+use wire::NodeId;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A holder that was silent for so long gives way to an equal.
+const SILENT: Duration = Duration::from_secs(150);
+/// A session without proof that was silent for so long gives way when there is no room.
+const STALE: Duration = Duration::from_secs(90);
+/// A round of the sweep takes at most so many calls.
+const SWEEPS_PER_ROUND: u32 = 60;
+const TRACES_PER_SECOND: u8 = 4;
+const FOREIGN_TRACES_PER_SECOND: u64 = 16;
+
+/// What the directory says of a node.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub proven: Vec<IpAddr>,
+    pub last: Option<Endpoint>,
+}
+
+/// Who holds an id.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    pub path: Path,
+    pub extended: bool,
+    pub seen: Time,
+    /// As it was when the holder was last heard.
+    grade: Grade,
+    contested: bool,
+    /// The second in which traces were last noted, and how many.
+    traces: (u16, u8),
+    /// Calls of the sweep since the session could have ended.
+    sweeps_survived: u32,
+}
+
+/// What is expected of a datagram.
+#[derive(Debug)]
+pub enum Verdict {
+    /// These bytes go to that path, and nothing to the sender.
+    Forward(Path, Vec<u8>),
+    /// These bytes go back to the source from the address asked; perhaps a second message to another.
+    Answer(Vec<u8>, Option<(Path, Vec<u8>)>),
+    /// What STUN answers is tested elsewhere; here only that it answers the source, or drops.
+    Stun,
+    Defer,
+    /// For one of these reasons.
+    Drop(&'static [DropReason]),
+}
+
+const MALFORMED: Verdict = Verdict::Drop(&[DropReason::Malformed]);
+const UNKNOWN_TYPE: Verdict = Verdict::Drop(&[DropReason::UnknownType]);
+const MISMATCH: Verdict = Verdict::Drop(&[DropReason::SourceMismatch]);
+const CONTESTED: Verdict = Verdict::Drop(&[DropReason::SourceContested]);
+const NOBODY: Verdict = Verdict::Drop(&[DropReason::UnknownDestination]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Contest,
+    Takeover,
+    Recall,
+}
+
+/// A sign of life that is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    kind: Kind,
+    claim: Claim,
+    grade: Grade,
+    asked: Path,
+    tries_left: u8,
+    interval: Duration,
+    due: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    node: NodeId,
+    at: Time,
+    extended: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Holds,
+    Contested,
+    Refused,
+}
+
+/// What belongs to one shard alone.
+#[derive(Debug)]
+struct Shard {
+    locals: Vec<Local>,
+    questions: Vec<Question>,
+    /// Who came last to an endpoint, as far as this shard has seen.
+    arrivals: HashMap<Endpoint, Arrival>,
+    foreign_traces: Time,
+    next_sweep: Time,
+}
+
+/// The whole relay.
+#[derive(Debug)]
+pub struct Reference {
+    admission: Admission,
+    session_timeout: Duration,
+    /// Sessions that one shard has room for.
+    room: usize,
+    shards: Vec<Shard>,
+    pub sessions: BTreeMap<NodeId, Holder>,
+    known: BTreeMap<NodeId, Known>,
+    /// Whether a directory says who exists.
+    has_authority: bool,
+    remembered: HashMap<NodeId, Endpoint>,
+    /// Messages of the relay's own that this step sends.
+    pub sends: Vec<(Path, Vec<u8>)>,
+    /// What this step tells other shards.
+    pub mail: Vec<(usize, Handoff)>,
+}
+
+impl Reference {
+    pub fn new(admission: Admission, session_timeout: Duration, room: usize, locals: &[Local], shards: usize) -> Self {
+        let shard = || Shard {
+            locals: locals.to_vec(),
+            questions: Vec::new(),
+            arrivals: HashMap::new(),
+            foreign_traces: Time::default(),
+            next_sweep: Time::default(),
+        };
+        Self {
+            admission,
+            session_timeout,
+            room,
+            shards: (0..shards).map(|_| shard()).collect(),
+            sessions: BTreeMap::new(),
+            known: BTreeMap::new(),
+            has_authority: false,
+            remembered: HashMap::new(),
+            sends: Vec::new(),
+            mail: Vec::new(),
+        }
+    }
+
+    // What the directory and the host say.
+
+    pub const fn set_authority(&mut self, present: bool) {
+        self.has_authority = present;
+    }
+
+    pub fn publish(&mut self, node: NodeId, proven: &[IpAddr], last: Option<Endpoint>) {
+        let proven = proven.iter().take(PROVEN_MAX).copied().collect();
+        self.known.insert(node, Known { proven, last });
+    }
+
+    pub fn withdraw(&mut self, node: NodeId) {
+        self.known.remove(&node);
+    }
+
+    pub fn remember(&mut self, endpoints: HashMap<NodeId, Endpoint>) {
+        self.remembered = endpoints;
+    }
+
+    pub fn forget(&mut self) {
+        self.remembered.clear();
+    }
+
+    pub fn set_present(&mut self, shard: usize, LocalId(local): LocalId, present: bool) {
+        self.shards[shard].locals[usize::from(local)].present = present;
+    }
+
+    // What happens.
+
+    /// A datagram has come to `shard`.
+    pub fn datagram(&mut self, shard: usize, now: Time, from: Path, bytes: &[u8]) -> Verdict {
+        let service = self.local(shard, from.local).service;
+        match bytes {
+            [0x05, ..] if service == Service::Beacon => self.relay(shard, now, from, bytes),
+            _ if service == Service::Stun => Verdict::Stun,
+            [b'P', b'I', b'L', b'P', ..] => self.sign_of_life(shard, now, from.remote),
+            [0x01..=0x0D, ..] => self.control(shard, now, from, bytes),
+            [0x00, ..] if bytes.get(4..8) == Some(&[0x21, 0x12, 0xA4, 0x42]) => Verdict::Stun,
+            _ => UNKNOWN_TYPE,
+        }
+    }
+
+    fn control(&mut self, shard: usize, now: Time, from: Path, bytes: &[u8]) -> Verdict {
+        match (bytes[0], node_at(bytes, 1), node_at(bytes, 5)) {
+            (kind @ (0x01 | 0x08), Some(node), _) => {
+                let claim = Claim { node, path: from, extended: kind == 0x08 };
+                if self.may_be_stored(node) {
+                    self.tell_owner(shard, now, Handoff::Claim(claim), node);
+                }
+                Verdict::Answer(endpoint_message(0x02, from.remote), None)
+            }
+            (0x03, Some(requester), Some(target)) => self.punch(shard, now, from, requester, target),
+            (0x0D, Some(sender), Some(dest)) => match bytes.get(9..34) {
+                Some(context) if context[..16] != [0; 16] && context[16..24] != [0; 8] => {
+                    self.trace(shard, now, from, (sender, dest), context[24] & 1 == 1)
+                }
+                _ => MALFORMED,
+            },
+            (0x01 | 0x03 | 0x08 | 0x0D, ..) => MALFORMED,
+            // A signed claim, for relays that know it; and what only relays send, whole or not.
+            (0x0B | 0x0C, ..) => UNKNOWN_TYPE,
+            _ => Verdict::Drop(&[DropReason::UnknownType, DropReason::Malformed]),
+        }
+    }
+
+    fn relay(&mut self, shard: usize, now: Time, from: Path, bytes: &[u8]) -> Verdict {
+        let (Some(sender), Some(dest)) = (node_at(bytes, 1), node_at(bytes, 5)) else { return MALFORMED };
+        if let Err(refusal) = self.admit_sender(shard, now, from, sender) {
+            return refusal;
+        }
+        let Some(holder) = self.sessions.get(&dest) else {
+            self.want(shard, now, dest, from.local);
+            return NOBODY;
+        };
+        if !self.local(shard, holder.path.local).present {
+            return Verdict::Drop(&[DropReason::NoLocalAddress]);
+        }
+        let header = if holder.extended { [&[0x09], &bytes[1..9]].concat() } else { [&[0x06], &bytes[1..5]].concat() };
+        Verdict::Forward(holder.path, [&header[..], &bytes[9..]].concat())
+    }
+
+    fn punch(&mut self, shard: usize, now: Time, from: Path, requester: NodeId, target: NodeId) -> Verdict {
+        if self.admission != Admission::Open && !self.admit_requester(shard, now, from, requester) {
+            return MISMATCH;
+        }
+        let target_path = self.sessions.get(&target).map(|holder| holder.path);
+        let Some(path) = target_path.filter(|path| self.local(shard, path.local).present) else {
+            self.want(shard, now, target, from.local);
+            return NOBODY;
+        };
+        let to_target = (path, endpoint_message(0x04, from.remote));
+        Verdict::Answer(endpoint_message(0x04, path.remote), Some(to_target))
+    }
+
+    fn trace(
+        &mut self,
+        shard: usize,
+        now: Time,
+        from: Path,
+        (sender, dest): (NodeId, NodeId),
+        is_sampled: bool,
+    ) -> Verdict {
+        let is_own = match self.admit_sender(shard, now, from, sender) {
+            Ok(is_own) => is_own,
+            Err(refusal) => return refusal,
+        };
+        if is_sampled && self.may_note_trace(shard, now, is_own.then_some(sender)) && !self.sessions.contains_key(&dest) {
+            self.want(shard, now, dest, from.local);
+        }
+        Verdict::Defer
+    }
+
+    fn may_note_trace(&mut self, shard: usize, now: Time, own: Option<NodeId>) -> bool {
+        let Some(holder) = own.and_then(|node| self.sessions.get_mut(&node)) else {
+            let budget = Budget::new(FOREIGN_TRACES_PER_SECOND, FOREIGN_TRACES_PER_SECOND);
+            return budget.charge(&mut self.shards[shard].foreign_traces, now, 1);
+        };
+        let second = now.second() as u16;
+        let noted = if holder.traces.0 == second { holder.traces.1 } else { 0 };
+        let may = noted < TRACES_PER_SECOND;
+        holder.traces = (second, noted + u8::from(may));
+        may
+    }
+
+    /// A sign of life goes to the first shard that has asked for it.
+    fn sign_of_life(&mut self, shard: usize, now: Time, from: Endpoint) -> Verdict {
+        let asks = |shard: &Shard| shard.questions.iter().any(|question| question.asked.remote == from);
+        match self.shards.iter().position(asks) {
+            None => return Verdict::Drop(&[DropReason::UnsolicitedProbe]),
+            Some(asking) if asking == shard => self.answered(shard, now, from),
+            Some(asking) => self.mail.push((asking, Handoff::Answered(from))),
+        }
+        Verdict::Defer
+    }
+
+    /// Another shard or the directory has a word for `shard`.
+    pub fn handoff(&mut self, shard: usize, now: Time, handoff: Handoff) {
+        match handoff {
+            Handoff::Claim(claim) => {
+                self.claim(shard, now, claim);
+            }
+            Handoff::Answered(endpoint) => self.answered(shard, now, endpoint),
+            Handoff::Recall(node, local) => self.recall(shard, now, node, local),
+            Handoff::Notify(node) => {
+                if let Some(holder) = self.sessions.get(&node) {
+                    self.sends.push((holder.path, vec![0x0A, 0x01]));
+                }
+            }
+            Handoff::Withdraw(node) => {
+                self.end_question(shard, node);
+                self.sessions.remove(&node);
+            }
+            Handoff::Watch(_) => {}
+        }
+    }
+
+    /// The time is `now`; afterwards sessions may be gone: see [`Self::swept`].
+    pub fn timeout(&mut self, shard: usize, now: Time) {
+        while let Some(index) = self.shards[shard].questions.iter().position(|question| question.due <= now) {
+            let question = &mut self.shards[shard].questions[index];
+            if question.tries_left > 0 {
+                question.tries_left -= 1;
+                question.due = now + question.interval;
+                let asked = question.asked;
+                self.ask_for_life(shard, asked);
+            } else {
+                let question = self.shards[shard].questions.swap_remove(index);
+                self.silence(shard, now, question);
+            }
+        }
+    }
+
+    /// After a [`Self::timeout`]: `remains` says which sessions the relay still has.
+    ///
+    /// # Panics
+    /// If one is gone that has not expired, or one is left that should have been swept.
+    pub fn swept(&mut self, shard: usize, now: Time, remains: impl Fn(NodeId) -> bool) {
+        let has_swept = now >= self.shards[shard].next_sweep;
+        if has_swept {
+            self.shards[shard].next_sweep = now + SECOND;
+        }
+        let checks_ids = self.admission != Admission::Open && self.has_authority;
+        let (known, shards, timeout) = (&self.known, self.shards.len(), self.session_timeout);
+        self.sessions.retain(|node, holder| {
+            if shard_of(*node, shards) != shard || !has_swept {
+                return true;
+            }
+            let has_expired = now.since(holder.seen) > timeout || (checks_ids && !known.contains_key(node));
+            holder.sweeps_survived = if has_expired { holder.sweeps_survived + 1 } else { 0 };
+            let remains = remains(*node);
+            assert!(remains || has_expired, "the session of {node} was swept away alive");
+            assert!(!remains || holder.sweeps_survived <= SWEEPS_PER_ROUND, "the session of {node} is never swept away");
+            remains
+        });
+    }
+
+    // Who may send.
+
+    /// Whether the sender may send from there; if so, whether the session is this shard's and accounted for.
+    fn admit_sender(&mut self, shard: usize, now: Time, from: Path, sender: NodeId) -> Result<bool, Verdict> {
+        let held = self.sessions.get(&sender).cloned();
+        let is_there = held.as_ref().is_some_and(|holder| holder.path.remote == from.remote);
+        if is_there && self.owner(sender) == shard {
+            self.hear(shard, now, sender);
+        }
+        if self.admission == Admission::Open {
+            return Ok(false);
+        }
+        if is_there {
+            return Ok(self.owner(sender) == shard);
+        }
+        let may_claim = sender.is_node() && self.proves(sender, from.remote)
+            || held.is_some() && self.may_be_stored(sender);
+        if !may_claim {
+            return Err(MISMATCH);
+        }
+        let claim = Claim { node: sender, path: from, extended: held.is_some_and(|holder| holder.extended) };
+        if self.owner(sender) != shard {
+            self.mail.push((self.owner(sender), Handoff::Claim(claim)));
+            return Err(MISMATCH);
+        }
+        match self.claim(shard, now, claim) {
+            Outcome::Holds => Ok(true),
+            Outcome::Contested => Err(CONTESTED),
+            Outcome::Refused => Err(MISMATCH),
+        }
+    }
+
+    fn admit_requester(&mut self, shard: usize, now: Time, from: Path, requester: NodeId) -> bool {
+        let is_own = self.owner(requester) == shard;
+        match self.sessions.get(&requester).map(|holder| holder.path.remote) {
+            Some(place) if place != from.remote => false,
+            Some(_) => {
+                if is_own {
+                    self.hear(shard, now, requester);
+                }
+                true
+            }
+            None => {
+                is_own
+                    && requester.is_node()
+                    && self.proves(requester, from.remote)
+                    && self.claim(shard, now, Claim { node: requester, path: from, extended: false }) == Outcome::Holds
+            }
+        }
+    }
+
+    // Who holds an id.
+
+    fn may_be_stored(&self, node: NodeId) -> bool {
+        node.is_node() && (self.admission == Admission::Open || !self.has_authority || self.known.contains_key(&node))
+    }
+
+    fn proves(&self, node: NodeId, Endpoint { ip, .. }: Endpoint) -> bool {
+        let is_it = |proven: &IpAddr| relay::endpoint::mapped(*proven) == ip;
+        !ip.is_unspecified() && self.known.get(&node).is_some_and(|known| known.proven.iter().any(is_it))
+    }
+
+    fn grade(&self, node: NodeId, at: Endpoint) -> Grade {
+        if self.proves(node, at) { Grade::ProvenAddress } else { Grade::Unproven }
+    }
+
+    fn claim(&mut self, shard: usize, now: Time, claim: Claim) -> Outcome {
+        let Claim { node, path, extended } = claim;
+        let grade = self.grade(node, path.remote);
+        let Some(held) = self.sessions.get(&node).cloned() else {
+            self.note_arrival(shard, now, claim);
+            return self.begin(shard, now, claim, grade);
+        };
+        if held.path.remote == path.remote {
+            self.hear(shard, now, node);
+            self.holder(node, |holder| {
+                (holder.path, holder.extended, holder.grade) = (path, extended, grade);
+            });
+            return Outcome::Holds;
+        }
+        self.note_arrival(shard, now, claim);
+        let held_grade = self.grade(node, held.path.remote);
+        let is_silent = now.since(held.seen) > SILENT;
+        if self.admission == Admission::Open || grade > held_grade || (grade == held_grade && is_silent) {
+            self.displace(shard, now, claim, grade);
+            return Outcome::Holds;
+        }
+        if held.contested {
+            let mut questions = self.shards[shard].questions.iter_mut();
+            if let Some(question) = questions.find(|question| question.claim.node == node)
+                && question.kind == Kind::Contest
+                && question.grade < grade
+            {
+                (question.claim, question.grade) = (claim, grade);
+            }
+            return Outcome::Contested;
+        }
+        let (tries, interval) = if grade < held_grade { (4, 175) } else { (2, 350) };
+        if !self.ask(shard, now, Kind::Contest, claim, grade, held.path, tries, interval) {
+            return Outcome::Refused;
+        }
+        self.holder(node, |holder| holder.contested = true);
+        self.ask_for_life(shard, held.path);
+        Outcome::Contested
+    }
+
+    fn begin(&mut self, shard: usize, now: Time, claim: Claim, grade: Grade) -> Outcome {
+        if !self.may_be_stored(claim.node) {
+            return Outcome::Refused;
+        }
+        let shards = self.shards.len();
+        let used = |reference: &Self| reference.sessions.keys().filter(|node| shard_of(**node, shards) == shard).count();
+        if used(self) >= self.room {
+            self.sessions.retain(|node, holder| {
+                let is_stale = holder.grade == Grade::Unproven && now.since(holder.seen) > STALE;
+                shard_of(*node, shards) != shard || !is_stale
+            });
+        }
+        if used(self) >= self.room {
+            return Outcome::Refused;
+        }
+        let Claim { node, path, extended } = claim;
+        let holder =
+            Holder { path, extended, seen: now, grade, contested: false, traces: (0, 0), sweeps_survived: 0 };
+        self.sessions.insert(node, holder);
+        self.end_question(shard, node);
+        Outcome::Holds
+    }
+
+    fn displace(&mut self, shard: usize, now: Time, claim: Claim, grade: Grade) {
+        self.end_question(shard, claim.node);
+        if !self.sessions.contains_key(&claim.node) {
+            self.begin(shard, now, claim, grade);
+            return;
+        }
+        self.holder(claim.node, |holder| {
+            (holder.path, holder.extended) = (claim.path, claim.extended);
+            (holder.seen, holder.grade, holder.contested) = (now, grade, false);
+        });
+    }
+
+    /// The node has spoken from where it is held.
+    fn hear(&mut self, shard: usize, now: Time, node: NodeId) {
+        let mut was_contested = false;
+        self.holder(node, |holder| {
+            if now.since(holder.seen) >= SECOND {
+                holder.seen = now;
+            }
+            was_contested = std::mem::take(&mut holder.contested);
+        });
+        if was_contested {
+            self.end_question(shard, node);
+        }
+    }
+
+    // Signs of life.
+
+    #[expect(clippy::too_many_arguments, reason = "they are what a question is")]
+    fn ask(
+        &mut self,
+        shard: usize,
+        now: Time,
+        kind: Kind,
+        claim: Claim,
+        grade: Grade,
+        asked: Path,
+        tries: u8,
+        interval_ms: u64,
+    ) -> bool {
+        let questions = &mut self.shards[shard].questions;
+        let is_asked = questions.iter().any(|question| question.asked.remote == asked.remote);
+        if !is_asked {
+            let interval = Duration::from_millis(interval_ms);
+            questions.push(Question { kind, claim, grade, asked, tries_left: tries - 1, interval, due: now + interval });
+        }
+        !is_asked
+    }
+
+    fn ask_for_life(&mut self, shard: usize, path: Path) {
+        let ours: Endpoint = self.local(shard, path.local).seen_as.into();
+        self.sends.push((path, endpoint_message(0x04, ours)));
+    }
+
+    fn end_question(&mut self, shard: usize, node: NodeId) {
+        let questions = &mut self.shards[shard].questions;
+        if let Some(index) = questions.iter().position(|question| question.claim.node == node) {
+            questions.swap_remove(index);
+        }
+    }
+
+    fn answered(&mut self, shard: usize, now: Time, from: Endpoint) {
+        while let Some(index) = self.shards[shard].questions.iter().position(|question| question.asked.remote == from) {
+            let Question { kind, claim, grade, .. } = self.shards[shard].questions.swap_remove(index);
+            let neighbour = self
+                .last_arrival(from)
+                .filter(|arrival| arrival.node != claim.node && !arrival.extended);
+            let held = self.sessions.get(&claim.node).cloned();
+            match (kind, held) {
+                (Kind::Contest, Some(held)) => {
+                    // Another has come to the holder's endpoint since the holder last spoke: it may have answered.
+                    let is_doubtful =
+                        claim.path.remote.ip == from.ip && neighbour.is_some_and(|neighbour| neighbour.at > held.seen);
+                    if is_doubtful && self.ask(shard, now, Kind::Takeover, claim, grade, claim.path, 2, 350) {
+                        self.ask_for_life(shard, claim.path);
+                    } else {
+                        self.holder(claim.node, |holder| holder.contested = false);
+                    }
+                }
+                (Kind::Takeover, Some(_)) => self.displace(shard, now, claim, grade),
+                (Kind::Recall, None) => {
+                    let stands_here = |node| self.sessions.get(&node).is_some_and(|other| other.path.remote == from);
+                    if !neighbour.is_some_and(|neighbour| stands_here(neighbour.node)) {
+                        self.begin(shard, now, claim, grade);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn silence(&mut self, shard: usize, now: Time, Question { kind, claim, grade, asked, .. }: Question) {
+        let held = self.sessions.get(&claim.node).cloned();
+        match (kind, held) {
+            (Kind::Contest, held) if held.as_ref().is_none_or(|held| held.path.remote == asked.remote) => {
+                self.displace(shard, now, claim, grade);
+            }
+            (Kind::Takeover, Some(_)) => self.holder(claim.node, |holder| holder.contested = false),
+            _ => {}
+        }
+    }
+
+    /// Somebody wants a node that has no session.
+    fn want(&mut self, shard: usize, now: Time, node: NodeId, through: LocalId) {
+        if self.may_be_stored(node) && self.last_endpoint(node).is_some() {
+            self.tell_owner(shard, now, Handoff::Recall(node, through), node);
+        }
+    }
+
+    fn recall(&mut self, shard: usize, now: Time, node: NodeId, through: LocalId) {
+        let Some(remote) = self.last_endpoint(node) else { return };
+        let fits = |local: &Local| {
+            local.present && local.service == Service::Beacon && local.bound.is_ipv4() == remote.socket_addr().is_ipv4()
+        };
+        let locals = &self.shards[shard].locals;
+        let local = if locals.get(usize::from(through.0)).is_some_and(fits) {
+            through
+        } else if let Some(index) = locals.iter().position(fits) {
+            LocalId(index as u16)
+        } else {
+            return;
+        };
+        let path = Path { remote, local };
+        let claim = Claim { node, path, extended: false };
+        let grade = self.grade(node, remote);
+        if !self.sessions.contains_key(&node) && self.ask(shard, now, Kind::Recall, claim, grade, path, 2, 500) {
+            self.ask_for_life(shard, path);
+        }
+    }
+
+    /// Where a node may be asked: before a restart, else at its last signed registration; nowhere at this host itself.
+    fn last_endpoint(&self, node: NodeId) -> Option<Endpoint> {
+        let known = || self.known.get(&node).and_then(|known| known.last).filter(|last| last.port != 0);
+        let last = self.remembered.get(&node).copied().or_else(known)?;
+        let ip = last.ip();
+        (!ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()).then_some(last)
+    }
+
+    fn note_arrival(&mut self, shard: usize, at: Time, Claim { node, path, extended }: Claim) {
+        self.shards[shard].arrivals.insert(path.remote, Arrival { node, at, extended });
+    }
+
+    fn last_arrival(&self, endpoint: Endpoint) -> Option<Arrival> {
+        self.shards.iter().filter_map(|shard| shard.arrivals.get(&endpoint)).max_by_key(|arrival| arrival.at).copied()
+    }
+
+    // Small things.
+
+    /// Does it here where the node is owned, else leaves it to the owner.
+    fn tell_owner(&mut self, shard: usize, now: Time, handoff: Handoff, node: NodeId) {
+        if self.owner(node) == shard {
+            self.handoff(shard, now, handoff);
+        } else {
+            self.mail.push((self.owner(node), handoff));
+        }
+    }
+
+    fn owner(&self, node: NodeId) -> usize {
+        shard_of(node, self.shards.len())
+    }
+
+    fn local(&self, shard: usize, LocalId(local): LocalId) -> &Local {
+        &self.shards[shard].locals[usize::from(local)]
+    }
+
+    fn holder(&mut self, node: NodeId, change: impl FnOnce(&mut Holder)) {
+        if let Some(holder) = self.sessions.get_mut(&node) {
+            change(holder);
+        }
+    }
+}
+
+fn node_at(bytes: &[u8], offset: usize) -> Option<NodeId> {
+    bytes.get(offset..offset + 4).map(|four| NodeId(u32::from_be_bytes([four[0], four[1], four[2], four[3]])))
+}
+
+/// 02 or 04: the length of an address, the address, the port.
+fn endpoint_message(kind: u8, endpoint: Endpoint) -> Vec<u8> {
+    let ip = match endpoint.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    [&[kind, ip.len() as u8], &ip[..], &endpoint.port.to_be_bytes()].concat()
+}

@@ -71,8 +71,7 @@ impl World {
         let reader = store.reader().unwrap();
         let relays = vec!["192.0.2.1:9001".into()];
         let extensions = Vec::new();
-        let mut world =
-            Self { service, store, reader, now, limits, policy, relays, extensions, relay_key: None };
+        let mut world = Self { service, store, reader, now, limits, policy, relays, extensions, relay_key: None };
         world.service.begin_changes(now.unix_seconds * 1000);
         world
     }

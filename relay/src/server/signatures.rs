@@ -65,7 +65,7 @@ impl Server {
         if !cookies.fits(now, node, &from.remote, cookie) {
             return Action::Drop(DropReason::StaleCookie);
         }
-        let within = self.claims.charge(&self.rules.prefix_claims, from.remote.ip, now, 1);
+        let within = self.claims.charge(&[(self.rules.prefix_claims, 1)], from.remote.ip, now);
         if !within || !self.claims_in_all.take(now) {
             return Action::Drop(DropReason::QuestionBudget);
         }

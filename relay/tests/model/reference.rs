@@ -267,7 +267,8 @@ impl Reference {
             Ok(is_own) => is_own,
             Err(refusal) => return refusal,
         };
-        if is_sampled && self.may_note_trace(shard, now, is_own.then_some(sender)) && !self.sessions.contains_key(&dest) {
+        if is_sampled && self.may_note_trace(shard, now, is_own.then_some(sender)) && !self.sessions.contains_key(&dest)
+        {
             self.want(shard, now, dest, from.local);
         }
         Verdict::Defer
@@ -352,7 +353,10 @@ impl Reference {
             holder.sweeps_survived = if has_expired { holder.sweeps_survived + 1 } else { 0 };
             let remains = remains(*node);
             assert!(remains || has_expired, "the session of {node} was swept away alive");
-            assert!(!remains || holder.sweeps_survived <= SWEEPS_PER_ROUND, "the session of {node} is never swept away");
+            assert!(
+                !remains || holder.sweeps_survived <= SWEEPS_PER_ROUND,
+                "the session of {node} is never swept away"
+            );
             remains
         });
     }
@@ -372,8 +376,8 @@ impl Reference {
         if is_there {
             return Ok(self.owner(sender) == shard);
         }
-        let may_claim = sender.is_node() && self.proves(sender, from.remote)
-            || held.is_some() && self.may_be_stored(sender);
+        let may_claim =
+            sender.is_node() && self.proves(sender, from.remote) || held.is_some() && self.may_be_stored(sender);
         if !may_claim {
             return Err(MISMATCH);
         }
@@ -468,7 +472,8 @@ impl Reference {
             return Outcome::Refused;
         }
         let shards = self.shards.len();
-        let used = |reference: &Self| reference.sessions.keys().filter(|node| shard_of(**node, shards) == shard).count();
+        let used =
+            |reference: &Self| reference.sessions.keys().filter(|node| shard_of(**node, shards) == shard).count();
         if used(self) >= self.room {
             self.sessions.retain(|node, holder| {
                 let is_stale = holder.grade == Grade::Unproven && now.since(holder.seen) > STALE;
@@ -479,8 +484,7 @@ impl Reference {
             return Outcome::Refused;
         }
         let Claim { node, path, extended } = claim;
-        let holder =
-            Holder { path, extended, seen: now, grade, contested: false, traces: (0, 0), sweeps_survived: 0 };
+        let holder = Holder { path, extended, seen: now, grade, contested: false, traces: (0, 0), sweeps_survived: 0 };
         self.sessions.insert(node, holder);
         self.end_question(shard, node);
         Outcome::Holds
@@ -530,7 +534,15 @@ impl Reference {
         let is_asked = questions.iter().any(|question| question.asked.remote == asked.remote);
         if !is_asked {
             let interval = Duration::from_millis(interval_ms);
-            questions.push(Question { kind, claim, grade, asked, tries_left: tries - 1, interval, due: now + interval });
+            questions.push(Question {
+                kind,
+                claim,
+                grade,
+                asked,
+                tries_left: tries - 1,
+                interval,
+                due: now + interval,
+            });
         }
         !is_asked
     }
@@ -550,9 +562,7 @@ impl Reference {
     fn answered(&mut self, shard: usize, now: Time, from: Endpoint) {
         while let Some(index) = self.shards[shard].questions.iter().position(|question| question.asked.remote == from) {
             let Question { kind, claim, grade, .. } = self.shards[shard].questions.swap_remove(index);
-            let neighbour = self
-                .last_arrival(from)
-                .filter(|arrival| arrival.node != claim.node && !arrival.extended);
+            let neighbour = self.last_arrival(from).filter(|arrival| arrival.node != claim.node && !arrival.extended);
             let held = self.sessions.get(&claim.node).cloned();
             match (kind, held) {
                 (Kind::Contest, Some(held)) => {

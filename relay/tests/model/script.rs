@@ -18,8 +18,7 @@ pub const NODES: [NodeId; 8] =
 /// How many of these can be a node's.
 pub const REAL_NODES: usize = 6;
 
-const HOSTS: [&str; 6] =
-    ["198.18.1.1", "198.18.1.2", "203.0.113.3", "[2001:db8:1::1]", "[2001:db8:2::1]", "127.0.0.1"];
+const HOSTS: [&str; 6] = ["198.18.1.1", "198.18.1.2", "203.0.113.3", "[2001:db8:1::1]", "[2001:db8:2::1]", "127.0.0.1"];
 const PORTS: [u16; 3] = [4001, 4002, 4003];
 /// The addresses behind [`endpoint`]: three ports of each host.
 pub const ENDPOINTS: usize = HOSTS.len() * PORTS.len();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use relay::Time;
 use relay::admission::Budget;
 use relay::contests::Board;
 use relay::endpoint::{Endpoint, LocalId, Path};
@@ -13,7 +14,6 @@ use relay::membership::Membership;
 use relay::metrics::{Counter, Gauge};
 use relay::server::{Action, Handoff, REPLY_MAX, Rules, Server, Shared};
 use relay::sessions::{Table, shard_of, slots_per_shard};
-use relay::Time;
 use wire::NodeId;
 
 use super::laws::{Allowance, Laws, Places, Seen};
@@ -53,7 +53,8 @@ impl World {
     /// A relay that has just started.
     pub fn new(setting: &Setting) -> Self {
         let Setting { shards, admission, sessions_max, .. } = *setting;
-        let budget = |bound: bool| if bound { Budget::new(ALLOWANCE.per_second, ALLOWANCE.burst) } else { Budget::unlimited() };
+        let budget =
+            |bound: bool| if bound { Budget::new(ALLOWANCE.per_second, ALLOWANCE.burst) } else { Budget::unlimited() };
         let rules = Rules {
             admission,
             sender_packets: budget(setting.has_budgets),

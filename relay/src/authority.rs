@@ -15,7 +15,7 @@ use crate::endpoint::Path;
 use crate::server::Handoff;
 use crate::time::Time;
 
-/// Cookies remembered as spent. What [`crate::server::Rules::claims_per_second`] lets through in two lifetimes is an eighth.
+/// Cookies remembered as spent. What [`crate::server::Rules::claims_per_second`] lets through in a lifetime is an eighth.
 const SPENT_MAX: usize = 1 << 16;
 
 /// Who knows the nodes: the directory. Called by one cold thread, which may wait.

@@ -95,9 +95,9 @@ mod tests {
             let from = endpoint(from);
             let start = Time(nanos(SLOT) * 100);
             let cookie = cookies.make(start, NODE, &from);
-            assert_eq!(cookies.make(start + SLOT - Duration::from_nanos(1), NODE, &from), cookie);
+            assert_eq!(cookies.make(start + (SLOT - Duration::from_nanos(1)), NODE, &from), cookie);
             assert!(cookies.fits(start, NODE, &from, &cookie));
-            assert!(cookies.fits(start + LIFETIME - Duration::from_nanos(1), NODE, &from, &cookie));
+            assert!(cookies.fits(start + (LIFETIME - Duration::from_nanos(1)), NODE, &from, &cookie));
             assert!(!cookies.fits(start + LIFETIME, NODE, &from, &cookie), "too late");
             assert!(!cookies.fits(start, NodeId(8), &from, &cookie), "another node's");
             for elsewhere in ["198.18.1.1:4001", "198.18.1.2:4000", "[2001:db8::2]:4000"] {

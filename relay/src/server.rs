@@ -8,7 +8,7 @@
 //! | discover, known id | stored or contested by grade; the answer always carries the true source |
 //! | relay or punch to a known node without a session | dropped, and the node is asked where it was last |
 //! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, which begins none without proof |
-//! | punch | same source rule; begins a session only from a proven address, and never moves one; in `strict` the directory is asked |
+//! | punch | same source rule; begins a session only from a proven address, never moves one; `strict` asks the directory |
 //! | claim | without a cookie challenged; with one its signature is checked elsewhere, and then it wins |
 //! | `PILP` | evidence in a contest, or nothing |
 //! | trace | same source rule as relay; where recorded noted, and the pair's datagrams counted a while; never answered |

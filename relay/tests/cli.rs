@@ -239,6 +239,7 @@ fn what_makes_no_sense_is_refused_with_what_to_write_instead() {
         (&["--stun", "127.0.0.1"], "ADDRESS:PORT"),
         (&["--data-dir"], "DIR"),
         (&["--admission", "closed"], "grace"),
+        (&["--admission", "strict", "--registry", "off"], "grace"),
         (&["--cpus", "3-1"], "0-3,8"),
         (&["--cpus", ""], "0-3,8"),
         (&["--cpus", "99999"], "0-3,8"),

@@ -258,7 +258,7 @@ impl Arguments {
         }
         if self.admission == Admission::Strict && self.registry.resolve(has_ipv6).is_none() {
             bail!(
-                "--admission strict admits what the directory proves, but --registry is off; leave it on, or choose grace"
+                "--admission strict lets in what a directory proves, and --registry is off; leave it on or choose grace"
             );
         }
         let cpus = self.cpus()?;

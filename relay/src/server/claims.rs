@@ -264,7 +264,8 @@ impl Server {
     /// Where a node without a session may be asked for a sign of life.
     fn recall_at(&self, node: NodeId) -> Option<Endpoint> {
         let remote = self.membership.last_endpoint(node).filter(may_be_asked)?;
-        (!self.is_barred(self.grade(node, &remote))).then_some(remote)
+        let is_barred = self.rules.admission == Admission::Strict && !self.membership.proves(node, remote.ip);
+        (!is_barred).then_some(remote)
     }
 
     /// Asks a node for a sign of life where it last registered, from an address of the right family: the one it is

@@ -38,7 +38,7 @@ pub struct Rules {
     pub prefix_bytes: Budget,
     /// Signatures of claims that a source prefix may have checked.
     pub prefix_claims: Budget,
-    /// Signatures that all shards together have checked in a second: a twentieth of a core, or so.
+    /// Signatures that all shards together have checked in a second: a tenth of a core, or so.
     pub claims_per_second: u64,
     /// Questions to the directory, whether it would introduce two nodes, that all shards together ask in a second.
     pub punches_per_second: u64,
@@ -62,7 +62,7 @@ impl Default for Rules {
             prefix_packets: Budget::new(200_000, 40_000),
             prefix_bytes: Budget::new(250_000_000, 64_000_000),
             prefix_claims: Budget::new(50, 1_000),
-            claims_per_second: 1_000,
+            claims_per_second: 2_000,
             punches_per_second: 10_000,
             cookies: None,
             exempt: Vec::new(),

@@ -121,8 +121,8 @@ impl Server {
         Err(DropReason::SourceMismatch)
     }
 
-    /// From a proven address always; from another never in `strict`, and else only against a holder, who is asked first, and at the price of a
-    /// discover, which would achieve the same.
+    /// From a proven address always; from another never in `strict`, and else only against a holder, who is asked first,
+    /// and at the price of a discover, which would achieve the same.
     pub(super) fn may_claim_by_relay(&mut self, now: Time, from: Path, node: NodeId, held: Option<Session>) -> bool {
         let proven = node.is_node() && self.membership.proves(node, from.remote.ip);
         // No session begins where no answer may go.

@@ -328,3 +328,18 @@ fn the_list_goes_page_by_page_and_by_standing() {
     assert_eq!(page(Some(Standing::Banned), 0, 9, 3), (vec![], 3, true));
     assert_eq!(page(None, 9, 9, 100).0, Vec::<u32>::new());
 }
+
+#[test]
+fn a_signature_from_elsewhere_is_counted_with_where_it_came_from() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    let heartbeat = sign(&alice, Operation::Heartbeat { node_id: one, report: None });
+    world.outcome(from(HOME, 1), &heartbeat);
+    world.outcome(from(HOME, 2), &heartbeat);
+    assert_eq!(world.service.replays().count, 0);
+    world.outcome(from("203.0.113.9", 9), &heartbeat);
+    let replays = world.service.replays();
+    assert_eq!((replays.count, replays.latest), (1, Some((one, "203.0.113.9".parse().unwrap()))));
+    world.outcome(from("203.0.113.9", 9), &sign(&alice, Operation::Register(register(&alice))));
+    assert_eq!(world.service.figures().signatures_replayed, 2);
+}

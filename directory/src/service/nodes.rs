@@ -249,10 +249,15 @@ impl Service {
             if fact.ban.is_some() {
                 return Err(Refusal::Banned(id));
             }
-            if fact.approval == Approval::None {
-                let approval = self.approval_of(&key)?;
-                if approval != Approval::None {
-                    self.let_in(now, id, approval);
+            let before = fact.approval;
+            if before != Approval::Admitted {
+                match self.approval_of(&key)? {
+                    // The list has changed while it was gone.
+                    Approval::None if before == Approval::Listed => {
+                        drop(self.update(id, |fact| fact.approval = Approval::None))
+                    }
+                    approval if approval != before => self.let_in(now, id, approval),
+                    _ => {}
                 }
             }
             let fact = &self.nodes.entry(id).fact;

@@ -163,6 +163,15 @@ fn a_list_lets_in_whom_it_names_for_as_long_as_it_does() {
     world.service.set_policy(world.policy.clone());
     world.store_changes();
     assert_eq!(standing(&world, one), Some(Standing::Approved));
+    // Nor does it help to be away while the list changes.
+    world.by(&alice, Operation::Deregister { node_id: one });
+    world.policy = policy(&[2, 3]);
+    world.service.set_policy(world.policy.clone());
+    world.store_changes();
+    assert!(error(world.by(&alice, Operation::Register(register(&alice)))).starts_with("approval required"));
+    world.policy = policy(&[1, 2, 3]);
+    world.service.set_policy(world.policy.clone());
+    assert_eq!(world.node(1).1, one);
     // The administrator's own word does not depend on the list.
     world.act("2", &Act::Approve).unwrap();
     world.policy = policy(&[]);

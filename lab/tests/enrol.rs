@@ -22,7 +22,7 @@ fn listed(appliance: &Appliance, state: &str) -> Vec<String> {
 
 #[test]
 fn who_waits_is_in_without_a_restart_once_it_is_approved() {
-    for program in Program::contenders() {
+    for program in Program::available() {
         let Some(world) = World::open() else { return };
         let appliance = world.appliance_with(ApplianceFlags::default().flag("--enrol", "approve"));
         let flags = |name: &str| DaemonFlags::named(name).program(program).public();
@@ -78,7 +78,7 @@ fn a_banned_node_is_silent_within_a_round_trip_while_it_sends() {
 
 #[test]
 fn a_banned_daemon_is_out_and_comes_back_by_itself_when_the_ban_ends() {
-    for program in Program::contenders() {
+    for program in Program::available() {
         let Some(world) = World::open() else { return };
         let mut appliance = world.appliance();
         let flags = |name: &str| DaemonFlags::named(name).program(program).public().relay_only();

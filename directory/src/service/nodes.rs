@@ -254,7 +254,7 @@ impl Service {
                 match self.approval_of(&key)? {
                     // The list has changed while it was gone.
                     Approval::None if before == Approval::Listed => {
-                        drop(self.update(id, |fact| fact.approval = Approval::None))
+                        self.update(id, |fact| fact.approval = Approval::None);
                     }
                     approval if approval != before => self.let_in(now, id, approval),
                     _ => {}

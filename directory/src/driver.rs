@@ -5,6 +5,7 @@
 //! side by side before, and their changes share commits with those of other connections.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +27,9 @@ use crate::search::Searchers;
 use crate::service::changes::Watcher;
 use crate::service::enrolment::{Act, ActError, KeyView, MemberView, Policy, Subject};
 use crate::service::overview::{Lookup, NodeView, Overview};
-use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck, is_read};
+use crate::service::{
+    Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Replays, Service, SignatureCheck, is_read,
+};
 use crate::watchers::Watchers;
 
 /// Signatures that one task checks: some milliseconds of work.
@@ -88,6 +91,8 @@ pub struct Driver {
     clock: Clock,
     metrics: Arc<Metrics>,
     watchers: Watchers,
+    /// Of which replays the log has told.
+    replays_told: AtomicU64,
 }
 
 /// What comes of a batch.
@@ -160,6 +165,7 @@ impl Driver {
             clock,
             metrics,
             watchers: Watchers::default(),
+            replays_told: AtomicU64::new(0),
         };
         let stored: Vec<_> = this.service().registered().map(Effect::Publish).collect();
         this.carry_out(&stored);
@@ -341,6 +347,17 @@ impl Driver {
             self.tell_relay(effects).await;
         }
         self.watchers.tick(now.monotonic);
+        self.tell_of_replays();
+    }
+
+    /// One line for all of a second: somebody may replay what he has overheard (section 12, weakness 9).
+    fn tell_of_replays(&self) {
+        let Replays { count, latest } = self.service().replays();
+        let told = self.replays_told.swap(count, Ordering::Relaxed);
+        if let (true, Some((node, address))) = (count > told, latest) {
+            let more = count - told;
+            tracing::warn!(%node, %address, count = more, "a signature came from another address than before: replayed?");
+        }
     }
 
     /// Does what the administrator wants of whom `subject` names. Relays know at once, and it is durable on return: true

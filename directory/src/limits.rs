@@ -32,6 +32,13 @@ impl Rate {
         Self { interval, burst: period }
     }
 
+    /// `count` a day, which is not 0.
+    #[must_use]
+    pub const fn per_day(count: u32) -> Self {
+        let day = Duration::from_secs(86_400);
+        Self { interval: Duration::from_nanos(day.as_nanos() as u64 / count as u64), burst: day }
+    }
+
     /// How far in time `theoretical` arrival, the instant up to which a source has used its rate, moves with `count`
     /// more. (The generic cell rate algorithm.)
     fn advance(&self, theoretical: Duration, now: Duration, count: u32) -> Duration {

@@ -178,6 +178,8 @@ impl Metrics {
         ] {
             out.gauge(name, help, value);
         }
+        let help = "Valid signatures that came from another address while a connection from the first lived.";
+        out.counter("signatures_replayed_total", help, figures.signatures_replayed);
         out.family("nodes_by_standing", Kind::Gauge, "Registered nodes, by whether they belong.");
         let standings = [figures.nodes, figures.nodes_pending, figures.nodes_banned];
         for (standing, count) in Standing::ALL.iter().zip(standings) {

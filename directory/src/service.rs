@@ -45,7 +45,7 @@ use std::time::Duration;
 use wire::NodeId;
 use wire::registry::{Answer, Operation, PublicKey, Request};
 
-pub use proofs::ConnectionId;
+pub use proofs::{ConnectionId, Replays};
 pub use refusal::Refusal;
 pub(crate) use signature::is_identity;
 pub use signature::{Checked, SignatureCheck};
@@ -142,12 +142,14 @@ pub struct Service {
     presence: Presence,
     feed: Feed,
     proofs: Proofs,
+    replays: Replays,
     trust: Trust,
     handshakes: Handshakes,
     networks: Networks,
     beacons: Beacons,
     capabilities: Capabilities,
     registrations: AddressRates,
+    creations: AddressRates,
     admin_token: Option<AdminToken>,
     wrong_admin_tokens: AddressRates,
     created_at: u64,
@@ -166,6 +168,7 @@ impl Service {
         Self {
             capabilities: Capabilities::new(facts.capabilities, limits.capability_bytes_max, is_public),
             proofs,
+            replays: Replays::default(),
             nodes,
             enrolled: Enrolled::new(facts.key_rules),
             collection: Collection::default(),
@@ -176,6 +179,7 @@ impl Service {
             networks: Networks::new(facts.networks, facts.members, facts.invites),
             beacons: Beacons::default(),
             registrations: AddressRates::new(registrations),
+            creations: AddressRates::new(networks::CREATIONS),
             admin_token,
             wrong_admin_tokens: AddressRates::new(Rate::new(WRONG_ADMIN_TOKENS_PER_MINUTE, Duration::from_secs(60))),
             created_at: facts.created_at,
@@ -289,6 +293,7 @@ impl Service {
             nodes_online: self.presence.count(),
             networks: self.networks.count(),
             trust_pairs: self.trust.count(),
+            signatures_replayed: self.replays.count,
         }
     }
 
@@ -450,6 +455,8 @@ pub struct Figures {
     pub networks: usize,
     /// Directed trust relations.
     pub trust_pairs: usize,
+    /// Signatures that came from another address while a connection from the first lived.
+    pub signatures_replayed: u64,
 }
 
 /// Requests that ask and change nothing durable: their answers wait for nobody's change.

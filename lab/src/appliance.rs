@@ -8,6 +8,9 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+
+use crate::command;
 use crate::metrics::{Accounting, Metrics};
 use crate::process;
 use crate::wait::{Stopwatch, wait_until};
@@ -140,6 +143,19 @@ impl Appliance {
             last = now;
             settled.then_some(now)
         })
+    }
+
+    /// What `pilot-relay nodes` prints beside it, as its administrator uses it.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn nodes(&self, arguments: &[&str]) -> Value {
+        let mut command = self.stage.relay().command(&self.stage.programs.pilot_relay);
+        command.arg("nodes").args(["--json", "--http", &HTTP.to_string(), "--data-dir"]);
+        let output = command::output(command.arg(self.stage.folder("pilot-relay")).args(arguments));
+        assert!(output.status.success(), "pilot-relay nodes {arguments:?}: {}", command::text(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", command::text(&output)))
     }
 
     #[track_caller]

@@ -7,6 +7,7 @@ mod server {
     mod claims;
     mod events;
     mod messages;
+    mod quotas;
     mod recall;
     mod signatures;
     mod strict;

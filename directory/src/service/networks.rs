@@ -21,11 +21,15 @@ use super::{Caller, Now, Refusal, Service, grouped};
 use crate::config::digests_equal;
 use crate::enrolment::Standing;
 use crate::facts::{Change, InviteFact, JoinRule, NetworkFact};
+use crate::limits::Rate;
 
 /// Networks in all: as many as one answer lists with the longest names.
 const NETWORKS_MAX: usize = 4096;
 /// Networks that one node makes.
 const NETWORKS_PER_CREATOR_MAX: usize = 32;
+/// Networks that one address (one /64 in IPv6) may make: keys cost nothing, so a bound per creator alone would let one host
+/// take all numbers in a minute.
+pub(super) const CREATIONS: Rate = Rate::per_day(64);
 /// Networks that one node is in.
 const NETWORKS_PER_NODE_MAX: usize = 64;
 /// Members of one network.
@@ -260,6 +264,10 @@ impl Service {
             return Err(Refusal::TooMany("networks"));
         }
         self.has_room_for_network(creator)?;
+        if !caller.exempt && !self.is_admin(request)? && !self.creations.take(now.monotonic, caller.ip) {
+            return Err(Refusal::CreationsLimited);
+        }
+        let networks = &self.networks.by_id;
         let id = networks.last_key_value().map_or(1, |(last, _)| last + 1);
         let fact = NetworkFact {
             id,

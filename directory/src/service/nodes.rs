@@ -249,10 +249,15 @@ impl Service {
             if fact.ban.is_some() {
                 return Err(Refusal::Banned(id));
             }
-            if fact.approval == Approval::None {
-                let approval = self.approval_of(&key)?;
-                if approval != Approval::None {
-                    self.let_in(now, id, approval);
+            let before = fact.approval;
+            if before != Approval::Admitted {
+                match self.approval_of(&key)? {
+                    // The list has changed while it was gone.
+                    Approval::None if before == Approval::Listed => {
+                        self.update(id, |fact| fact.approval = Approval::None);
+                    }
+                    approval if approval != before => self.let_in(now, id, approval),
+                    _ => {}
                 }
             }
             let fact = &self.nodes.entry(id).fact;
@@ -287,9 +292,13 @@ impl Service {
     /// Whether a registration may change what is known of its node. A signed one may, unless it is replayed from
     /// elsewhere. An unsigned one may only while the node has never signed, and not against a live connection that
     /// has proven to be the node's.
-    fn may_register(&self, caller: &Caller<'_>, id: NodeId, signature: Option<Signature>) -> bool {
+    fn may_register(&mut self, caller: &Caller<'_>, id: NodeId, signature: Option<Signature>) -> bool {
         match signature {
-            Some(signature) => !self.proofs.is_replay(id, caller.ip, &signature),
+            Some(signature) if self.proofs.is_replay(id, caller.ip, &signature) => {
+                self.replays.note(id, caller.ip);
+                false
+            }
+            Some(_) => true,
             None => {
                 let signs = self.nodes.enrolled(id).is_ok_and(|node| node.fact.signs);
                 !signs && (!self.proofs.is_connected(id) || self.proofs.is_from(id, caller.ip))

@@ -166,7 +166,29 @@ impl NodeProofs {
     }
 }
 
+/// Signatures that came from another address while a connection from the first lived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replays {
+    /// So many since the start.
+    pub count: u64,
+    /// The node and the second address of the latest.
+    pub latest: Option<(NodeId, IpAddr)>,
+}
+
+impl Replays {
+    pub(super) const fn note(&mut self, node: NodeId, ip: IpAddr) {
+        self.count += 1;
+        self.latest = Some((node, ip));
+    }
+}
+
 impl Service {
+    /// Signatures that somebody else has used, or a node that is behind two addresses at once.
+    #[must_use]
+    pub const fn replays(&self) -> Replays {
+        self.replays
+    }
+
     /// Takes what the valid `signature` of `node` proves about the caller's address. False when it is a replay.
     pub(super) fn prove(
         &mut self,
@@ -176,6 +198,7 @@ impl Service {
         signature: Signature,
     ) -> bool {
         if self.proofs.is_replay(node, caller.ip, &signature) {
+            self.replays.note(node, caller.ip);
             return false;
         }
         if proves_address(operation) {

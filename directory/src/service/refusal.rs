@@ -87,6 +87,8 @@ pub enum Refusal {
     AlreadyMember { node: NodeId, network: u16 },
     #[error("too many {0}")]
     TooMany(&'static str),
+    #[error("rate limited: too many new networks from this address, try again tomorrow")]
+    CreationsLimited,
     #[error("admin token required for {0}")]
     AdminRequired(&'static str),
     #[error("invalid admin token")]
@@ -174,6 +176,7 @@ mod tests {
             Refusal::NotMember { node, network },
             Refusal::AlreadyMember { node, network },
             Refusal::TooMany("networks"),
+            Refusal::CreationsLimited,
             Refusal::AdminRequired("beacon_register"),
             Refusal::AdminTokenWrong,
             Refusal::AdminTokensLimited,

@@ -4,6 +4,7 @@
 mod browser;
 mod client;
 mod connections;
+mod nodes;
 mod operator;
 mod pages;
 mod program;

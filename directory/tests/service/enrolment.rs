@@ -163,6 +163,15 @@ fn a_list_lets_in_whom_it_names_for_as_long_as_it_does() {
     world.service.set_policy(world.policy.clone());
     world.store_changes();
     assert_eq!(standing(&world, one), Some(Standing::Approved));
+    // Nor does it help to be away while the list changes.
+    world.by(&alice, Operation::Deregister { node_id: one });
+    world.policy = policy(&[2, 3]);
+    world.service.set_policy(world.policy.clone());
+    world.store_changes();
+    assert!(error(world.by(&alice, Operation::Register(register(&alice)))).starts_with("approval required"));
+    world.policy = policy(&[1, 2, 3]);
+    world.service.set_policy(world.policy.clone());
+    assert_eq!(world.node(1).1, one);
     // The administrator's own word does not depend on the list.
     world.act("2", &Act::Approve).unwrap();
     world.policy = policy(&[]);
@@ -327,4 +336,19 @@ fn the_list_goes_page_by_page_and_by_standing() {
     assert_eq!(page(Some(Standing::Pending), 0, 9, 100), (vec![1, 3, 5], 5, false));
     assert_eq!(page(Some(Standing::Banned), 0, 9, 3), (vec![], 3, true));
     assert_eq!(page(None, 9, 9, 100).0, Vec::<u32>::new());
+}
+
+#[test]
+fn a_signature_from_elsewhere_is_counted_with_where_it_came_from() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    let heartbeat = sign(&alice, Operation::Heartbeat { node_id: one, report: None });
+    world.outcome(from(HOME, 1), &heartbeat);
+    world.outcome(from(HOME, 2), &heartbeat);
+    assert_eq!(world.service.replays().count, 0);
+    world.outcome(from("203.0.113.9", 9), &heartbeat);
+    let replays = world.service.replays();
+    assert_eq!((replays.count, replays.latest), (1, Some((one, "203.0.113.9".parse().unwrap()))));
+    world.outcome(from("203.0.113.9", 9), &sign(&alice, Operation::Register(register(&alice))));
+    assert_eq!(world.service.figures().signatures_replayed, 2);
 }

@@ -377,3 +377,33 @@ fn as_many_networks_as_there_can_be_fit_into_one_answer() {
     assert!(message.len() <= MESSAGE_BYTES_MAX);
     assert_eq!(error(world.as_admin(create(NodeId(2), "one-more", "open", ""))), "too many networks");
 }
+
+#[test]
+fn one_address_cannot_take_all_networks_with_many_keys() {
+    let mut world = World::with(Limits { registrations_per_ip_per_minute: 1000, ..Limits::default() });
+    let make = |world: &mut World, seed: u8, name: &str, ip: &str| {
+        let key = key(seed);
+        let node_id = registered(&world.signed(&key, from(ip, u64::from(seed)), Operation::Register(register(&key))));
+        let operation =
+            Operation::CreateNetwork { node_id, name: name.into(), join_rule: "open".into(), token: String::new() };
+        world.outcome(from(ip, u64::from(seed)), &operation.into()).answer
+    };
+    let made = (0..100).filter(|index| {
+        let answer = make(&mut world, 1 + index / 20, &format!("group-{index}"), HOME);
+        matches!(answer, Answer::CreateNetwork { .. })
+    });
+    assert_eq!(made.count(), 64);
+    let refused = error(make(&mut world, 1, "one-more", HOME));
+    assert!(refused.starts_with("rate limited: too many new networks"), "{refused}");
+    assert!(matches!(make(&mut world, 9, "elsewhere", "203.0.113.9"), Answer::CreateNetwork { .. }));
+    let (_, creator) = world.node(1);
+    let named = |name: &str| Operation::CreateNetwork {
+        node_id: creator,
+        name: name.into(),
+        join_rule: "open".into(),
+        token: String::new(),
+    };
+    assert!(matches!(world.as_admin(named("by-the-administrator")), Answer::CreateNetwork { .. }));
+    world.pass(Duration::from_secs(86_400));
+    assert!(matches!(make(&mut world, 1, "tomorrow", HOME), Answer::CreateNetwork { .. }));
+}

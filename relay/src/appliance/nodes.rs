@@ -28,7 +28,8 @@ Exit status:
   4  no relay answers at the admin address
   5  the admin token cannot be read, or is not the relay's";
 
-/// What to do, and where.
+/// What to do, and where. The flags have names of their own inside, as clap takes global ones of the same name for those of
+/// the relay.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub struct Arguments {
@@ -36,17 +37,30 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// Admin address of the relay, as 127.0.0.1:3000 or http://127.0.0.1:3000
-    #[arg(long, global = true, value_name = "ADDR", env = "PILOT_RELAY_HTTP", default_value = "127.0.0.1:3000")]
+    #[arg(
+        id = "nodes_http",
+        long = "http",
+        global = true,
+        value_name = "ADDR",
+        env = "PILOT_RELAY_HTTP",
+        default_value = "127.0.0.1:3000"
+    )]
     http: String,
     /// File with the administrator's token [default: admin-token in the data folder]
-    #[arg(long, global = true, value_name = "FILE", env = "PILOT_RELAY_ADMIN_TOKEN_FILE")]
+    #[arg(
+        id = "nodes_token_file",
+        long = "admin-token-file",
+        global = true,
+        value_name = "FILE",
+        env = "PILOT_RELAY_ADMIN_TOKEN_FILE"
+    )]
     admin_token_file: Option<PathBuf>,
     /// Data folder of the relay, for its admin token [default: /var/lib/pilot-relay for root, else
     /// ~/.local/share/pilot-relay]
-    #[arg(long, global = true, value_name = "DIR", env = "PILOT_RELAY_DATA_DIR")]
+    #[arg(id = "nodes_data_dir", long = "data-dir", global = true, value_name = "DIR", env = "PILOT_RELAY_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(id = "nodes_json", long = "json", global = true)]
     json: bool,
 }
 

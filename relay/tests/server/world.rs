@@ -17,6 +17,7 @@ use relay::membership::Membership;
 use relay::metrics::Counters;
 use relay::server::{Action, Admission, Handoff, REPLY_MAX, Rules, Server, Shared};
 use relay::sessions::{Session, Table, shard_of};
+use relay::usage::Usage;
 use wire::NodeId;
 use wire::beacon::{Message, claim_text};
 use wire::codec::Writer;
@@ -254,6 +255,11 @@ impl World {
     /// Where the relay believes a node to be.
     pub fn session(&self, node: u32) -> Option<Session> {
         self.table.find(NodeId(node))
+    }
+
+    /// What a node has sent, as anybody may read.
+    pub fn usage(&self, node: u32) -> Usage {
+        self.table.usage().of(NodeId(node))
     }
 
     pub fn place(&self, node: u32) -> Option<String> {

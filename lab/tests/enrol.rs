@@ -1,0 +1,105 @@
+//! Who belongs: nodes wait until they are approved, and are in without a restart; a banned one is out within a round trip,
+//! and back when the ban ends. With the unmodified daemon and with ours.
+
+use std::time::Duration;
+
+use lab::{Appliance, ApplianceFlags, Daemon, DaemonFlags, Peer, Program, Stopwatch, World, evidence, wait_until};
+
+/// Daemons register within seconds.
+const WAITING_WITHIN: Duration = Duration::from_secs(60);
+/// The unmodified daemon discovers once a minute, and beats its heart as often.
+const IN_WITHIN: Duration = Duration::from_secs(200);
+/// What is on its way when the ban comes may still arrive.
+const ROUND_TRIP: Duration = Duration::from_millis(200);
+const PACKETS: usize = 200;
+
+/// The numbers of the nodes with this standing.
+fn listed(appliance: &Appliance, state: &str) -> Vec<String> {
+    let answer = appliance.nodes(&["list", "--state", state]);
+    let nodes = answer["nodes"].as_array().cloned().unwrap_or_default();
+    nodes.iter().map(|node| node["node_id"].to_string()).collect()
+}
+
+#[test]
+fn who_waits_is_in_without_a_restart_once_it_is_approved() {
+    for program in Program::available() {
+        let Some(world) = World::open() else { return };
+        let appliance = world.appliance_with(ApplianceFlags::default().flag("--enrol", "approve"));
+        let flags = |name: &str| DaemonFlags::named(name).program(program).public();
+        let mut near = Daemon::start(&world.host("near"), flags("near"));
+        let mut far = Daemon::start(&world.host("far"), flags("far"));
+        let waiting = wait_until("both daemons to wait", WAITING_WITHIN, || {
+            Some(listed(&appliance, "pending")).filter(|waiting| waiting.len() == 2)
+        });
+        near.wait_ready();
+        far.wait_ready();
+        assert_eq!(near.ping("far", 2).answered(), 0, "{program}: a node that waits is reached");
+        assert!(near.is_running() && far.is_running(), "{program}: waiting ends no daemon");
+        let nodes: Vec<&str> = waiting.iter().map(String::as_str).collect();
+        appliance.nodes(&[&["approve"], &nodes[..1]].concat());
+        assert_eq!(near.ping("far", 2).answered(), 0, "{program}: one of two is not enough");
+        appliance.nodes(&[&["approve"], &nodes[1..]].concat());
+        let took = near.time_to_reach("far", IN_WITHIN);
+        let back = far.time_to_reach("near", IN_WITHIN);
+        assert_eq!((listed(&appliance, "pending").len(), listed(&appliance, "approved").len()), (0, 2));
+        evidence(format!("{program}: reached by its name {took:.1?} after the approval, and back after {back:.1?}"));
+    }
+}
+
+#[test]
+fn a_banned_node_is_silent_within_a_round_trip_while_it_sends() {
+    let Some(world) = World::open() else { return };
+    let appliance = world.appliance();
+    let (alice, bob) = (Peer::join(&world.host("alice"), "alice"), Peer::join(&world.host("bob"), "bob"));
+    assert!(alice.reaches(&bob, b"before", Duration::from_secs(5)));
+    (0..PACKETS).for_each(|_| alice.relay(bob.node(), b"on the way"));
+    appliance.nodes(&["ban", &alice.node().to_string(), "--reason", "spam"]);
+    // What was on its way has arrived when nothing more comes for a round trip.
+    while bob.receive(ROUND_TRIP).is_some() {}
+    for _ in 0..PACKETS {
+        alice.relay(bob.node(), b"after");
+        bob.relay(alice.node(), b"after");
+    }
+    assert_eq!(bob.receive(ROUND_TRIP * 5), None, "a banned node is relayed");
+    assert_eq!(alice.receive(ROUND_TRIP * 5), None, "a banned node is reached");
+    let shown = appliance.nodes(&["show", &alice.node().to_string()]);
+    assert_eq!((shown["standing"].as_str(), shown["ban"]["reason"].as_str()), (Some("banned"), Some("spam")));
+    let sent = wait_until("the relay to tell what alice sent", Duration::from_secs(5), || {
+        let shown = appliance.nodes(&["show", &alice.node().to_string()]);
+        shown["usage"]["packets"].as_u64().filter(|packets| *packets > PACKETS as u64)
+    });
+    evidence(format!("{sent} packets passed before the ban, none of {PACKETS} each way after it"));
+    appliance.nodes(&["unban", &alice.node().to_string()]);
+    wait_until("alice to reach bob again", Duration::from_secs(5), || {
+        let _ = alice.discover();
+        alice.reaches(&bob, b"again", Duration::from_millis(500)).then_some(())
+    });
+}
+
+#[test]
+fn a_banned_daemon_is_out_and_comes_back_by_itself_when_the_ban_ends() {
+    for program in Program::available() {
+        let Some(world) = World::open() else { return };
+        let mut appliance = world.appliance();
+        let flags = |name: &str| DaemonFlags::named(name).program(program).public().relay_only();
+        let mut near = Daemon::start(&world.host("near"), flags("near"));
+        let mut far = Daemon::start(&world.host("far"), flags("far"));
+        near.wait_ready();
+        far.wait_ready();
+        near.time_to_reach("far", IN_WITHIN);
+        let node = near.node().to_string();
+        appliance.nodes(&["ban", &node]);
+        assert_eq!(near.ping("far", 2).answered(), 0, "{program}: banned, and it reaches others");
+        assert_eq!(far.ping(&near.address(), 2).answered(), 0, "{program}: banned, and it is reached");
+        // A restart of the relay ends no ban.
+        appliance.kill();
+        appliance.restart();
+        assert_eq!(listed(&appliance, "banned"), [node.clone()]);
+        assert_eq!(near.ping("far", 2).answered(), 0, "{program}: banned, and back after a restart of the relay");
+        assert!(near.is_running(), "{program}: a ban ends no daemon");
+        let watch = Stopwatch::start();
+        appliance.nodes(&["unban", &node]);
+        near.time_to_reach("far", IN_WITHIN);
+        evidence(format!("{program}: back {:.1?} after the ban has ended, without a restart", watch.elapsed()));
+    }
+}

@@ -1,0 +1,106 @@
+//! What single nodes may send and have sent, and how a banned one stops.
+
+use std::time::Duration;
+
+use relay::metrics::DropReason;
+use relay::quota::Quota;
+use relay::server::{Action, Handoff};
+use relay::usage::Usage;
+use wire::NodeId;
+
+use super::world::World;
+
+const ALICE: &str = "203.0.113.1:4000";
+const BOB: &str = "203.0.113.2:4000";
+
+fn world() -> World {
+    let mut world = World::with_directory(2);
+    world.discover(ALICE, 1);
+    world.discover(BOB, 2);
+    world
+}
+
+/// How many of `count` packets at once pass from one node to the other.
+fn passed(world: &mut World, (from, sender): (&str, u32), dest: u32, count: usize) -> usize {
+    (0..count).filter(|_| matches!(world.relay(from, sender, dest, b"x"), Action::Forward { .. })).count()
+}
+
+fn usage(world: &mut World, node: u32) -> Usage {
+    world.hand(Handoff::AddUp(NodeId(node)), node);
+    world.usage(node)
+}
+
+#[test]
+fn a_quota_holds_for_its_node_alone_and_from_the_next_packet_on() {
+    let mut world = world();
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 100), 100);
+    world.hand(Handoff::Quota(NodeId(1), Quota::new(Some(10), None)), 1);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 100), 32, "the burst");
+    assert_eq!(world.relay(ALICE, 1, 2, b"x"), Action::Drop(DropReason::SenderBudget));
+    assert_eq!(passed(&mut world, (BOB, 2), 1, 100), 100);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 100), 10);
+    world.hand(Handoff::Quota(NodeId(1), Quota::default()), 1);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 100), 100);
+}
+
+#[test]
+fn a_quota_is_there_when_the_session_begins_and_stays_when_it_moves() {
+    let mut world = World::with_directory(2);
+    world.hand(Handoff::Quota(NodeId(1), Quota::new(None, Some(100))), 1);
+    world.prove(1, &["203.0.113.1", "203.0.113.9"]);
+    world.discover(ALICE, 1);
+    world.discover(BOB, 2);
+    let large = vec![0; 1000];
+    let moved = "203.0.113.9:4000";
+    for from in [ALICE, moved] {
+        world.discover(from, 1);
+        let count = (0..200).filter(|_| matches!(world.relay(from, 1, 2, &large), Action::Forward { .. })).count();
+        assert_eq!(count, if from == ALICE { 64 } else { 1 }, "64 KiB of burst, and no new one for a new address");
+        if from == ALICE {
+            world.discover(moved, 1);
+            world.pass(Duration::from_secs(3));
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_is_added_up_and_outlives_the_session() {
+    let mut world = world();
+    assert_eq!(usage(&mut world, 1), Usage::default());
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 10), 10);
+    let once = Usage { packets: 10, bytes: 10 * (9 + 1), dropped: 0 };
+    assert_eq!(usage(&mut world, 1), once);
+    assert_eq!(usage(&mut world, 1), once, "added once");
+    world.relay(ALICE, 1, 9, b"to nobody");
+    assert_eq!(usage(&mut world, 1), once, "what was not relayed is not sent");
+
+    world.hand(Handoff::Quota(NodeId(1), Quota::new(Some(1), None)), 1);
+    world.pass(Duration::from_secs(61));
+    assert_eq!(world.usage(1).packets, 10, "the sweep adds up, too");
+    let passed = passed(&mut world, (ALICE, 1), 2, 40) as u64;
+    world.hand(Handoff::Withdraw(NodeId(1)), 1);
+    let total = Usage { packets: 10 + passed, bytes: (10 + passed) * 10, dropped: 40 - passed };
+    assert_eq!(world.usage(1), total, "the end of a session loses nothing");
+    assert_eq!(world.usage(2), Usage::default());
+}
+
+#[test]
+fn nothing_of_a_banned_node_passes_either_way_from_the_next_datagram_on() {
+    let mut world = world();
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 3), 3);
+    world.membership.withdraw(NodeId(1));
+    world.hand(Handoff::Withdraw(NodeId(1)), 1);
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 3), 0);
+    assert_eq!(passed(&mut world, (BOB, 2), 1, 3), 0);
+    world.take_sent();
+    world.discover(ALICE, 1);
+    assert_eq!(world.take_sent().len(), 1, "a discover is answered, as to anybody");
+    assert_eq!(world.place(1), None, "and stored no more");
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 3), 0);
+    world.membership.publish(NodeId(1), &[], None);
+    world.discover(ALICE, 1);
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 3), 3, "until the ban ends");
+}

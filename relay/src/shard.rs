@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::endpoint::{LocalId, Path};
@@ -70,7 +70,8 @@ pub struct Shard {
     replies_used: usize,
     failures: Vec<(u32, i32)>,
     ended: Vec<(FileSlot, i32)>,
-    stopping: bool,
+    /// Held until everything received has been decided on.
+    stopping: Option<mpsc::Sender<()>>,
     ledger: Option<Arc<Ledger>>,
 }
 
@@ -121,7 +122,7 @@ impl Shard {
             replies_used: 0,
             failures: Vec::new(),
             ended: Vec::new(),
-            stopping: false,
+            stopping: None,
             ledger: setup.ledger.clone(),
             setup,
         })
@@ -132,7 +133,7 @@ impl Shard {
     /// # Errors
     /// When the ring itself fails. No datagram can cause that.
     pub fn run(mut self) -> io::Result<()> {
-        while !self.stopping {
+        while self.stopping.is_none() {
             self.wait()?;
             self.turn()?;
         }
@@ -187,6 +188,8 @@ impl Shard {
         self.ring.submit()?;
         self.write_ledger(usize::MAX);
         self.setup.published.publish(self.server.counters());
+        // Before the ring and its memory are taken down: somebody waits to receive in our place.
+        self.stopping = None;
         Ok(())
     }
 
@@ -298,7 +301,7 @@ impl Shard {
         self.ring.publish();
         self.trains.clear();
         self.replies_used = 0;
-        if self.stopping {
+        if self.stopping.is_some() {
             // Nothing is armed again; `finish` looks at what has ended.
             return Ok(());
         }
@@ -469,7 +472,7 @@ impl Shard {
                 }
                 Mail::Drain => self.server.drain(),
                 Mail::Nudge => {}
-                Mail::Stop => self.stopping = true,
+                Mail::Stop(stopping) => self.stopping = Some(stopping),
             }
         }
         Ok(())

@@ -101,14 +101,18 @@ impl Before {
     pub fn take_over(mut self, relay: &Relay, store: &mut Store) -> anyhow::Result<Taken> {
         let since = self.predecessor.as_ref().map(Predecessor::take).transpose()?;
         let drops_before = relay.kernel_drops();
-        for refused in relay.refused() {
+        let refused = relay.refused();
+        let is_refused = !refused.is_empty();
+        for refused in refused {
             let place = refused.bound.map_or_else(|| refused.names.join(" "), |bound| format!("UDP {bound}"));
             self.refused.push(format!("{place}: {}", refused.why));
             refused.names.iter().for_each(|name| store.forget(name));
         }
-        // A port is free when the last one has closed it, the store included.
-        store.manager().settle();
-        relay.bind_late()?;
+        if is_refused {
+            // A port is free when the last one has closed it, the store included.
+            store.manager().settle();
+            relay.bind_late()?;
+        }
         let mut records = Vec::new();
         for Descriptor { name, file } in std::mem::take(&mut self.ledgers) {
             match ledger::read(file) {

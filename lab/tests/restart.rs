@@ -37,8 +37,8 @@ fn successors_lose_nothing_and_tunnels_stay() {
     let stop = AtomicBool::new(false);
     let sent = AtomicU64::new(0);
     let restarts = if full_run() { RESTARTS_FULL } else { RESTARTS };
+    let watch = Stopwatch::start();
     let (arrivals, gaps) = thread::scope(|scope| {
-        let watch = Stopwatch::start();
         scope.spawn(|| send(&sender, receiver.node(), watch, &stop, &sent));
         let arrivals = scope.spawn(|| receive(receiver.socket(), watch, &stop, &sent));
         let mut gaps = Vec::new();

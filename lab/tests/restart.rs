@@ -22,7 +22,6 @@ const LAST_WITHIN: Duration = Duration::from_secs(5);
 const REACHED_WITHIN: Duration = Duration::from_secs(60);
 /// A tunnel that has noticed nothing answers at once; one that has to be made anew takes seconds with the unmodified daemon.
 const STILL_REACHED_WITHIN: Duration = Duration::from_secs(5);
-const RELAY: u8 = 0x05;
 /// Type and sender before what a delivery carries.
 const DELIVERY_HEADER: usize = 5;
 
@@ -86,23 +85,18 @@ fn pair(world: &World, program: Program) -> (Daemon, Daemon) {
     (one, other)
 }
 
-/// Sends numbers, each with the time at which it was due in nanoseconds.
+/// Sends numbers, each when it is due.
 fn send(sender: &Peer, dest: u32, watch: Stopwatch, stop: &AtomicBool, sent: &AtomicU64) {
     let mut number = 0u64;
     while !stop.load(Ordering::Acquire) {
         let now = watch.elapsed();
         while due(number) <= now {
-            let mut datagram = vec![RELAY];
-            datagram.extend(sender.node().to_be_bytes());
-            datagram.extend(dest.to_be_bytes());
-            datagram.extend(number.to_be_bytes());
-            sender.socket().send(&datagram).expect("the link is up");
+            sender.relay(dest, &number.to_be_bytes());
             number += 1;
         }
         sent.store(number, Ordering::Release);
         thread::park_timeout(TICK);
     }
-    sent.store(number, Ordering::Release);
 }
 
 fn due(number: u64) -> Duration {

@@ -8,6 +8,8 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::command;
@@ -51,6 +53,8 @@ pub struct Appliance {
     stage: Arc<Stage>,
     flags: ApplianceFlags,
     process: Child,
+    /// Who serves after an upgrade: no child of ours.
+    successor: Option<u32>,
     log: PathBuf,
 }
 
@@ -59,7 +63,7 @@ impl Appliance {
     pub(crate) fn start(stage: Arc<Stage>, flags: ApplianceFlags) -> Self {
         let log = stage.scratch().join("pilot-relay.log");
         let process = spawn(&stage, &flags, &log);
-        let mut appliance = Self { stage, flags, process, log };
+        let mut appliance = Self { stage, flags, process, successor: None, log };
         appliance.wait_healthy();
         appliance
     }
@@ -91,8 +95,45 @@ impl Appliance {
     /// `kill -9`: no farewell, no flush.
     #[track_caller]
     pub fn kill(&mut self) {
+        if let Some(pid) = self.successor.take() {
+            kill_stranger(pid);
+            wait_until("a killed successor to end", START_DEADLINE, || (!is_alive(pid)).then_some(()));
+            return;
+        }
         self.process.kill().expect("the appliance was running");
         self.process.wait().expect("a killed child ends");
+    }
+
+    /// `pilot-relay upgrade`: the same program succeeds itself. What it says of it, when the successor serves and the one
+    /// before has ended.
+    ///
+    /// # Panics
+    /// When it fails.
+    #[track_caller]
+    pub fn upgrade(&mut self) -> Value {
+        let stage = &self.stage;
+        let report = stage.scratch().join("upgrade.json");
+        let output = File::create(&report).expect("the scratch folder is writable");
+        let errors = File::options().append(true).open(&self.log).expect("the relay has a log");
+        let mut command = stage.relay().command(&stage.programs.pilot_relay);
+        command.args(["upgrade", "--json", "--data-dir"]).arg(stage.folder("pilot-relay"));
+        // No pipes: the successor goes on with what its launcher had.
+        let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status();
+        let status = status.unwrap_or_else(|error| panic!("pilot-relay upgrade cannot be run: {error}"));
+        assert!(status.success(), "pilot-relay upgrade: {status}\n{}", self.log_tail());
+        let text = fs::read_to_string(&report).expect("it was written just now");
+        let line = text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("no report in {text}"));
+        let told: Value = serde_json::from_str(line).expect("a report is JSON");
+        if self.successor.is_none() {
+            self.process.wait().expect("who has been succeeded ends");
+        }
+        let pid = told["after"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        self.successor = Some(pid.expect("a report names the successor"));
+        told
+    }
+
+    fn pid(&self) -> u32 {
+        self.successor.unwrap_or_else(|| self.process.id())
     }
 
     /// Starts it again on the same data folder; returns how long it took to be healthy.
@@ -107,21 +148,21 @@ impl Appliance {
     /// Whether the process still runs.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
-        matches!(self.process.try_wait(), Ok(None))
+        self.successor.map_or_else(|| matches!(self.process.try_wait(), Ok(None)), is_alive)
     }
 
     /// Resident memory in bytes.
     #[must_use]
     #[track_caller]
     pub fn resident_bytes(&self) -> u64 {
-        process::resident_bytes(self.process.id())
+        process::resident_bytes(self.pid())
     }
 
     /// CPU time it has used, in user space and in the kernel.
     #[must_use]
     #[track_caller]
     pub fn cpu_time(&self) -> Duration {
-        process::cpu_time(self.process.id())
+        process::cpu_time(self.pid())
     }
 
     /// One scrape of its metrics.
@@ -192,12 +233,24 @@ impl Appliance {
 
 impl Drop for Appliance {
     fn drop(&mut self) {
+        self.successor.into_iter().for_each(kill_stranger);
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
             eprintln!("--- pilot-relay, last lines ---\n{}", self.log_tail());
         }
     }
+}
+
+fn kill_stranger(pid: u32) {
+    // One that has ended by itself is no news here.
+    let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+}
+
+/// A process that has ended may stay as an entry until its parent has looked.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 #[track_caller]

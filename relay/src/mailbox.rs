@@ -28,8 +28,8 @@ pub enum Mail {
     Drain,
     /// Go round the loop once, to show that it can be done.
     Nudge,
-    /// Receive no more, decide on what has been received, and return.
-    Stop,
+    /// Receive no more, decide on what has been received, say so by dropping this, and return.
+    Stop(mpsc::Sender<()>),
 }
 
 /// A shard's mailbox.

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 
@@ -69,6 +70,8 @@ pub struct Relay {
     waiting: Mutex<Option<(Bound, Changes)>>,
     ended: Mutex<mpsc::Receiver<Ended>>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// Whether the shards have been told to stop.
+    finished: AtomicBool,
 }
 
 /// A shard's thread has ended, on request (`Ok`) or not.
@@ -153,6 +156,7 @@ impl Relay {
             waiting: Mutex::new(Some((bound, changes))),
             ended: Mutex::new(ended),
             threads: Mutex::new(threads),
+            finished: AtomicBool::new(false),
         })
     }
 
@@ -248,7 +252,7 @@ impl Relay {
         self.ledger.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
-    /// Closes the sockets, so that nobody but the next relay has them. Call it after [`Self::stop`].
+    /// Closes the sockets, so that nobody but the next relay has them. Call it after [`Self::finish`].
     pub fn close_sockets(&self) {
         lock(&self.addresses).groups.clear();
     }
@@ -358,11 +362,24 @@ impl Relay {
         lock(&self.ended).recv().ok()
     }
 
-    /// Stops all shards, each when it has decided on what it has received, and waits for them.
-    pub fn stop(&self) {
-        for mailbox in self.mailboxes.iter() {
-            post(mailbox, Mail::Stop);
+    /// Has all shards receive no more and decide on what they have received. Returns when that is done and the ledger is
+    /// whole: from then on another may receive.
+    pub fn finish(&self) {
+        if self.finished.swap(true, Ordering::SeqCst) {
+            return;
         }
+        let (stopping, stopped) = mpsc::channel();
+        for mailbox in self.mailboxes.iter() {
+            post(mailbox, Mail::Stop(stopping.clone()));
+        }
+        drop(stopping);
+        // Nothing is ever sent: every shard drops its end, also one that fails.
+        let _ = stopped.recv();
+    }
+
+    /// [`Self::finish`], and waits for the shards' ends.
+    pub fn stop(&self) {
+        self.finish();
         self.questions.close();
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::endpoint::{LocalId, Path};
@@ -76,7 +76,8 @@ pub struct Shard {
     replies_used: usize,
     failures: Vec<(u32, i32)>,
     ended: Vec<(FileSlot, i32)>,
-    stopping: bool,
+    /// Held until everything received has been decided on.
+    stopping: Option<mpsc::Sender<()>>,
     ledger: Option<Arc<Ledger>>,
 }
 
@@ -126,7 +127,7 @@ impl Shard {
             replies_used: 0,
             failures: Vec::new(),
             ended: Vec::new(),
-            stopping: false,
+            stopping: None,
             ledger: setup.ledger.clone(),
             setup,
         })
@@ -137,7 +138,7 @@ impl Shard {
     /// # Errors
     /// When the ring itself fails. No datagram can cause that.
     pub fn run(mut self) -> io::Result<()> {
-        while !self.stopping {
+        while self.stopping.is_none() {
             self.wait()?;
             self.turn()?;
         }
@@ -193,6 +194,8 @@ impl Shard {
         self.ring.submit()?;
         self.write_ledger(usize::MAX);
         self.setup.published.publish(self.server.counters());
+        // Before the ring and its memory are taken down: somebody waits to receive in our place.
+        self.stopping = None;
         Ok(())
     }
 
@@ -306,7 +309,7 @@ impl Shard {
         self.ring.publish();
         self.trains.clear();
         self.replies_used = 0;
-        if self.stopping {
+        if self.stopping.is_some() {
             // Nothing is armed again; `finish` looks at what has ended.
             return Ok(());
         }
@@ -497,7 +500,7 @@ impl Shard {
                 }
                 Mail::Drain => self.server.drain(),
                 Mail::Nudge => {}
-                Mail::Stop => self.stopping = true,
+                Mail::Stop(stopping) => self.stopping = Some(stopping),
             }
         }
         Ok(())

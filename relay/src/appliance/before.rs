@@ -100,15 +100,20 @@ impl Before {
     /// The relay before has ended, or an address cannot be bound.
     pub fn take_over(mut self, relay: &Relay, store: &mut Store) -> anyhow::Result<Taken> {
         let since = self.predecessor.as_ref().map(Predecessor::take).transpose()?;
+        let stopped = Time::read_clock();
         let drops_before = relay.kernel_drops();
-        for refused in relay.refused() {
+        let refused = relay.refused();
+        let is_refused = !refused.is_empty();
+        for refused in refused {
             let place = refused.bound.map_or_else(|| refused.names.join(" "), |bound| format!("UDP {bound}"));
             self.refused.push(format!("{place}: {}", refused.why));
             refused.names.iter().for_each(|name| store.forget(name));
         }
-        // A port is free when the last one has closed it, the store included.
-        store.manager().settle();
-        relay.bind_late()?;
+        if is_refused {
+            // A port is free when the last one has closed it, the store included.
+            store.manager().settle();
+            relay.bind_late()?;
+        }
         let mut records = Vec::new();
         for Descriptor { name, file } in std::mem::take(&mut self.ledgers) {
             match ledger::read(file) {
@@ -125,10 +130,20 @@ impl Before {
             }
         }
         let known = ledger::newest(records);
+        let read = Time::read_clock();
         let (found, sessions) = (known.len(), relay.inherit(known));
+        let inherited = Time::read_clock();
         relay.serve()?;
         relay.wait_for_a_turn();
-        let gap = since.map(|since| Time::read_clock().since(since));
+        let served = Time::read_clock();
+        let gap = since.map(|since| served.since(since));
+        tracing::debug!(
+            stop = ?since.map(|since| stopped.since(since)),
+            read = ?read.since(stopped),
+            inherit = ?inherited.since(read),
+            serve = ?served.since(inherited),
+            "what the gap was made of"
+        );
         for line in &self.refused {
             tracing::warn!("not taken over from the relay before: {line}; it begins anew");
         }

@@ -147,6 +147,8 @@ impl Watchdog {
         patience: Duration,
     ) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel::<()>();
+        // At once: each of several successors in a row lives shorter than it takes to the next sign.
+        manager.tell(&["WATCHDOG=1"]);
         let body = move || {
             let mut progress = Progress::new(relay.turns());
             let mut stuck_before = None;

@@ -502,7 +502,7 @@ impl Office {
         }
         let since = Time::read_clock();
         duties.phase.advance(Phase::Stopping);
-        duties.relay.stop();
+        duties.relay.finish();
         duties.relay.close_sockets();
         let taken = channel.send(&Answer::Stopped { since_nanos: since.0 }, &[]).and_then(|()| channel.receive());
         match taken {

@@ -4,14 +4,15 @@
 //! unit's `ExecReload` is this command again, which then starts the successor within the service.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use nix::poll::{PollFd, PollFlags, poll};
 use relay::Time;
 
 use super::data_dir;
@@ -22,7 +23,7 @@ use super::succession::{self, Channel, Status};
 const RUNTIME_DIRECTORY: &str = "/run/pilot-relay";
 /// How long a successor may take from its start to serving everything; a directory of a million nodes takes seconds.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const LOOK_INTERVAL_MS: u16 = 20;
 
 /// What `--help` says at its end.
 pub const EXIT_STATUS: &str = "\
@@ -41,6 +42,9 @@ pub struct Arguments {
     /// Print what became of it as JSON
     #[arg(long)]
     pub json: bool,
+    /// Only start the successor of the relay that is asked here
+    #[arg(long, hide = true, value_name = "SOCKET")]
+    pub launch: Option<PathBuf>,
     /// Flags of the successor [default: those of the relay that runs]. Under systemd the unit has them
     #[arg(last = true, value_name = "FLAGS")]
     pub flags: Vec<OsString>,
@@ -70,6 +74,10 @@ pub fn find(data_dir: Option<&Path>) -> anyhow::Result<(PathBuf, Option<Channel>
 /// # Errors
 /// Nothing has changed; the text says why.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    if let Some(path) = &arguments.launch {
+        launch(path, &arguments.flags)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let (path, channel) = find(arguments.data_dir.as_deref())?;
     let channel = channel.with_context(|| {
         format!("no relay listens at {}; start one, or name the --data-dir of the one that runs", path.display())
@@ -105,46 +113,51 @@ fn reload(unit: &str, path: &Path) -> anyhow::Result<Option<Status>> {
 
 /// Starts the successor, and waits until it serves; `None` when it took over and failed.
 fn start(arguments: &Arguments, path: &Path, before: &Status) -> anyhow::Result<Option<Status>> {
-    let program = std::env::current_exe().context("cannot tell which program this is")?;
-    let mut command = Command::new(&program);
-    if arguments.flags.is_empty() {
-        command.args(&before.arguments);
-    } else {
-        command.args(&arguments.flags);
+    let inherited: Vec<OsString> = before.arguments.iter().map(OsString::from).collect();
+    let flags = if arguments.flags.is_empty() { &inherited } else { &arguments.flags };
+    // The successor has its end of this open for as long as it lives.
+    let (ended, alive) = nix::unistd::pipe().context("cannot make a pipe")?;
+    let mut launcher = this_program()?;
+    launcher.args(["upgrade", "--launch"]).arg(path).arg("--").args(flags).stdin(Stdio::from(alive));
+    if !launcher.status().context("cannot start this program again")?.success() {
+        bail!("the successor could not be started; the relay that ran goes on");
     }
-    // A group of its own, so that what ends this command does not end it.
-    command.arg("--succeed").arg(path).stdin(Stdio::null()).process_group(0);
-    let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+    // It holds our copy of the successor's end.
+    drop(launcher);
     let started = Time::read_clock();
     loop {
+        let mut watched = [PollFd::new(ended.as_fd(), PollFlags::empty())];
+        let has_ended = poll(&mut watched, LOOK_INTERVAL_MS).is_ok_and(|ready| ready > 0);
         let status = ask(path);
-        if let Some(exit) = child.try_wait().context("cannot wait for the successor")? {
-            return match status {
-                Some(status) if status.pid == before.pid && status.phase == before.phase => {
-                    bail!("the successor ended ({exit}) before it took over; the relay that ran goes on")
-                }
-                _ => Ok(None),
-            };
-        }
         match status {
-            Some(status) if status.pid == child.id() && status.phase == Phase::Serving.text() => {
+            Some(status) if status.pid != before.pid && status.phase == Phase::Serving.text() => {
                 return Ok(Some(status));
             }
-            _ if Time::read_clock().since(started) > READY_WITHIN => return Ok(None),
-            _ => pause(),
+            Some(status) if has_ended && status.pid == before.pid && status.phase == before.phase => {
+                bail!("the successor ended before it took over, and says why above; the relay that ran goes on")
+            }
+            _ if has_ended || Time::read_clock().since(started) > READY_WITHIN => return Ok(None),
+            _ => {}
         }
     }
+}
+
+/// Starts the successor and leaves it alone at once: a service manager only takes its own children for a main process, and
+/// a process whose parent has ended becomes one.
+fn launch(path: &Path, flags: &[OsString]) -> anyhow::Result<()> {
+    let mut successor = this_program()?;
+    // A group of its own, so that what ends this command does not end it.
+    successor.args(flags).arg("--succeed").arg(path).process_group(0);
+    successor.spawn().context("cannot start this program again").map(drop)
+}
+
+fn this_program() -> anyhow::Result<Command> {
+    std::env::current_exe().context("cannot tell which program this is").map(Command::new)
 }
 
 fn ask(path: &Path) -> Option<Status> {
     let channel = succession::connect(path).ok()??;
     succession::status(&channel).ok()
-}
-
-/// Readiness of a process that is told to nobody but the service manager cannot be awaited as an event.
-fn pause() {
-    let (_alive, never) = mpsc::channel::<()>();
-    let _ = never.recv_timeout(LOOK_INTERVAL);
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]

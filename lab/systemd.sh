@@ -1,0 +1,116 @@
+#!/bin/sh
+# Restart, reload, upgrade, kill, a process that hangs, and draining under a real systemd: in a container of
+# systemd-nspawn that is booted from a folder with Debian in it, without a network.
+#
+#   lab/systemd.sh ROOT PILOT_RELAY [UNIT]
+#
+# ROOT is changed: the program goes to usr/bin, the unit to etc/systemd/system (UNIT, else one written here with what a
+# succession needs). Root is needed, and Debian's systemd-container. Exit status 0: all of it went as it must.
+set -eu
+
+root=${1:?the folder of a Debian root}
+program=${2:?the pilot-relay to run}
+unit=${3:-}
+name=pilot-relay
+log=$(mktemp)
+
+install -m 755 "$program" "$root/usr/bin/pilot-relay"
+if [ -n "$unit" ]; then
+    install -m 644 "$unit" "$root/etc/systemd/system/$name.service"
+else
+    cat > "$root/etc/systemd/system/$name.service" <<'UNIT'
+[Unit]
+StartLimitIntervalSec=60
+StartLimitBurst=20
+[Service]
+Type=notify
+NotifyAccess=all
+ExecStart=/usr/bin/pilot-relay
+ExecReload=/usr/bin/pilot-relay upgrade
+Environment=PILOT_RELAY_DATA_DIR=/var/lib/pilot-relay
+Restart=on-failure
+RestartSec=0
+WatchdogSec=5
+FileDescriptorStoreMax=4096
+DynamicUser=yes
+StateDirectory=pilot-relay
+StateDirectoryMode=0700
+LimitNOFILE=1048576
+CapabilityBoundingSet=
+NoNewPrivileges=yes
+ProtectSystem=strict
+SystemCallFilter=@system-service
+UNIT
+fi
+
+systemd-nspawn -q -D "$root" --register=no --keep-unit -b --private-network --system-call-filter=@io-uring \
+    > "$log" 2>&1 < /dev/null &
+container=$!
+leader=
+end() {
+    [ -z "$leader" ] || inside systemctl poweroff > /dev/null 2>&1 || true
+    # It has a quarter of a minute to go by itself.
+    tries=60
+    while kill -0 "$container" 2> /dev/null && [ "$tries" -gt 0 ]; do tries=$((tries - 1)); sleep 0.25; done
+    kill -KILL "$container" 2> /dev/null || true
+    rm -f "$log"
+}
+trap end EXIT
+
+inside() { nsenter -t "$leader" -a /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+value() { inside systemctl show -p "$1" --value "$name"; }
+fail() {
+    echo "FAILED: $*" >&2
+    inside journalctl -u "$name" --no-pager -o cat -n 40 >&2 || cat "$log" >&2
+    exit 1
+}
+# until WHAT COMMAND...: waits at most half a minute.
+until_so() {
+    what=$1
+    shift
+    tries=120
+    until "$@"; do
+        tries=$((tries - 1))
+        [ "$tries" -gt 0 ] || fail "waited in vain for $what"
+        sleep 0.25
+    done
+}
+booted() {
+    leader=$(pgrep -P "$container" | head -n 1)
+    [ -n "$leader" ] && inside systemctl is-active -q basic.target 2> /dev/null
+}
+serves() { [ "$(value ActiveState)" = active ] && [ "$(value MainPID)" != "$1" ] && [ "$(value MainPID)" != 0 ]; }
+is_gone() { [ "$(value ActiveState)" = inactive ]; }
+
+until_so "the container to boot" booted
+inside systemctl daemon-reload
+inside systemctl restart "$name" || fail "it does not start"
+
+for how in reload restart reload upgrade; do
+    before=$(value MainPID)
+    case $how in
+        upgrade) inside pilot-relay upgrade || fail "upgrade" ;;
+        *) inside systemctl "$how" "$name" || fail "$how" ;;
+    esac
+    serves "$before" || fail "$how: the same process, or none ($(value ActiveState))"
+    [ "$(value NRestarts)" = 0 ] || fail "$how: counted as a failure"
+    echo "ok: $how, pid $before -> $(value MainPID)"
+done
+
+before=$(value MainPID)
+inside kill -KILL "$before"
+until_so "a new process after a kill" serves "$before"
+echo "ok: kill, pid $before -> $(value MainPID)"
+
+before=$(value MainPID)
+inside kill -STOP "$before"
+until_so "the watchdog to replace a process that hangs" serves "$before"
+[ "$(value NRestarts)" = 2 ] || fail "restarts: $(value NRestarts)"
+echo "ok: watchdog, pid $before -> $(value MainPID)"
+until_so "readiness" sh -c "[ \"\$(nsenter -t $leader -a systemctl show -p NFileDescriptorStore --value $name)\" -gt 3 ]"
+
+inside pilot-relay drain --deadline 1 || fail "drain"
+until_so "the end of draining" is_gone
+[ "$(value Result)" = success ] || fail "drain: $(value Result)"
+inside journalctl -u "$name" --no-pager -o cat | grep -q "took over from the relay before" || fail "nothing was kept"
+echo "ok: drain"

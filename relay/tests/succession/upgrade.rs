@@ -1,0 +1,116 @@
+//! One relay succeeds another while nodes talk.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use super::supervisor::{Node, Supervisor};
+
+const OPEN: [&str; 2] = ["--admission", "open"];
+/// Packets on their way at most, so that no node's own buffer overflows.
+const WINDOW: u32 = 64;
+
+fn with(flags: Vec<String>, more: &[&str]) -> Vec<String> {
+    flags.into_iter().chain(more.iter().map(|&flag| flag.to_owned())).collect()
+}
+
+#[test]
+fn nodes_notice_nothing_of_three_upgrades() {
+    let mut supervisor = Supervisor::start("upgrade", &OPEN);
+    let beacon = supervisor.address("beacon");
+    let (alice, bob) = (Node::join(beacon, 1), Node::join(beacon, 2));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let talk = scope.spawn(|| {
+            let (mut sent, mut heard) = (0, 0);
+            while !stop.load(Ordering::Relaxed) || heard < sent {
+                while !stop.load(Ordering::Relaxed) && sent - heard < WINDOW {
+                    alice.send(&bob, sent);
+                    sent += 1;
+                }
+                assert_eq!(bob.number(), heard);
+                heard += 1;
+            }
+            heard
+        });
+        for round in 1..=3 {
+            let before = supervisor.pid();
+            let output = supervisor.upgrade(&[]);
+            assert_eq!(output.status.code(), Some(0), "round {round}\n{}", supervisor.log());
+            let text = String::from_utf8(output.stdout).unwrap();
+            let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+            let after = &report["after"];
+            let inherited = &after["inherited"];
+            assert_eq!((&inherited["sessions"], &inherited["kernel_drops"]), (&2.into(), &0.into()), "{report}");
+            assert_eq!(report["before"]["pid"], before);
+            let pid = u32::try_from(after["pid"].as_u64().unwrap()).unwrap();
+            assert_eq!(supervisor.state(|state| state.main_pid), Some(pid));
+            if round == 1 {
+                assert!(supervisor.end().success(), "{}", supervisor.log());
+            }
+            supervisor.adopt(pid);
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(talk.join().unwrap() > WINDOW);
+    });
+    assert_eq!(supervisor.state(|state| state.stopping), 0, "the service goes on");
+    assert_eq!(supervisor.get("/healthz").1, "ok\n");
+    let (_, counters) = supervisor.get("/counters");
+    let counters: Value = serde_json::from_str(&counters).unwrap();
+    assert_eq!(counters["total"]["sessions"], 2);
+    assert_eq!(counters["total"]["kernel_drops"], 0);
+}
+
+#[test]
+fn a_successor_that_cannot_start_changes_nothing() {
+    let supervisor = Supervisor::start("refused", &OPEN);
+    let (pid, beacon) = (supervisor.pid(), supervisor.address("beacon"));
+    let (alice, bob) = (Node::join(beacon, 1), Node::join(beacon, 2));
+    for (flags, why) in [
+        (with(supervisor.flags(), &["--shards", "9999"]), "--shards must lie between 1 and"),
+        (with(supervisor.flags(), &["--admin-token-file", "/nonexistent/token"]), "/nonexistent/token"),
+        (with(supervisor.flags(), &["--no-such-flag"]), "--no-such-flag"),
+    ] {
+        let output = supervisor.upgrade(&flags);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert!(errors.contains(why) && errors.contains("the relay that ran goes on"), "{errors}");
+        alice.send(&bob, 7);
+        assert_eq!(bob.number(), 7);
+    }
+    assert_eq!(supervisor.pid(), pid);
+    assert_eq!(supervisor.get("/healthz").1, "ok\n");
+}
+
+#[test]
+fn another_number_of_shards_costs_the_sockets_and_not_the_sessions() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        eprintln!("SKIPPED: one CPU has one shard");
+        return;
+    }
+    let mut supervisor = Supervisor::start("shards", &["--admission", "open", "--shards", "2"]);
+    let beacon = supervisor.address("beacon");
+    let (alice, bob) = (Node::join(beacon, 1), Node::join(beacon, 2));
+    // The port has to be named: a successor that binds anew would pick another.
+    let flags = with(supervisor.flags(), &[]);
+    let flags: Vec<String> = flags
+        .into_iter()
+        .scan(String::new(), |last, flag| {
+            let fixed = if last == "--beacon" { beacon.to_string() } else { flag.clone() };
+            let fixed = if last == "--shards" { "1".to_owned() } else { fixed };
+            *last = flag;
+            Some(fixed)
+        })
+        .collect();
+    let output = supervisor.upgrade(&flags);
+    assert_eq!(output.status.code(), Some(0), "{}", supervisor.log());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    supervisor.adopt(u32::try_from(report["after"]["pid"].as_u64().unwrap()).unwrap());
+    let inherited = &report["after"]["inherited"];
+    assert_eq!(inherited["sessions"], 2);
+    let refused = inherited["refused"].to_string();
+    assert!(refused.contains("its sockets were made for 2 shards, and there are 1 now"), "{refused}");
+    alice.send(&bob, 1);
+    assert_eq!(bob.number(), 1);
+}

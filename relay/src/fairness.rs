@@ -11,7 +11,7 @@
 //! a standing queue, and by source what came ─► Sketch ─► an eighth of all or more: a penalty, a first share of 1/2
 //!                                     review, four times a second:
 //!   far over:   datagrams over the budget came: share × granted / arrived × 1.1     none came: share × 2
-//!   overload:   the queue stands still: share × 0.7                                 it has gone: share × 1.05
+//!   overload:   the queue stands still: share × 0.7, or less where datagrams are lost      it has gone: × 1.05
 //!                                     lifted at 1
 //! ```
 //!
@@ -39,13 +39,19 @@ const HEAVY_PART: u64 = 8;
 const SHARE_HEAVY: f64 = 0.5;
 const CUT: f64 = 0.7;
 const GROWTH: f64 = 1.05;
+/// Of what a shard could do while it lost datagrams, the part that is given out again, so that its queue empties; and the
+/// least that a share is cut to at once.
+const ROOM: f64 = 0.8;
+const CUT_MIN: f64 = 0.05;
 /// One in so many receives is looked at for its sender, on average; nobody can foresee which.
 const SAMPLE: u32 = 16;
-/// Datagrams over its budget within one [`REVIEW_INTERVAL`] from which on a source is held back: receiving so many in
+/// Datagrams over its budget between two reviews from which on a source is held back: receiving so many in
 /// vain takes the shard about a hundredth of its time.
-pub const FAR_OVER: u64 = 2_500;
-/// The filter is attached anew at most this often.
+pub const FAR_OVER: u64 = 1_000;
+/// Between two reviews while somebody is held back: the filter is attached anew at most this often.
 pub const REVIEW_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two reviews while nobody is.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// What a source is let through until its rate is known.
 const SHARE_FIRST: f64 = 0.25;
 /// What it is let through at least, so that its end is noticed.
@@ -143,8 +149,8 @@ pub struct Fairness {
 pub struct Pressure {
     /// A socket has not been empty for long: its queue stands.
     pub stands: bool,
-    /// The kernel has dropped datagrams for a full buffer since the last review.
-    pub overflowed: bool,
+    /// Datagrams the kernel has dropped for a full buffer since the last review.
+    pub lost: u64,
 }
 
 impl Fairness {
@@ -210,7 +216,8 @@ impl Fairness {
     /// Whether it is time for [`Self::review`]. Cheap, for every batch.
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
-        (self.arrived > 0 || self.is_active()) && now.since(self.reviewed) >= REVIEW_INTERVAL
+        let interval = if self.is_active() { REVIEW_INTERVAL } else { LOOK_INTERVAL };
+        (self.arrived > 0 || self.is_active()) && now.since(self.reviewed) >= interval
     }
 
     /// When the next review is due whatever comes; none where nobody is held back.
@@ -223,19 +230,22 @@ impl Fairness {
     /// filter has to be attached anew.
     pub fn review(&mut self, now: Time, pressure: Pressure) -> bool {
         self.reviewed = now;
-        let heavy = std::mem::take(&mut self.arrived) / HEAVY_PART;
-        let is_pressed = pressure.stands || pressure.overflowed;
+        let arrived = std::mem::take(&mut self.arrived);
+        let heavy = arrived / HEAVY_PART;
+        let is_pressed = pressure.stands || pressure.lost > 0;
         // A shard that was not scheduled for a moment finds a queue, too; it has gone by the next look.
-        let is_overloaded = pressure.overflowed || (pressure.stands && self.was_standing);
+        let is_overloaded = pressure.lost > 0 || (pressure.stands && self.was_standing);
+        let cut = |of_source: u64| if pressure.lost > 0 { cut(of_source, arrived, pressure.lost) } else { CUT };
         self.was_standing = pressure.stands;
         let before = self.penalties.len();
-        self.penalties.iter_mut().for_each(|penalty| penalty.adapt(is_pressed, heavy));
+        self.penalties.iter_mut().for_each(|penalty| penalty.adapt(heavy, is_pressed.then_some(&cut)));
         self.penalties.retain(|penalty| penalty.share < 1.0);
         let mut changed = self.penalties.len() != before;
         let far_over = self.over_budget.drain().filter(|(_, over)| *over >= FAR_OVER);
         let far_over = far_over.map(|(source, _)| Penalty::new(source, SHARE_FIRST));
         let heavy = self.arrivals.drain().filter(|(_, arrived)| is_overloaded && *arrived >= heavy.max(FAR_OVER));
-        let heavy = heavy.map(|(source, _)| Penalty { is_heavy: true, ..Penalty::new(source, SHARE_HEAVY) });
+        let heavy = heavy
+            .map(|(source, arrived)| Penalty { is_heavy: true, ..Penalty::new(source, cut(arrived).min(SHARE_HEAVY)) });
         for penalty in far_over.chain(heavy) {
             let source = penalty.source;
             let spared = self.penalties.len() == PENALTIES_MAX
@@ -256,6 +266,15 @@ impl Fairness {
     }
 }
 
+/// The part of its datagrams that a source of an overload may keep, when `arrived` in all were received and `lost` were not:
+/// what there is room for beside the others, who lost as large a part.
+fn cut(of_source: u64, arrived: u64, lost: u64) -> f64 {
+    let offered = (arrived + lost) as f64;
+    let part = (of_source as f64 / arrived.max(1) as f64).min(1.0);
+    let room = ROOM * arrived as f64 - (1.0 - part) * offered;
+    (room / (part * offered).max(1.0)).clamp(CUT_MIN, CUT)
+}
+
 impl Penalty {
     /// Holds `source` back to `share` of what it sends.
     #[must_use]
@@ -263,11 +282,12 @@ impl Penalty {
         Self { source, share, told: share, is_heavy: false, arrived: 0, over: 0 }
     }
 
-    fn adapt(&mut self, is_pressed: bool, heavy: u64) {
+    /// `cut` says what is left to a source of an overload, where there is one.
+    fn adapt(&mut self, heavy: u64, cut: Option<&impl Fn(u64) -> f64>) {
         let (arrived, over) = (std::mem::take(&mut self.arrived), std::mem::take(&mut self.over));
-        if is_pressed && arrived >= heavy.max(1) {
+        if let Some(cut) = cut.filter(|_| arrived >= heavy.max(1)) {
             self.is_heavy = true;
-            self.share = (self.share * CUT).max(SHARE_MIN);
+            self.share = (self.share * cut(arrived)).max(SHARE_MIN);
             return;
         }
         let granted = arrived.saturating_sub(over) as f64 / arrived.max(1) as f64 * HEADROOM;

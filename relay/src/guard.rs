@@ -164,7 +164,8 @@ impl Guard {
         }
         counters.add(Counter::KernelDrops, dropped + overflowed);
         counters.add(Counter::FilterDrops, filtered - overflowed);
-        pressure.overflowed = lost + dropped + overflowed > 0;
+        // Other sockets' losses must not be taken for ours: a full buffer is seen to be one.
+        pressure.lost = lost + dropped + if pressure.stands { overflowed } else { 0 };
         pressure
     }
 }

@@ -1,5 +1,6 @@
 //! Heavy senders held back by the kernel: the filter on real sockets, and a relay that attaches it.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
@@ -108,11 +109,11 @@ fn a_relay_holds_a_heavy_sender_back_and_lets_it_go() {
         let datagram = [&[5][..], &heavy.id.0.to_be_bytes(), &sink.id.0.to_be_bytes(), &vec![0; size]].concat();
         vec![datagram; 32]
     };
-    let mut number = 0_u32;
+    let sent = Cell::new(0_u32);
     world.turn_until("a penalty and what it filtered", |world| {
+        let number = sent.replace(sent.get() + 1);
         heavy.send_merged(&burst(64 + number as usize % 7));
         while sink.socket.recv(&mut [0; 256]).is_ok() {}
-        number += 1;
         light.relay(quiet.id, &number.to_be_bytes());
         assert_eq!(quiet.delivery(light.id), number.to_be_bytes(), "the light sender's packets arrive");
         let counters = &world.relay.counters()[0];

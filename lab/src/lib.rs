@@ -40,7 +40,7 @@ pub use namespace::Namespace;
 pub use nat::{Nat, Path};
 pub use peer::{Delivery, Peer};
 pub use pipe::{Pipe, PipeStatistics};
-pub use prerequisites::{full_run, python};
+pub use prerequisites::{full_run, loadgen, python};
 pub use process::softirq_time;
 pub use program::Program;
 pub use swarm::Swarm;

@@ -119,6 +119,20 @@ pub fn python() -> PathBuf {
     python
 }
 
+/// Our load generator as `PILOT_LOADGEN_BIN` names it, else as it was built last.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+#[track_caller]
+pub fn loadgen() -> PathBuf {
+    match env::var_os("PILOT_LOADGEN_BIN") {
+        Some(named) => PathBuf::from(named),
+        None => newest_built("loadgen")
+            .expect("no loadgen in the target folder: run `cargo build -p loadgen`, or set PILOT_LOADGEN_BIN"),
+    }
+}
+
 /// A program of this crate, built with the test program that asks for it.
 #[track_caller]
 pub fn own_program(name: &str) -> PathBuf {

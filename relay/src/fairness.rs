@@ -1,18 +1,22 @@
-//! Fairness: whoever is far over its budget is held back before the shard, so that others find room in the socket.
+//! Fairness: whoever is far over its budget, or the cause of an overload, is held back before the shard, so that others
+//! find room in the socket.
 //!
 //! Budgets are kept once a datagram has been received. A sender far above its own fills the socket's buffer before that,
-//! and the kernel drops everybody's datagrams alike. So a shard that keeps dropping the same source's datagrams for its
-//! budget has the kernel drop them: a socket filter ([`filter`]) lets a random share of a few penalised sources pass,
-//! about as much as their budgets grant, and everyone else entirely. Nobody is shut out, and nobody who keeps to his
-//! budget is ever held back.
+//! and the kernel drops everybody's datagrams alike; so does one within its budget where the shard can do less than that.
+//! So the kernel is told: a socket filter ([`filter`]) lets a random share of a few penalised sources pass, and everyone
+//! else entirely. Nobody is shut out.
 //!
 //! ```text
 //! over budget, by source ─► Sketch (who is it mostly?) ─► far over: a penalty, a first share of 1/4
-//!                                                       review, at most four times a second:
-//!   datagrams over the budget came: share × granted / arrived × 1.1     none came: share × 2, lifted at 1
+//! a standing queue, and by source what came ─► Sketch ─► an eighth of all or more: a penalty, a first share of 1/2
+//!                                     review, four times a second:
+//!   far over:   datagrams over the budget came: share × granted / arrived × 1.1     none came: share × 2
+//!   overload:   the queue stands still: share × 0.7, or less where datagrams are lost      it has gone: × 1.05
+//!                                     lifted at 1
 //! ```
 //!
-//! A plain value; the shard tells it what it dropped and what came, and attaches what [`filter`] makes of the penalties.
+//! A plain value; the shard tells it what it dropped, what came and how full its sockets are, and attaches what [`filter`]
+//! makes of the penalties.
 
 pub mod filter;
 mod sketch;
@@ -29,11 +33,25 @@ use crate::time::Time;
 
 /// Sources held back at once, by one shard.
 pub const PENALTIES_MAX: usize = 16;
-/// Datagrams over its budget within one [`REVIEW_INTERVAL`] from which on a source is held back: receiving so many in
+/// Of what came to an overloaded shard, the part from which on its sender is held back: one in so many.
+const HEAVY_PART: u64 = 8;
+/// What such a sender is let through at first, what that is multiplied with while the queue stands, and when it has gone.
+const SHARE_HEAVY: f64 = 0.5;
+const CUT: f64 = 0.7;
+const GROWTH: f64 = 1.05;
+/// Of what a shard could do while it lost datagrams, the part that is given out again, so that its queue empties; and the
+/// least that a share is cut to at once.
+const ROOM: f64 = 0.8;
+const CUT_MIN: f64 = 0.05;
+/// One in so many receives is looked at for its sender, on average; nobody can foresee which.
+const SAMPLE: u32 = 16;
+/// Datagrams over its budget between two reviews from which on a source is held back: receiving so many in
 /// vain takes the shard about a hundredth of its time.
-pub const FAR_OVER: u64 = 2_500;
-/// The filter is attached anew at most this often.
+pub const FAR_OVER: u64 = 1_000;
+/// Between two reviews while somebody is held back: the filter is attached anew at most this often.
 pub const REVIEW_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two reviews while nobody is.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// What a source is let through until its rate is known.
 const SHARE_FIRST: f64 = 0.25;
 /// What it is let through at least, so that its end is noticed.
@@ -42,7 +60,7 @@ const SHARE_MIN: f64 = 1.0 / 4096.0;
 /// the penalty is still needed.
 const HEADROOM: f64 = 1.1;
 /// A share that changes by less is left as it is.
-const SHARE_STEP: f64 = 0.05;
+const SHARE_STEP: f64 = 0.04;
 
 /// Who is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +119,8 @@ pub struct Penalty {
     pub share: f64,
     /// The share the kernel was last told.
     told: f64,
+    /// It is held back for an overload, not for its budget.
+    is_heavy: bool,
     /// Its datagrams since the last review.
     arrived: u64,
     /// Those of them that were over the budget.
@@ -111,11 +131,26 @@ pub struct Penalty {
 #[derive(Debug)]
 pub struct Fairness {
     exempt: Vec<Cidr>,
-    sketch: Sketch,
+    over_budget: Sketch,
+    arrivals: Sketch,
     penalties: Vec<Penalty>,
-    /// Datagrams over a budget since the last review.
-    over: u64,
+    /// Datagrams since the last review.
+    arrived: u64,
+    /// The queue stood at the last review.
+    was_standing: bool,
+    /// Receives until the next that is looked at.
+    until_sample: u32,
+    chance: u32,
     reviewed: Time,
+}
+
+/// How full the sockets are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pressure {
+    /// A socket has not been empty for long: its queue stands.
+    pub stands: bool,
+    /// Datagrams the kernel has dropped for a full buffer since the last review.
+    pub lost: u64,
 }
 
 impl Fairness {
@@ -124,9 +159,13 @@ impl Fairness {
     pub fn new(exempt: Vec<Cidr>) -> Self {
         Self {
             exempt,
-            sketch: Sketch::default(),
+            over_budget: Sketch::default(),
+            arrivals: Sketch::default(),
             penalties: Vec::with_capacity(PENALTIES_MAX),
-            over: 0,
+            arrived: 0,
+            was_standing: false,
+            until_sample: 1,
+            chance: 0x9E37_79B9,
             reviewed: Time::default(),
         }
     }
@@ -137,14 +176,23 @@ impl Fairness {
         &self.penalties
     }
 
-    /// Whether anybody is, so that arrivals matter.
+    /// Whether anybody is.
     #[must_use]
     pub const fn is_active(&self) -> bool {
         !self.penalties.is_empty()
     }
 
-    /// So many datagrams came from `from`.
+    /// So many datagrams came from `from` at once.
     pub fn note_arrivals(&mut self, from: &Endpoint, datagrams: u64) {
+        self.arrived += datagrams;
+        self.until_sample -= 1;
+        if self.until_sample == 0 {
+            self.chance ^= self.chance << 13;
+            self.chance ^= self.chance >> 17;
+            self.chance ^= self.chance << 5;
+            self.until_sample = 1 + self.chance % (2 * SAMPLE - 1);
+            self.arrivals.note(Source::Sender(*from), datagrams * u64::from(SAMPLE));
+        }
         for penalty in self.penalties.iter_mut().filter(|penalty| penalty.source.holds(from)) {
             penalty.arrived += datagrams;
         }
@@ -152,7 +200,6 @@ impl Fairness {
 
     /// A datagram of `from` was over its sender's budget, or that of its whole prefix.
     pub fn note_over_budget(&mut self, from: Endpoint, whole_prefix: bool) {
-        self.over += 1;
         let mut is_known = false;
         for penalty in self.penalties.iter_mut().filter(|penalty| penalty.source.holds(&from)) {
             // A penalty for one sender does not answer for its neighbours.
@@ -162,14 +209,15 @@ impl Fairness {
             }
         }
         if !is_known {
-            self.sketch.note(if whole_prefix { Source::prefix(from.ip) } else { Source::Sender(from) });
+            self.over_budget.note(if whole_prefix { Source::prefix(from.ip) } else { Source::Sender(from) }, 1);
         }
     }
 
-    /// Whether [`Self::review`] has something to do. Cheap, for every batch.
+    /// Whether it is time for [`Self::review`]. Cheap, for every batch.
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
-        (self.over >= FAR_OVER || self.is_active()) && now.since(self.reviewed) >= REVIEW_INTERVAL
+        let interval = if self.is_active() { REVIEW_INTERVAL } else { LOOK_INTERVAL };
+        (self.arrived > 0 || self.is_active()) && now.since(self.reviewed) >= interval
     }
 
     /// When the next review is due whatever comes; none where nobody is held back.
@@ -180,19 +228,31 @@ impl Fairness {
 
     /// Looks at what has come since the last time: adapts shares, lifts penalties, imposes new ones. Says whether the
     /// filter has to be attached anew.
-    pub fn review(&mut self, now: Time) -> bool {
+    pub fn review(&mut self, now: Time, pressure: Pressure) -> bool {
         self.reviewed = now;
-        self.over = 0;
+        let arrived = std::mem::take(&mut self.arrived);
+        let heavy = arrived / HEAVY_PART;
+        let is_pressed = pressure.stands || pressure.lost > 0;
+        // A shard that was not scheduled for a moment finds a queue, too; it has gone by the next look.
+        let is_overloaded = pressure.lost > 0 || (pressure.stands && self.was_standing);
+        let cut = |of_source: u64| if pressure.lost > 0 { cut(of_source, arrived, pressure.lost) } else { CUT };
+        self.was_standing = pressure.stands;
         let before = self.penalties.len();
-        self.penalties.iter_mut().for_each(Penalty::adapt);
+        self.penalties.iter_mut().for_each(|penalty| penalty.adapt(heavy, is_pressed.then_some(&cut)));
         self.penalties.retain(|penalty| penalty.share < 1.0);
         let mut changed = self.penalties.len() != before;
-        for (source, over) in self.sketch.drain() {
-            let spared = over < FAR_OVER
-                || self.penalties.len() == PENALTIES_MAX
+        let far_over = self.over_budget.drain().filter(|(_, over)| *over >= FAR_OVER);
+        let far_over = far_over.map(|(source, _)| Penalty::new(source, SHARE_FIRST));
+        let heavy = self.arrivals.drain().filter(|(_, arrived)| is_overloaded && *arrived >= heavy.max(FAR_OVER));
+        let heavy = heavy
+            .map(|(source, arrived)| Penalty { is_heavy: true, ..Penalty::new(source, cut(arrived).min(SHARE_HEAVY)) });
+        for penalty in far_over.chain(heavy) {
+            let source = penalty.source;
+            let spared = self.penalties.len() == PENALTIES_MAX
+                || self.penalties.iter().any(|penalty| penalty.source == source)
                 || self.exempt.iter().any(|exempt| exempt.contains(IpAddr::V6(source.ip())));
             if !spared {
-                self.penalties.push(Penalty { source, share: SHARE_FIRST, told: SHARE_FIRST, arrived: 0, over: 0 });
+                self.penalties.push(penalty);
                 changed = true;
             }
         }
@@ -206,10 +266,38 @@ impl Fairness {
     }
 }
 
+/// The part of its datagrams that a source of an overload may keep, when `arrived` in all were received and `lost` were not:
+/// what there is room for beside the others, who lost as large a part.
+fn cut(of_source: u64, arrived: u64, lost: u64) -> f64 {
+    let offered = (arrived + lost) as f64;
+    let part = (of_source as f64 / arrived.max(1) as f64).min(1.0);
+    let room = ROOM * arrived as f64 - (1.0 - part) * offered;
+    (room / (part * offered).max(1.0)).clamp(CUT_MIN, CUT)
+}
+
 impl Penalty {
-    fn adapt(&mut self) {
-        let (arrived, over) = (std::mem::take(&mut self.arrived) as f64, std::mem::take(&mut self.over) as f64);
-        let factor = if over > 0.0 && arrived > 0.0 { (arrived - over).max(0.0) / arrived * HEADROOM } else { 2.0 };
+    /// Holds `source` back to `share` of what it sends.
+    #[must_use]
+    pub const fn new(source: Source, share: f64) -> Self {
+        Self { source, share, told: share, is_heavy: false, arrived: 0, over: 0 }
+    }
+
+    /// `cut` says what is left to a source of an overload, where there is one.
+    fn adapt(&mut self, heavy: u64, cut: Option<&impl Fn(u64) -> f64>) {
+        let (arrived, over) = (std::mem::take(&mut self.arrived), std::mem::take(&mut self.over));
+        if let Some(cut) = cut.filter(|_| arrived >= heavy.max(1)) {
+            self.is_heavy = true;
+            self.share = (self.share * cut(arrived)).max(SHARE_MIN);
+            return;
+        }
+        let granted = arrived.saturating_sub(over) as f64 / arrived.max(1) as f64 * HEADROOM;
+        let factor = match (self.is_heavy, over) {
+            (_, 1..) if arrived > 0 => granted,
+            // Who has nearly stopped need not be waited for.
+            (true, _) if arrived >= FAR_OVER / 8 => GROWTH,
+            _ => 2.0,
+        };
+        let factor = if self.is_heavy && arrived >= FAR_OVER / 8 { factor.min(GROWTH) } else { factor };
         self.share = (self.share * factor).clamp(SHARE_MIN, 1.0);
     }
 }

@@ -12,13 +12,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use wire::cidr::Cidr;
 
 use crate::endpoint::{Endpoint, LocalId};
-use crate::fairness::Fairness;
 use crate::fairness::filter::{Family, program};
+use crate::fairness::{Fairness, Pressure};
 use crate::locals::LOCALS_MAX;
 use crate::metrics::{Counter, Counters, DropReason, Gauge};
 use crate::overflows::Overflows;
-use crate::socket::{attach_filter, detach_filter, kernel_drops};
+use crate::socket::{attach_filter, detach_filter, receive_queue};
 use crate::time::Time;
+
+/// A queue stands when it takes more than one part in so many of its room: it has not been empty since so much came.
+const STANDING_PART: u32 = 8;
 
 /// Holds heavy senders back from one shard's sockets.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Guard {
     overflows: Overflows,
     /// What the host had lost at the last review.
     overflowed: Option<u64>,
+    /// Kernel drops seen with datagrams since the last review.
+    lost: u64,
     /// It has been said that the kernel takes no filter.
     has_complained: bool,
 }
@@ -51,6 +56,7 @@ impl Guard {
             sockets: (0..LOCALS_MAX).map(|_| None).collect(),
             overflows: Overflows::open(),
             overflowed: None,
+            lost: 0,
             has_complained: false,
         }
     }
@@ -81,14 +87,14 @@ impl Guard {
         lost: Option<u32>,
         counters: &mut Counters,
     ) {
-        if self.fairness.is_active() {
-            self.fairness.note_arrivals(from, datagrams as u64);
-        }
+        self.fairness.note_arrivals(from, datagrams as u64);
         let Some(lost) = lost else { return };
         if let Some(guarded) = &mut self.sockets[usize::from(local)]
             && !guarded.is_filtered
         {
-            counters.add(Counter::KernelDrops, guarded.growth(lost));
+            let more = guarded.growth(lost);
+            self.lost += more;
+            counters.add(Counter::KernelDrops, more);
         }
     }
 
@@ -115,9 +121,13 @@ impl Guard {
 
     /// Splits what the kernel has dropped, and has it hold back who is far over its budget now.
     pub fn review(&mut self, now: Time, shard: usize, counters: &mut Counters) {
-        self.settle(counters);
+        let pressure = self.settle(counters);
         let was_active = self.fairness.is_active();
-        if self.fairness.review(now) {
+        let has_changed = self.fairness.review(now, pressure);
+        if !was_active && self.fairness.is_active() {
+            self.overflowed = self.overflows.read();
+        }
+        if has_changed {
             for guarded in self.sockets.iter_mut().flatten() {
                 if let Err(error) = guarded.filter(&self.fairness)
                     && !std::mem::replace(&mut self.has_complained, true)
@@ -129,26 +139,34 @@ impl Guard {
         counters.set(Gauge::Penalties, self.fairness.penalties().len() as u64);
         match (was_active, self.fairness.penalties().first()) {
             (false, Some(penalty)) => {
-                tracing::warn!(shard, source = %penalty.source, "far over its budget; held back in the kernel");
+                tracing::warn!(shard, source = %penalty.source, "far over its budget, or the cause of an overload; held back in the kernel");
             }
             (true, None) => tracing::info!(shard, "nobody is held back any more"),
             _ => {}
         }
     }
 
-    /// Accounts for what filtered sockets have dropped since the last time.
-    fn settle(&mut self, counters: &mut Counters) {
-        let overflowed = self.overflows.read();
-        let more = overflowed.zip(self.overflowed).map(|(now, before)| now.saturating_sub(before));
-        self.overflowed = overflowed;
+    /// Accounts for what the kernel has dropped since the last time, and says how full the sockets are.
+    fn settle(&mut self, counters: &mut Counters) -> Pressure {
+        let mut pressure = Pressure::default();
         let (mut dropped, mut filtered) = (0, 0);
         for guarded in self.sockets.iter_mut().flatten() {
-            let growth = kernel_drops(guarded.socket.as_fd()).map_or(0, |lost| guarded.growth(lost));
-            *(if guarded.is_filtered { &mut filtered } else { &mut dropped }) += growth;
+            let Ok(queue) = receive_queue(guarded.socket.as_fd()) else { continue };
+            pressure.stands |= queue.bytes > queue.room / STANDING_PART;
+            *(if guarded.is_filtered { &mut filtered } else { &mut dropped }) += guarded.growth(queue.drops);
         }
-        let overflowed = more.map_or(filtered, |more| more.saturating_sub(dropped).min(filtered));
+        let lost = std::mem::take(&mut self.lost);
+        let mut overflowed = 0;
+        if self.fairness.is_active() {
+            let before = std::mem::replace(&mut self.overflowed, self.overflows.read());
+            let more = self.overflowed.zip(before).map(|(now, before)| now.saturating_sub(before));
+            overflowed = more.map_or(filtered, |more| more.saturating_sub(dropped + lost).min(filtered));
+        }
         counters.add(Counter::KernelDrops, dropped + overflowed);
         counters.add(Counter::FilterDrops, filtered - overflowed);
+        // Other sockets' losses must not be taken for ours: a full buffer is seen to be one.
+        pressure.lost = lost + dropped + if pressure.stands { overflowed } else { 0 };
+        pressure
     }
 }
 

@@ -24,7 +24,9 @@ use crate::inheritance::{Facts, Group};
 /// After exit a port served by a ring stays bound for a moment, since the ring's teardown is deferred.
 const BIND_RETRIES: u32 = 15;
 const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// Where the drops stand in the answer to `SO_MEMINFO` (`SK_MEMINFO_DROPS` of `linux/sock_diag.h`).
+/// The answer to `SO_MEMINFO`, in words: what is queued, how much may be, drops (`SK_MEMINFO_*` of `linux/sock_diag.h`).
+const MEMINFO_RMEM_ALLOC: usize = 0;
+const MEMINFO_RCVBUF: usize = 1;
 const MEMINFO_DROPS: usize = 8;
 
 /// One shard's sockets for one local address.
@@ -169,11 +171,22 @@ pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
     SockRef::from(&socket).detach_filter()
 }
 
-/// What the kernel has dropped on this socket since it was opened, for want of room or by its filter.
+/// The state of a socket's receive queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveQueue {
+    /// Bytes of memory it takes. What has been read counts on, up to a quarter of the room, until the queue is empty.
+    pub bytes: u32,
+    /// Bytes it may take.
+    pub room: u32,
+    /// What the kernel has dropped since the socket was opened, for want of room or by the socket's filter.
+    pub drops: u32,
+}
+
+/// Looks at a socket's receive queue.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn kernel_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+pub fn receive_queue(socket: BorrowedFd<'_>) -> io::Result<ReceiveQueue> {
     let mut memory = [0_u32; MEMINFO_DROPS + 1];
     let mut len = size_of_val(&memory) as libc::socklen_t;
     // SAFETY: `memory` and `len` outlive the call, and `len` is the size of `memory`, beyond which the kernel does not
@@ -187,7 +200,10 @@ pub fn kernel_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
             &raw mut len,
         )
     };
-    if result == 0 { Ok(memory[MEMINFO_DROPS]) } else { Err(io::Error::last_os_error()) }
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ReceiveQueue { bytes: memory[MEMINFO_RMEM_ALLOC], room: memory[MEMINFO_RCVBUF], drops: memory[MEMINFO_DROPS] })
 }
 
 /// Makes sure that nobody holds the port, and picks one for port 0.

@@ -9,6 +9,7 @@ mod ring {
     mod bursts;
     mod delivery;
     mod events;
+    mod fairness;
     mod kernel;
     mod lifetime;
     mod steering;

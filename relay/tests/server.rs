@@ -4,9 +4,11 @@ mod server {
     pub mod world;
 
     mod accounting;
+    mod amplification;
     mod claims;
     mod events;
     mod messages;
+    mod prefixes;
     mod quotas;
     mod recall;
     mod signatures;

@@ -1,5 +1,5 @@
-//! Whose datagrams are most of those over a budget: Misra-Gries over a fixed number of counters. A source that is more
-//! than one in [`COUNTERS`] is found; no count is ever too high, so nobody is blamed for what others did.
+//! Whose datagrams are most of many: Misra-Gries over a fixed number of counters. A source that is more than one in
+//! [`COUNTERS`] is found; no count is ever too high, so nobody is blamed for what others did.
 
 use super::Source;
 
@@ -19,18 +19,24 @@ impl Default for Sketch {
 }
 
 impl Sketch {
-    /// Counts one datagram.
-    pub fn note(&mut self, source: Source) {
+    /// Counts datagrams of a source.
+    pub fn note(&mut self, source: Source, datagrams: u64) {
         if let Some((_, count)) = self.counters.iter_mut().find(|(counted, _)| *counted == source) {
-            *count += 1;
-        } else if self.counters.len() < COUNTERS {
-            self.counters.push((source, 1));
-        } else {
-            // One of everybody's pays for one of the newcomer's.
+            *count += datagrams;
+            return;
+        }
+        let mut left = datagrams;
+        if self.counters.len() == COUNTERS {
+            // As much of everybody's pays for as much of the newcomer's.
+            let least = self.counters.iter().map(|(_, count)| *count).min().unwrap_or_default().min(left);
+            left -= least;
             self.counters.retain_mut(|(_, count)| {
-                *count -= 1;
+                *count -= least;
                 *count > 0
             });
+        }
+        if left > 0 && self.counters.len() < COUNTERS {
+            self.counters.push((source, left));
         }
     }
 

@@ -10,11 +10,13 @@ fn endpoint(text: &str) -> Endpoint {
 struct World {
     fairness: Fairness,
     now: Time,
+    pressure: Pressure,
 }
 
 impl World {
     fn new() -> Self {
-        Self { fairness: Fairness::new(vec!["198.18.9.0/24".parse().unwrap()]), now: Time(1_000_000_000_000) }
+        let fairness = Fairness::new(vec!["198.18.9.0/24".parse().unwrap()]);
+        Self { fairness, now: Time(1_000_000_000_000), pressure: Pressure::default() }
     }
 
     fn share(&self, from: &str) -> f64 {
@@ -26,14 +28,27 @@ impl World {
     fn interval(&mut self, from: &str, offered: u64, budget: u64, whole_prefix: bool) -> u64 {
         let passed = (offered as f64 * self.share(from)) as u64;
         let from = endpoint(from);
-        if self.fairness.is_active() {
-            self.fairness.note_arrivals(&from, passed);
-        }
+        (0..passed / 10).for_each(|_| self.fairness.note_arrivals(&from, 10));
         (budget..passed).for_each(|_| self.fairness.note_over_budget(from, whole_prefix));
+        self.review();
+        passed
+    }
+
+    fn review(&mut self) -> bool {
         self.now = self.now + REVIEW_INTERVAL;
-        if self.fairness.is_due(self.now) {
-            self.fairness.review(self.now);
+        self.fairness.is_due(self.now) && self.fairness.review(self.now, self.pressure)
+    }
+
+    /// One interval of a shard that can do `capacity`: a heavy sender and forty light ones. What passed of the heavy one.
+    fn overloaded(&mut self, offered: u64, capacity: u64) -> u64 {
+        let passed = (offered as f64 * self.share(HEAVY)) as u64;
+        (0..passed / 10).for_each(|_| self.fairness.note_arrivals(&endpoint(HEAVY), 10));
+        for light in 0..40 {
+            let from = endpoint(&format!("198.18.2.{light}:4001"));
+            (0..10).for_each(|_| self.fairness.note_arrivals(&from, 1));
         }
+        self.pressure.stands = passed + 400 > capacity;
+        self.review();
         passed
     }
 }
@@ -104,7 +119,7 @@ fn many_heavy_sources_find_no_more_than_the_room_there_is_and_noise_blames_nobod
             world.fairness.note_over_budget(endpoint(&format!("198.18.1.{host}:4001")), false);
         }
     }
-    world.fairness.review(world.now);
+    world.fairness.review(world.now, Pressure::default());
     assert_eq!(world.fairness.penalties().len(), PENALTIES_MAX);
 
     let mut world = World::new();
@@ -112,23 +127,75 @@ fn many_heavy_sources_find_no_more_than_the_room_there_is_and_noise_blames_nobod
         let [.., a, b, c] = number.to_be_bytes();
         world.fairness.note_over_budget(endpoint(&format!("10.{a}.{b}.{c}:1")), true);
     }
-    world.fairness.review(world.now);
+    world.fairness.review(world.now, Pressure::default());
     assert!(!world.fairness.is_active(), "two hundred thousand sources were over by one datagram each");
+}
+
+#[test]
+fn the_cause_of_an_overload_is_held_back_to_what_there_is_room_for_and_grows_again() {
+    let mut world = World::new();
+    let capacity = 20_000;
+    (0..20).for_each(|_| drop(world.overloaded(40_000, capacity)));
+    let passed: Vec<u64> = (0..40).map(|_| world.overloaded(40_000, capacity)).collect();
+    let mean = passed.iter().sum::<u64>() / 40;
+    assert!((14_000..=21_000).contains(&mean), "about what there is room for: {passed:?}");
+    assert!(passed.iter().all(|passed| *passed <= 21_500), "never much more: {passed:?}");
+    assert!(
+        (0..40).all(|light| world.share(&format!("198.18.2.{light}:4001")) == 1.0),
+        "light senders are not touched"
+    );
+    (0..80).for_each(|_| drop(world.overloaded(40_000, 50_000)));
+    assert!(!world.fairness.is_active(), "there is room again");
+}
+
+#[test]
+fn a_queue_that_stood_for_a_moment_is_no_overload_but_loss_is() {
+    let mut world = World::new();
+    for round in 0..20 {
+        world.overloaded(40_000, if round % 2 == 0 { 20_000 } else { 100_000 });
+    }
+    assert!(!world.fairness.is_active());
+    world.pressure.lost = 10_000;
+    world.overloaded(40_000, 100_000);
+    assert!(world.share(HEAVY) < 1.0);
+    world.pressure.lost = 0;
+    (0..4).for_each(|_| drop(world.overloaded(0, 100_000)));
+    assert!(!world.fairness.is_active(), "who has stopped is let go soon");
+}
+
+#[test]
+fn where_much_is_lost_one_cut_makes_room_for_the_others() {
+    let mut world = World::new();
+    world.pressure = Pressure { stands: true, lost: 80_000 };
+    assert_eq!(world.interval(HEAVY, 20_000, 20_000, false), 20_000);
+    // A hundred thousand were sent, and there was room for twenty.
+    assert!((0.1..0.2).contains(&world.share(HEAVY)), "{}", world.share(HEAVY));
+}
+
+#[test]
+fn many_light_senders_that_overload_a_shard_together_are_all_alike() {
+    let mut world = World::new();
+    world.pressure = Pressure { stands: true, lost: 50_000 };
+    for number in 0..200_000_u32 {
+        world.fairness.note_arrivals(&endpoint(&format!("198.18.3.{}:{}", number % 200, 4000 + number % 7)), 1);
+    }
+    world.review();
+    assert!(!world.fairness.is_active());
 }
 
 #[test]
 fn the_kernel_is_told_of_changes_that_matter_and_at_most_four_times_a_second() {
     let mut world = World::new();
+    world.fairness.note_arrivals(&endpoint(HEAVY), FAR_OVER);
     (0..FAR_OVER).for_each(|_| world.fairness.note_over_budget(endpoint(HEAVY), false));
-    assert!(world.fairness.is_due(world.now) && world.fairness.review(world.now));
-    assert!(!world.fairness.is_due(world.now + Duration::from_millis(249)));
+    assert!(world.review());
+    assert!(!world.fairness.is_due(world.now + Duration::from_millis(99)));
     let mut told = 0;
     for _ in 0..100 {
         let passed = (100_000.0 * world.share(HEAVY)) as u64;
         world.fairness.note_arrivals(&endpoint(HEAVY), passed);
         (25_000..passed).for_each(|_| world.fairness.note_over_budget(endpoint(HEAVY), false));
-        world.now = world.now + REVIEW_INTERVAL;
-        told += u32::from(world.fairness.is_due(world.now) && world.fairness.review(world.now));
+        told += u32::from(world.review());
     }
     assert!(told <= 3, "a steady source changes nothing, told {told} times");
 }

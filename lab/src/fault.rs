@@ -2,6 +2,7 @@
 //! jumps, names that do not resolve. What they touch belongs to the laboratory; all of it ends with its values.
 
 mod disk;
+mod memory;
 mod names;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::wait::evidence;
 use crate::world::World;
 
 pub use disk::Disk;
+pub use memory::MemoryBound;
 pub use names::{NameServer, use_name_server};
 
 /// One line of the table of faults: what was done, what happened, and how soon service was back by itself.
@@ -35,15 +37,6 @@ pub fn signal(pid: u32, signal: Signal) {
 #[track_caller]
 pub fn limit(pid: u32, limit: &str) {
     command::run(Command::new("prlimit").args(["--pid", &pid.to_string(), limit]));
-}
-
-/// Address space of a process in bytes.
-#[must_use]
-#[track_caller]
-pub fn address_space_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the program runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("the kernel tells VmSize");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("VmSize is a number of kB") * 1024
 }
 
 /// Open descriptors of a process.
@@ -129,17 +122,4 @@ impl WallClock {
 #[must_use]
 pub fn logged(appliance: &Appliance, text: &str) -> usize {
     appliance.log().lines().filter(|line| line.contains(text)).count()
-}
-
-/// Whether the appliance ends within a second.
-#[must_use]
-pub fn try_wait_ended(appliance: &mut Appliance) -> bool {
-    let watch = crate::wait::Stopwatch::start();
-    while watch.elapsed() < Duration::from_secs(1) {
-        if !appliance.is_running() {
-            return true;
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    false
 }

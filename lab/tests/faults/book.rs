@@ -12,6 +12,7 @@ const REACHED_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Book {
     host: Host,
+    title: String,
     entries: Vec<Entry>,
 }
 
@@ -24,12 +25,17 @@ struct Entry {
 
 impl Book {
     pub fn of(world: &World) -> Self {
-        Self { host: world.relay_host(), entries: Vec::new() }
+        Self::titled(world, "entry")
+    }
+
+    /// One whose nodes are others than those of other titles.
+    pub fn titled(world: &World, title: &str) -> Self {
+        Self { host: world.relay_host(), title: title.to_owned(), entries: Vec::new() }
     }
 
     /// Registers another node, names it and has it trust the one before; all of it noted once it is acknowledged.
     pub fn write(&mut self) -> Result<u32, CallError> {
-        let name = format!("entry-{}", self.entries.len());
+        let name = format!("{}-{}", self.title, self.entries.len());
         let mut client = self.client(&name)?;
         client.set_patience(ACKNOWLEDGED_WITHIN)?;
         let node = client.register(([198, 18, 0, 99], 4000).into(), "book@pilot.test")?;

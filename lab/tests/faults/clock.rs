@@ -1,9 +1,16 @@
 //! The relay's wall clock jumps, for an hour or a day, forth and back. Only its own: the machine's stays.
 
+use std::fs;
+use std::time::Duration;
+
 use lab::fault::{self, WallClock};
-use lab::{ApplianceFlags, Stopwatch, World};
+use lab::{ApplianceFlags, Stopwatch, World, wait_until};
 
 use crate::book::{Book, Pair};
+
+/// The growth of the network is looked at every few seconds.
+const NOTICED_WITHIN: Duration = Duration::from_secs(30);
+const DAY_SECONDS: u64 = 24 * 3600;
 
 #[test]
 fn sessions_and_facts_outlive_jumps_of_the_wall_clock() {
@@ -13,13 +20,16 @@ fn sessions_and_facts_outlive_jumps_of_the_wall_clock() {
     let pair = Pair::join(&world);
     let mut book = Book::of(&world);
     book.write_many(5);
-    for jump in ["+3600", "-3600", "+1d", "-1d", "+0"] {
+    for jump in ["+3600", "-3600", "+1d", "+2d", "-1d", "+0"] {
         clock.jump(jump);
         let watch = Stopwatch::start();
         assert!(pair.speaks(10), "{jump}: sessions are kept");
         book.write_many(3);
         let recovery = watch.elapsed();
         assert!(appliance.is_healthy(), "{jump}");
+        if jump == "+2d" {
+            wait_until("the relay to have noticed a day go by", NOTICED_WITHIN, || days_noticed(&world).then_some(()));
+        }
         let lost = book.lost();
         fault::row(&format!("wall clock jumps to {jump}"), "sessions, registrations and lookups go on", lost, recovery);
         assert_eq!(lost, 0, "{jump}");
@@ -33,4 +43,12 @@ fn sessions_and_facts_outlive_jumps_of_the_wall_clock() {
     assert_eq!(lost, 0);
     let errors = fault::logged(&appliance, "ERROR");
     assert_eq!(errors, 0, "{}", appliance.log_tail());
+}
+
+/// Whether the history of growth, a row an hour by the wall clock, spans most of a day. Without this the clock might not
+/// have jumped at all.
+fn days_noticed(world: &World) -> bool {
+    let text = fs::read_to_string(world.data_dir().join("growth.csv")).unwrap_or_default();
+    let hours: Vec<u64> = text.lines().filter_map(|line| line.split(',').next()?.parse().ok()).collect();
+    matches!((hours.iter().min(), hours.iter().max()), (Some(first), Some(last)) if last - first >= DAY_SECONDS / 2)
 }

@@ -98,12 +98,14 @@ impl Store {
             folder.opened();
             Ok(Self::new(connection, path.clone(), Some(folder))?)
         };
-        open().with_context(|| {
-            format!(
-                "cannot use the database {}; restore it from a backup with `pilot-relay restore FILE`, or move it and \
-                 directory.lock away to start with an empty directory",
-                path.display()
-            )
+        open().map_err(|error| {
+            let advice = if is_of_the_disk(&error) {
+                "make room on its disk, and see that it can be written to"
+            } else {
+                "restore it from a backup with `pilot-relay restore FILE`, or move it and directory.lock away to start with an \
+                 empty directory"
+            };
+            error.context(format!("cannot use the database {}; {advice}", path.display()))
         })
     }
 
@@ -266,6 +268,13 @@ fn open_file(path: &Path, now_unix_seconds: u64, folder: &Folder) -> anyhow::Res
     backup::forget(&connection)?;
     let _: bool = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(Some(connection))
+}
+
+/// Whether the disk is at fault, not what is on it.
+fn is_of_the_disk(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<std::io::Error>() || cause.downcast_ref::<rusqlite::Error>().is_some_and(repair::is_of_the_disk)
+    })
 }
 
 /// Closing the connection leaves the log where it is.

@@ -405,3 +405,14 @@ fn every_change_acknowledged_before_the_power_went_is_there() {
         done.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn a_disk_at_fault_is_told_from_damage() {
+    let folder = folder_with_nodes(3);
+    let busy = Connection::open(folder.path().join(FILE_NAME)).unwrap();
+    busy.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+    let text = failure(folder.path());
+    assert!(text.contains("can be written to") && !text.contains("restore"), "{text}");
+    drop(busy);
+    assert_eq!(nodes_in(folder.path()), 3);
+}

@@ -4,6 +4,7 @@
 mod disk;
 mod memory;
 mod names;
+mod wall_clock;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -20,6 +21,7 @@ use crate::world::World;
 pub use disk::Disk;
 pub use memory::MemoryBound;
 pub use names::{NameServer, use_name_server};
+pub use wall_clock::WallClock;
 
 /// One line of the table of faults: what was done, what happened, and how soon service was back by itself.
 pub fn row(fault: &str, happened: &str, lost: usize, recovery: Duration) {
@@ -71,50 +73,6 @@ impl World {
         line.args(["--signal=KILL", "20"]).arg(&host.stage.programs.pilot_relay);
         let output = command::output(line.arg("--data-dir").arg(self.data_dir()));
         (command::text(&output), output.status.code())
-    }
-}
-
-/// A wall clock for the appliance alone, which jumps when told to. The machine's clock stays.
-#[derive(Debug)]
-pub struct WallClock {
-    file: PathBuf,
-}
-
-impl WallClock {
-    /// The library that answers in the place of the kernel.
-    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
-    /// A clock that shows the time.
-    ///
-    /// # Panics
-    /// When `libfaketime` is not there.
-    #[must_use]
-    #[track_caller]
-    pub fn new(world: &World) -> Self {
-        let library = PathBuf::from(Self::LIBRARY);
-        assert!(library.exists(), "{} is missing: apt-get install libfaketime", library.display());
-        let clock = Self { file: world.relay_host().stage.scratch().join("wall-clock") };
-        clock.jump("+0");
-        clock
-    }
-
-    /// Has an appliance read this clock.
-    #[must_use]
-    pub fn worn_by(&self, flags: crate::ApplianceFlags) -> crate::ApplianceFlags {
-        flags
-            .environment("LD_PRELOAD", Self::LIBRARY)
-            .environment("FAKETIME_TIMESTAMP_FILE", &self.file.to_string_lossy())
-            .environment("FAKETIME_NO_CACHE", "1")
-            .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .environment("DONT_FAKE_MONOTONIC", "1")
-    }
-
-    /// Moves it away from the true time: `+1d`, `-3600`.
-    #[track_caller]
-    pub fn jump(&self, offset: &str) {
-        let beside = self.file.with_extension("new");
-        let written = std::fs::write(&beside, format!("{offset}\n")).and_then(|()| std::fs::rename(beside, &self.file));
-        written.expect("the scratch folder is writable");
     }
 }
 

@@ -6,6 +6,8 @@ use lab::{CallError, DirectoryClient, Host, Peer, World, wait_until};
 use serde_json::{Value, json};
 
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(40);
+/// On a machine that is busy with other things a program may wait for a CPU.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 const REACHED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Nodes with their hostnames, and who trusts whom.
@@ -115,9 +117,9 @@ impl Pair {
         Self { one: Peer::join(&world.host("one"), "one"), other: Peer::join(&world.host("other"), "other") }
     }
 
-    /// Whether so many datagrams in a row pass, each within two seconds.
+    /// Whether so many datagrams in a row pass, none of them sent twice.
     pub fn speaks(&self, count: usize) -> bool {
-        (0..count).all(|number| self.one.reaches(&self.other, &number.to_be_bytes(), Duration::from_secs(2)))
+        (0..count).all(|number| self.one.reaches(&self.other, &number.to_be_bytes(), DELIVERED_WITHIN))
     }
 
     /// How long until datagrams pass both ways, without the peers doing anything but speak.

@@ -8,7 +8,7 @@ ctl_bin=target/release/pilotctl
 compare_bin=target/release/compare
 loadgen_bin=target/release/loadgen
 directory_bin=target/release/pilot-directory
-debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl ethtool iproute2 iputils-ping nftables procps
+debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl e2fsprogs ethtool iproute2 iputils-ping libfaketime nftables procps
     prometheus python3-venv stun-client tcpdump)
 
 as_root() {

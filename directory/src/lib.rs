@@ -232,6 +232,9 @@ pub fn start_on(
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let readers = (0..cores.min(SEARCHERS_MAX)).map(|_| store.reader()).collect::<Result<_, _>>()?;
     let searchers = Searchers::start(readers).context("cannot start a thread")?;
+    let checker = store.reader()?;
+    let check = std::thread::Builder::new().name("index-check".into()).spawn(move || checker.check());
+    check.context("cannot start a thread")?;
     let (journal, writer) =
         Journal::start(store, Arc::clone(&metrics), limits.waiting_bytes_max).context("cannot start a thread")?;
     let driver = Arc::new(Driver::new(service, Arc::clone(&journal), searchers, relay, limits, clock, metrics));

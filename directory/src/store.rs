@@ -88,12 +88,13 @@ impl Store {
         let path = data_dir.join(FILE_NAME);
         let open = || -> anyhow::Result<Self> {
             folder.check_files()?;
-            let connection = match open_file(&path, now_unix_seconds, folder.is_index_behind())? {
+            let connection = match open_file(&path, now_unix_seconds, &folder)? {
                 Some(connection) => connection,
                 None => {
                     tracing::error!("the search index is damaged; it is made anew from the facts, which are whole");
                     repair::salvage(&path)?;
-                    let again = open_file(&path, now_unix_seconds, false)?;
+                    folder.set_index_behind(false);
+                    let again = open_file(&path, now_unix_seconds, &folder)?;
                     again.context("its search index is damaged and cannot be made anew")?
                 }
             };
@@ -101,12 +102,14 @@ impl Store {
             folder.opened();
             Ok(Self::new(connection, path.clone(), Some(folder))?)
         };
-        open().with_context(|| {
-            format!(
-                "cannot use the database {}; restore it from a backup with `pilot-relay restore FILE`, or move it and \
-                 directory.lock away to start with an empty directory",
-                path.display()
-            )
+        open().map_err(|error| {
+            let advice = if is_of_the_disk(&error) {
+                "make room on its disk, and see that it can be written to"
+            } else {
+                "restore it from a backup with `pilot-relay restore FILE`, or move it and directory.lock away to start with an \
+                 empty directory"
+            };
+            error.context(format!("cannot use the database {}; {advice}", path.display()))
         })
     }
 
@@ -192,7 +195,7 @@ impl Store {
     /// Makes the index anew, or does without from now on: facts must not wait for it.
     fn repair_index(&mut self) {
         self.repairs += 1;
-        let repaired = match repair::inspect(&self.connection) {
+        let repaired = match repair::inspect(&self.connection, true) {
             _ if self.repairs > REPAIRS_MAX => Err(anyhow::anyhow!("it was damaged again and again")),
             Ok(Condition::Broken) => Err(anyhow::anyhow!("its pages are damaged")),
             Ok(Condition::Whole | Condition::Wrong) => repair::rebuild(&mut self.connection),
@@ -242,7 +245,7 @@ impl Failure {
 }
 
 /// Opens and checks the file; `None` when its index has to be taken out first.
-fn open_file(path: &Path, now_unix_seconds: u64, index_behind: bool) -> anyhow::Result<Option<Connection>> {
+fn open_file(path: &Path, now_unix_seconds: u64, folder: &Folder) -> anyhow::Result<Option<Connection>> {
     // SQLite would make it for all to read.
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     let mut connection = Connection::open(path)?;
@@ -255,8 +258,10 @@ fn open_file(path: &Path, now_unix_seconds: u64, index_behind: bool) -> anyhow::
     }
     let version = migrate(&mut connection, now_unix_seconds)?;
     if version > 0 {
-        match repair::inspect(&connection)? {
-            Condition::Whole if !index_behind => {}
+        // Reading all of a large index takes seconds. After an orderly end that is left to `Reader::check`.
+        let thorough = folder.was_left_open();
+        match repair::inspect(&connection, thorough)? {
+            Condition::Whole if !folder.is_index_behind() => {}
             Condition::Broken => return Ok(None),
             _ => {
                 tracing::warn!("the search index is damaged or behind, and is made anew from the facts");
@@ -267,6 +272,13 @@ fn open_file(path: &Path, now_unix_seconds: u64, index_behind: bool) -> anyhow::
     backup::forget(&connection)?;
     let _: bool = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     Ok(Some(connection))
+}
+
+/// Whether the disk is at fault, not what is on it.
+fn is_of_the_disk(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<std::io::Error>() || cause.downcast_ref::<rusqlite::Error>().is_some_and(repair::is_of_the_disk)
+    })
 }
 
 /// Closing the connection leaves the log where it is.

@@ -242,8 +242,14 @@ fn damage_words_of(folder: &Path) {
     assert!(connection.execute(damage, ()).unwrap() > 0);
 }
 
+/// The look at the index that a directory takes in the background, and the next commit.
+fn notice(store: &mut Store) {
+    store.reader().unwrap().check();
+    store.commit(&[]).unwrap();
+}
+
 #[test]
-fn a_damaged_index_is_made_anew_at_the_start_and_no_fact_is_lost() {
+fn a_damaged_index_is_made_anew_and_no_fact_is_lost() {
     for damage in [
         damage_words_of,
         |folder: &Path| damage_page_of(folder, "search_data"),
@@ -255,6 +261,7 @@ fn a_damaged_index_is_made_anew_at_the_start_and_no_fact_is_lost() {
         let expected = Store::open(folder.path(), THEN).unwrap().load().unwrap();
         damage(folder.path());
         let mut store = Store::open(folder.path(), THEN).unwrap();
+        notice(&mut store);
         assert_eq!(store.load().unwrap(), expected);
         assert_eq!(found(&store, "host"), 2000);
         store.commit(&node(2001)).unwrap();
@@ -262,6 +269,19 @@ fn a_damaged_index_is_made_anew_at_the_start_and_no_fact_is_lost() {
         drop(store);
         assert_eq!(nodes_in(folder.path()), 2001);
     }
+}
+
+#[test]
+fn after_a_crash_the_index_is_looked_at_before_anything_else() {
+    let folder = folder_with_nodes(2000);
+    let store = Store::open(folder.path(), THEN).unwrap();
+    let image = crash_image(folder.path());
+    drop(store);
+    damage_words_of(image.path());
+    // Who looks into it with other tools closes the log.
+    File::create(image.path().join("directory.sqlite-wal")).unwrap();
+    let store = Store::open(image.path(), THEN).unwrap();
+    assert_eq!(found(&store, "host"), 2000);
 }
 
 #[test]
@@ -285,6 +305,7 @@ fn facts_are_stored_while_the_index_is_damaged_under_a_running_directory() {
         for number in 2001..2100 {
             store.commit(&node(number)).unwrap();
         }
+        notice(&mut store);
         drop(store);
         let store = Store::open(folder.path(), THEN).unwrap();
         assert_eq!((store.load().unwrap().nodes.len(), found(&store, "host")), (2099, 2099));
@@ -306,7 +327,8 @@ fn an_offer_is_found_again_after_its_index_was_made_anew() {
     store.commit(&[Change::Capability(Box::new(fact))]).unwrap();
     drop(store);
     damage_words_of(folder.path());
-    let store = Store::open(folder.path(), THEN).unwrap();
+    let mut store = Store::open(folder.path(), THEN).unwrap();
+    notice(&mut store);
     assert_eq!((found(&store, "astronomy"), found(&store, "host")), (1, 3));
 }
 
@@ -382,4 +404,15 @@ fn every_change_acknowledged_before_the_power_went_is_there() {
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_disk_at_fault_is_told_from_damage() {
+    let folder = folder_with_nodes(3);
+    let busy = Connection::open(folder.path().join(FILE_NAME)).unwrap();
+    busy.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+    let text = failure(folder.path());
+    assert!(text.contains("can be written to") && !text.contains("restore"), "{text}");
+    drop(busy);
+    assert_eq!(nodes_in(folder.path()), 3);
 }

@@ -2,7 +2,9 @@
 //! jumps, names that do not resolve. What they touch belongs to the laboratory; all of it ends with its values.
 
 mod disk;
+mod memory;
 mod names;
+mod wall_clock;
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -17,7 +19,9 @@ use crate::wait::evidence;
 use crate::world::World;
 
 pub use disk::Disk;
+pub use memory::MemoryBound;
 pub use names::{NameServer, use_name_server};
+pub use wall_clock::WallClock;
 
 /// One line of the table of faults: what was done, what happened, and how soon service was back by itself.
 pub fn row(fault: &str, happened: &str, lost: usize, recovery: Duration) {
@@ -35,15 +39,6 @@ pub fn signal(pid: u32, signal: Signal) {
 #[track_caller]
 pub fn limit(pid: u32, limit: &str) {
     command::run(Command::new("prlimit").args(["--pid", &pid.to_string(), limit]));
-}
-
-/// Address space of a process in bytes.
-#[must_use]
-#[track_caller]
-pub fn address_space_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the program runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("the kernel tells VmSize");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("VmSize is a number of kB") * 1024
 }
 
 /// Open descriptors of a process.
@@ -81,65 +76,8 @@ impl World {
     }
 }
 
-/// A wall clock for the appliance alone, which jumps when told to. The machine's clock stays.
-#[derive(Debug)]
-pub struct WallClock {
-    file: PathBuf,
-}
-
-impl WallClock {
-    /// The library that answers in the place of the kernel.
-    const LIBRARY: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
-    /// A clock that shows the time.
-    ///
-    /// # Panics
-    /// When `libfaketime` is not there.
-    #[must_use]
-    #[track_caller]
-    pub fn new(world: &World) -> Self {
-        let library = PathBuf::from(Self::LIBRARY);
-        assert!(library.exists(), "{} is missing: apt-get install libfaketime", library.display());
-        let clock = Self { file: world.relay_host().stage.scratch().join("wall-clock") };
-        clock.jump("+0");
-        clock
-    }
-
-    /// Has an appliance read this clock.
-    #[must_use]
-    pub fn worn_by(&self, flags: crate::ApplianceFlags) -> crate::ApplianceFlags {
-        flags
-            .environment("LD_PRELOAD", Self::LIBRARY)
-            .environment("FAKETIME_TIMESTAMP_FILE", &self.file.to_string_lossy())
-            .environment("FAKETIME_NO_CACHE", "1")
-            .environment("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            .environment("DONT_FAKE_MONOTONIC", "1")
-    }
-
-    /// Moves it away from the true time: `+1d`, `-3600`.
-    #[track_caller]
-    pub fn jump(&self, offset: &str) {
-        let beside = self.file.with_extension("new");
-        let written = std::fs::write(&beside, format!("{offset}\n")).and_then(|()| std::fs::rename(beside, &self.file));
-        written.expect("the scratch folder is writable");
-    }
-}
-
 /// How often a text is in what the appliance has logged.
 #[must_use]
 pub fn logged(appliance: &Appliance, text: &str) -> usize {
     appliance.log().lines().filter(|line| line.contains(text)).count()
-}
-
-/// Whether the appliance ends within a second.
-#[must_use]
-pub fn try_wait_ended(appliance: &mut Appliance) -> bool {
-    let watch = crate::wait::Stopwatch::start();
-    while watch.elapsed() < Duration::from_secs(1) {
-        if !appliance.is_running() {
-            return true;
-        }
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
-    false
 }

@@ -429,3 +429,52 @@ fn a_traced_message_leaves_the_relays_spans_with_a_collector() {
     let line = refusal("otlp", &[&ALONE[..], &["--otlp", "ftp://nowhere"]].concat());
     assert!(line.contains("--otlp") && line.contains("http://"), "{line}");
 }
+
+#[test]
+fn a_backup_is_made_and_restored_while_it_serves() {
+    let inside = folder("backup");
+    let (data_dir, file) = (inside.join("data"), inside.join("one.backup"));
+    let file_name = file.display().to_string();
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pilot-relay"));
+        command.args(arguments).arg("--data-dir").arg(&data_dir);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        run(command)
+    };
+    let line = one_line(&command(&["backup", "--to", &file_name]));
+    assert!(line.contains("there is no data folder") && line.contains("--data-dir"), "{line}");
+
+    let appliance = Appliance::start(&data_dir, &ANYWHERE);
+    let token = fs::read_to_string(data_dir.join("admin-token")).unwrap();
+    let made = command(&["backup", "--to", &file_name, "--json"]);
+    let made: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert_eq!((&made["file"], &made["nodes"]), (&file_name.as_str().into(), &0.into()), "{made}");
+    let line = one_line(&command(&["backup", "--to", &file_name]));
+    assert!(line.contains("--force"), "{line}");
+    assert!(command(&["backup", "--to", &file_name, "--force"]).status.success());
+
+    let waits = command(&["restore", &file_name]);
+    let text = String::from_utf8_lossy(&waits.stdout).into_owned();
+    assert!(waits.status.success() && text.contains("at its next start") && text.contains("--cancel"), "{text}");
+    assert!(command(&["restore", "--cancel"]).status.success());
+    assert!(!data_dir.join("restore-pending.sqlite").exists());
+    assert!(command(&["restore", &file_name]).status.success());
+    fs::write(data_dir.join("admin-token"), "another\n").unwrap();
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+    let appliance = Appliance::start(&data_dir, &ANYWHERE);
+    assert_eq!(fs::read_to_string(data_dir.join("admin-token")).unwrap(), token, "the token comes along");
+    assert!(!data_dir.join("restore-pending.sqlite").exists());
+    assert!(appliance.end_by(Signal::SIGTERM).success());
+
+    fs::write(&file, "nothing of the kind").unwrap();
+    let line = one_line(&command(&["restore", &file_name]));
+    assert!(line.contains("nothing was changed"), "{line}");
+    let elsewhere = inside.join("elsewhere");
+    let missing = one_line(&run({
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pilot-relay"));
+        command.args(["restore", "--data-dir"]).arg(&elsewhere).arg(inside.join("no-such-file"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }));
+    assert!(missing.contains("no-such-file"), "{missing}");
+}

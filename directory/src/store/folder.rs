@@ -99,6 +99,11 @@ impl Folder {
         &self.path
     }
 
+    /// Whether the last process has not closed the database in order.
+    pub(super) fn was_left_open(&self) -> bool {
+        self.state.is_some_and(|state| state.open)
+    }
+
     /// Whether the index has missed changes.
     pub(super) fn is_index_behind(&self) -> bool {
         self.state.is_some_and(|state| state.index_behind)
@@ -119,8 +124,7 @@ impl Folder {
             }
             length if length < HEADER_BYTES => bail!("it is damaged: cut off after {length} bytes"),
             _ => {
-                let was_open = self.state.is_some_and(|state| state.open);
-                if was_open && !self.path.join(LOG_FILE_NAME).exists() {
+                if self.was_left_open() && !self.path.join(LOG_FILE_NAME).exists() {
                     bail!(
                         "its log {LOG_FILE_NAME} is gone, and the changes acknowledged last with it; put it back, or \
                          remove {LOCK_FILE_NAME} to go on without them"

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, ToSql, Transaction, params};
 use wire::NodeId;
 
+use super::repair::is_of_the_disk;
 use crate::clock::Clock;
 use crate::facts::Searchable;
 use crate::search::words::{indexed, quoted};
@@ -98,6 +99,20 @@ impl Reader {
         connection.progress_handler(STEPS_PER_LOOK, Some(is_over))?;
         let (counts, bounds) = (HashMap::new(), Bounds::default());
         Ok(Self { connection, counts, counts_uses: 0, bounds, clock, deadline_ns, damaged })
+    }
+
+    /// Reads all of the index, which takes seconds where it is large. Damage is noted, and made good with the next commit.
+    pub fn check(&self) {
+        let sql = "SELECT * FROM pragma_integrity_check('search')";
+        let result = self.connection.query_row(sql, (), |row| row.get::<_, String>(0));
+        let damage = match result {
+            Ok(text) if text == "ok" => return,
+            Ok(text) => text,
+            Err(error) if is_of_the_disk(&error) => return tracing::warn!(%error, "cannot check the search index"),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(damage, "the search index is damaged; it is made anew with the next change");
+        self.damaged.store(true, Relaxed);
     }
 
     /// Sets other bounds than the defaults.

@@ -31,16 +31,19 @@ pub(super) enum Condition {
     Broken,
 }
 
-/// Looks at all of the index.
+/// Looks at how the index is stored, and if `thorough` at every word.
 ///
 /// # Errors
 /// The database cannot be read at all.
-pub(super) fn inspect(connection: &Connection) -> rusqlite::Result<Condition> {
+pub(super) fn inspect(connection: &Connection, thorough: bool) -> rusqlite::Result<Condition> {
     // The tables it is stored in are five; one that is missing cannot be freed either.
     let tables = format!("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND {IS_INDEX}");
     let tables: usize = connection.query_row(&tables, (), |row| row.get(0))?;
     if tables < 5 || !matches!(check_tables(connection, IS_INDEX), Ok(None)) {
         return Ok(Condition::Broken);
+    }
+    if !thorough {
+        return Ok(Condition::Whole);
     }
     let checked = connection.execute("INSERT INTO search (search) VALUES ('integrity-check')", ());
     match checked {

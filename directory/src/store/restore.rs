@@ -134,7 +134,7 @@ fn prepare(path: &Path, now_unix_seconds: u64) -> anyhow::Result<Report> {
         connection.execute("INSERT INTO backup (made_at, program, digest) VALUES (0, '', x'')", ())?;
     }
     migrate(&mut connection, now_unix_seconds)?;
-    if repair::inspect(&connection)? == Condition::Wrong {
+    if repair::inspect(&connection, true)? == Condition::Wrong {
         repair::rebuild(&mut connection)?;
     }
     let nodes = load(&connection)?.nodes.len();

@@ -1,6 +1,7 @@
 //! `SIGKILL` in a burst of registrations. (`kill.rs` does it twenty times over with everything there is to change;
 //! `agents.rs` kills daemons in the middle of transfers.)
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -8,34 +9,39 @@ use lab::{World, fault, wait_until};
 
 use crate::book::{Book, Pair};
 
-const BURST: Duration = Duration::from_secs(3);
 const WRITERS: usize = 3;
+/// Entries, of three changes each, before the process is killed.
+const BURST: usize = 60;
+const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_was_acknowledged_before_a_kill_is_there_after_it() {
     let Some(world) = World::open() else { return };
     let mut appliance = world.appliance();
     let pair = Pair::join(&world);
-    let mut book = Book::of(&world);
-    book.write_many(10);
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| while book.write().is_ok() {});
-        let burst = (0..WRITERS).map(|number| {
-            let world = &world;
+    let written = AtomicUsize::new(0);
+    let books: Vec<Book> = thread::scope(|scope| {
+        let writers = (0..WRITERS).map(|number| {
+            let (mut book, written) = (Book::titled(&world, &format!("writer-{number}")), &written);
             scope.spawn(move || {
-                let mut noise = Book::of(world);
-                let _ = (number, noise.write());
+                while book.write().is_ok() {
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+                book
             })
         });
-        let burst: Vec<_> = burst.collect();
-        wait_until("the burst to be over", BURST * 10, || burst.iter().all(|one| one.is_finished()).then_some(()));
+        let writers: Vec<_> = writers.collect();
+        let enough = || (written.load(Ordering::Relaxed) >= BURST).then_some(());
+        wait_until("a burst of acknowledged entries", WRITTEN_WITHIN, enough);
         appliance.kill();
-        writer.join().expect("a writer stops at a broken connection");
+        writers.into_iter().map(|writer| writer.join().expect("a writer stops at a broken connection")).collect()
     });
     let restarted = appliance.restart();
-    let lost = book.lost();
-    let speaking = pair.wait_speaking();
-    let happened = format!("{} acknowledged nodes, hostnames and trusts looked up, same ids", book.len());
-    fault::row("SIGKILL in a burst of registrations", &happened, lost, restarted + speaking);
+    let lost: usize = books.iter().map(Book::lost).sum();
+    let recovery = restarted + pair.wait_speaking();
+    let entries: usize = books.iter().map(Book::len).sum();
+    let happened = format!("{entries} acknowledged nodes, each with hostname and trust, looked up; same ids");
+    fault::row("SIGKILL in a burst of registrations", &happened, lost, recovery);
+    assert!(entries >= BURST);
     assert_eq!(lost, 0);
 }

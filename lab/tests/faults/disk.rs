@@ -45,7 +45,7 @@ fn story(what: &str, break_it: impl Fn(&Disk), mend: impl Fn(&Disk)) {
     });
     assert_eq!(refused, REFUSAL);
     assert_eq!(lookups(&book), 200, "questions are answered");
-    assert!(pair.speaks(20), "the relay goes on");
+    assert!(pair.speaks(20), "the relay goes on: {:?}", appliance.metrics().non_zero("pilot_relay_dropped_total"));
     assert!(appliance.is_healthy());
 
     mend(&disk);

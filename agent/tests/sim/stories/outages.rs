@@ -176,8 +176,10 @@ fn nodes_that_find_different_relays_reach_each_other() {
 #[test]
 fn an_hour_without_directory_and_relay_is_not_noticed_on_direct_paths() {
     let mut pair = Pair::slow(39, [STRICT, STRICT]);
+    let stranger = pair.world.host(pair.sites[0]);
+    pair.world.await_ready();
     pair.go_direct();
-    let Pair { mut world, a, b, sites } = pair;
+    let Pair { mut world, a, b, .. } = pair;
     let ids = [a, b].map(|host| world.hosts[host.0].id());
     world.stop_directory();
     world.relays[0].up = false;
@@ -191,7 +193,6 @@ fn an_hour_without_directory_and_relay_is_not_noticed_on_direct_paths() {
     world.restart_relay(0);
     let back_at = world.now;
     // Both are known again, also to the relay: one that has never met them finds them.
-    let stranger = world.host(sites[0]);
     for host in [a, b] {
         world.dial_until_delivered(stranger, host, SECOND * 120);
     }

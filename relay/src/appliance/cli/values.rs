@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use nix::sched::CpuSet;
+use relay::Time;
 
 /// What the C library says when no name server has answered; any other answer is one.
 const NO_ANSWER: &str = "Temporary failure in name resolution";
-/// How often a name server that does not answer is asked, for about a minute.
-const NAME_TRIES_MAX: u32 = 60;
+/// How long a name server that does not answer is asked again. Then the service manager starts the relay anew.
+const NAME_PATIENCE: Duration = Duration::from_secs(15);
 const NAME_PAUSE: Duration = Duration::from_secs(1);
-const NAME_TRIES_PER_LINE: u32 = 10;
 
 /// Where an address flag points: nowhere, or to an address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,18 +61,20 @@ fn resolve_name(text: &str) -> Result<Vec<SocketAddr>, String> {
 /// As [`resolve_name`], but a name server that does not answer is asked again for a while: at boot the relay may be there
 /// before the network.
 fn resolve_patiently(text: &str) -> Result<Vec<SocketAddr>, String> {
-    for tries_left in (0..NAME_TRIES_MAX).rev() {
+    let began = Time::read_clock();
+    let mut said = false;
+    loop {
         match resolve_name(text) {
-            Err(error) if error.contains(NO_ANSWER) && tries_left > 0 => {
-                if tries_left % NAME_TRIES_PER_LINE == NAME_TRIES_PER_LINE - 1 {
-                    tracing::warn!(name = text, %error, "the name server does not answer; waiting for it");
+            Err(error) if error.contains(NO_ANSWER) && Time::read_clock().since(began) < NAME_PATIENCE => {
+                if !said {
+                    tracing::warn!(name = text, %error, "no name server answers; waiting for one");
+                    said = true;
                 }
                 std::thread::park_timeout(NAME_PAUSE);
             }
             resolved => return resolved,
         }
     }
-    Err(NO_ANSWER.to_owned())
 }
 
 /// What an `--advertise` value names; the port is that of the beacon unless given.

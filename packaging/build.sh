@@ -58,7 +58,7 @@ done
 gzip -9n "$made"/man/*/*.1
 
 for package in relay agent; do
-    cargo deb -q -p "$package" --no-build --profile "$profile" --strip --deb-version "$version-1" \
+    cargo deb -q -p "$package" --no-build --profile "$profile" --strip --compress-system --deb-version "$version-1" \
         --output "$out"
 done
 

@@ -8,8 +8,9 @@ ctl_bin=target/release/pilotctl
 compare_bin=target/release/compare
 loadgen_bin=target/release/loadgen
 directory_bin=target/release/pilot-directory
-debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl e2fsprogs ethtool iproute2 iputils-ping libfaketime nftables procps
-    prometheus python3-venv stun-client tcpdump)
+debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl debootstrap e2fsprogs ethtool
+    iproute2 iputils-ping libfaketime nftables procps prometheus python3-venv shellcheck stun-client systemd-container tcpdump
+    util-linux xz-utils)
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -35,12 +36,33 @@ stage_tools() {
         source "$HOME/.cargo/env"
     fi
     command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --version 0.13.2 --root target/tools
+    # Tools of the build, not of the programs: quickly built is good enough.
+    for tool in cargo-deb@3.8.0 cargo-deny@0.20.2; do
+        [ -x "target/tools/bin/${tool%@*}" ] || cargo install "$tool" --locked --debug --root target/tools
+    done
     lab/fetch-pilot.sh
 }
 
 stage_lint() {
     cargo fmt --all --check
+    shellcheck install.sh packaging/*.sh packaging/deb/*/*
     cargo clippy --workspace --all-targets -- -D warnings
+}
+
+# Licences, duplicates and sources of every dependency, and known weaknesses where their database can be reached.
+stage_deny() {
+    local deny=target/tools/bin/cargo-deny
+    "$deny" --locked check --hide-inclusion-graph licenses bans sources
+    if ! "$deny" --locked check --hide-inclusion-graph advisories; then
+        # Told apart: a weakness found fails, a database out of reach does not.
+        if "$deny" --locked fetch db >/dev/null 2>&1; then return 1; fi
+        printf '\n!! NOT CHECKED: the advisory database cannot be reached; known weaknesses of dependencies were not looked for.\n' >&2
+    fi
+}
+
+# The packages in a fresh Debian: installed, serving, upgraded, downgraded, removed, purged; and the installer.
+stage_package() {
+    as_root env "PATH=$PATH" "HOME=$HOME" CI="${CI:-}" PILOT_DEBIAN_ROOT="${PILOT_DEBIAN_ROOT:-}" packaging/test.sh
 }
 
 # Vectors, properties, engine stories, model tests, the ring and the programs on loopback.

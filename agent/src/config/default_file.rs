@@ -5,8 +5,8 @@ use clap::CommandFactory as _;
 use super::settings::Settings;
 
 const HEADING: &str = "\
-Settings of pilot-agent. Each is the flag of the same name, see pilot-agent(1). What stands behind a # is an example or
-the default; without it, it counts. Flags and variables PILOT_... of the environment win over this file.
+Settings of pilot-agent. Each is the flag of the same name, see pilot-agent(1). What stands behind a # is an example \
+or the default; without it, it counts. Flags and variables PILOT_... of the environment win over this file.
 
 Name the directory first (registry), then: pilot-agent config check --config THIS-FILE";
 

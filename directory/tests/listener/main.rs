@@ -2,6 +2,7 @@
 //! socket has a deadline, so a failure is an error and not a hang.
 
 mod capabilities;
+mod certificates;
 mod changes;
 mod program;
 

@@ -50,8 +50,8 @@ pub struct SettingsArguments {
 }
 
 const HEADING: &str = "\
-Settings of pilot-relay. Each is the flag of the same name, see pilot-relay(1). What stands behind a # is an example or
-the default; without it, it counts. Flags and variables PILOT_RELAY_... of the environment win over this file.
+Settings of pilot-relay. Each is the flag of the same name, see pilot-relay(1). What stands behind a # is an example \
+or the default; without it, it counts. Flags and variables PILOT_RELAY_... of the environment win over this file.
 
 After a change: pilot-relay config check --config THIS-FILE";
 

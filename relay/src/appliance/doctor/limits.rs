@@ -37,7 +37,8 @@ pub struct Facts {
 /// The verdicts.
 pub fn checks(facts: &Facts) -> Vec<Check> {
     let limits = facts.service.as_ref().unwrap_or(&facts.own);
-    let hint = if facts.service.is_some() { "" } else { "; tuning/pilot-relay.service raises it for a service" };
+    let hint =
+        if facts.service.is_some() { "" } else { "; packaging/units/pilot-relay.service raises it for a service" };
     vec![locked(limits, facts.shards, hint), files(limits, facts.open_files_wanted, hint)]
 }
 

@@ -1,0 +1,176 @@
+#!/usr/bin/env bash
+# Installs, upgrades, downgrades, removes and purges the packages in a fresh Debian with a real systemd, in a container
+# without a network. As root.
+#
+#   packaging/test.sh [--profile PROFILE]
+#
+# PILOT_DEBIAN_ROOT names a Debian made by debootstrap to copy; without it one is made in target/debian-root (network).
+# PILOT_PACKAGES names a folder with packages of this commit in FOLDER/old and FOLDER/new, to pass the building by.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+profile=release
+[ "${1:-}" != --profile ] || profile=$2
+if [ "$(id -u)" -ne 0 ]; then
+    [ -z "${CI:-}" ] || { echo "packaging/test.sh: run this as root" >&2; exit 1; }
+    echo "SKIPPED: the packages are tested by root only; this has shown nothing" >&2
+    exit 0
+fi
+for command in systemd-nspawn debootstrap nsenter; do
+    command -v "$command" >/dev/null || { echo "packaging/test.sh: $command is missing; run: ./test.sh tools" >&2; exit 1; }
+done
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+packages=${PILOT_PACKAGES:-$PWD/target/test-packages}
+if [ -z "${PILOT_PACKAGES:-}" ]; then
+    rm -rf "$packages"
+    packaging/build.sh --no-build --profile "$profile" --out "$packages/old" >/dev/null
+    packaging/build.sh --no-build --profile "$profile" --version "$version+next" --out "$packages/new" >/dev/null
+fi
+target=${CARGO_TARGET_DIR:-$PWD/target}
+[ "$profile" != dev ] || profile=debug
+loadgen=$target/$profile/loadgen
+
+base=${PILOT_DEBIAN_ROOT:-$PWD/target/debian-root}
+if [ ! -x "$base/usr/bin/systemctl" ]; then
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,iproute2,init-system-helpers bookworm "$base" >&2
+fi
+work=$(mktemp -d "${TMPDIR:-/tmp}/pilot-package.XXXXXX")
+root=$work/root
+nspawn=""
+finish() {
+    status=$?
+    if [ -n "$nspawn" ] && kill -0 "$nspawn" 2>/dev/null; then
+        [ $status -eq 0 ] || { inside journalctl --no-pager -n 60 || true; } >&2
+        kill -TERM "$nspawn" 2>/dev/null || true
+        timeout 20 tail --pid="$nspawn" -f /dev/null || kill -KILL "$nspawn" 2>/dev/null || true
+    fi
+    rm -rf "$work"
+    exit $status
+}
+trap finish EXIT
+cp -a --reflink=auto "$base" "$root"
+rm -f "$root/etc/machine-id"
+# There is no network to wait for.
+ln -sf /dev/null "$root/etc/systemd/system/systemd-networkd-wait-online.service"
+install -m 755 "$loadgen" "$root/usr/local/bin/loadgen-under-test"
+
+# io_uring is not among what nspawn lets through by itself.
+systemd-nspawn -q -D "$root" --register=no --keep-unit --private-network --bind-ro="$packages:/packages" \
+    --system-call-filter="io_uring_setup io_uring_enter io_uring_register" -b </dev/null >"$work/console" 2>&1 &
+nspawn=$!
+
+# Asks until it is so, for a minute.
+until_so() {
+    local deadline=$((SECONDS + 60)) what=$1
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $deadline ] || { echo "FAILED: not within a minute: $what" >&2; return 1; }
+        read -rt 0.2 <> <(:) || true
+    done
+}
+leader() { pgrep -P "$nspawn" | head -n 1; }
+inside() { nsenter --target "$(leader)" --all --root --wd -- /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
+booted() { inside systemctl is-system-running | grep -Eq 'running|degraded'; }
+ok() { echo "  ok    $*"; }
+is() { # what, expected, got
+    [ "$2" = "$3" ] || { echo "FAILED: $1: expected '$2', got '$3'" >&2; return 1; }
+    ok "$1: $3"
+}
+state() { inside systemctl is-active "$1" || true; }
+http() { # path of the admin address
+    inside bash -c "exec 3<>/dev/tcp/127.0.0.1/3000 && printf 'GET $1 HTTP/1.0\r\n\r\n' >&3 && cat <&3"
+}
+healthy() { http /healthz | head -n 1 | grep -q ' 200 '; }
+# Registration, discovery and relaying of eight peers, none of it lost.
+serves() {
+    until_so "the relay is healthy" healthy
+    inside loadgen-under-test --peers 8 --relay 127.0.0.1:9001 --registry 127.0.0.1:9000 --rate 200 --seconds 1 --max-loss 0 >/dev/null
+    ok "$1: healthy, registers, answers discovery, relays"
+}
+node() { inside pilotctl --json --socket /run/pilot-agent/pilot.sock info 2>/dev/null | sed -n 's/.*"node_id": *\([0-9]*\).*/\1/p' | head -n 1; }
+has_node() { [ -n "$(node)" ] && [ "$(node)" != 0 ]; }
+deb() { echo "/packages/$1/$2_$3-1_$(dpkg --print-architecture).deb"; }
+
+until_so "the container boots" booted
+echo "installing $version on Debian $(cat "$root/etc/debian_version")"
+inside dpkg --install "$(deb old pilot-relay "$version")" "$(deb old pilot-agent "$version")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+is "the relay runs" active "$(state pilot-relay)"
+is "it starts at boot" enabled "$(inside systemctl is-enabled pilot-relay)"
+is "the agent waits to be configured" inactive "$(state pilot-agent)"
+is "nor does it start at boot" disabled "$(inside systemctl is-enabled pilot-agent || true)"
+serves "installed"
+is "data folder" "700 pilot-relay" "$(inside stat -c '%a %U' /var/lib/pilot-relay)"
+is "admin token" "600 pilot-relay" "$(inside stat -c '%a %U' /var/lib/pilot-relay/admin-token)"
+inside pilot-relay config check --config /etc/pilot-relay/relay.toml --data-dir /var/lib/pilot-relay >"$work/check" || { cat "$work/check"; exit 1; }
+ok "config check has no objection"
+for unit in pilot-relay pilot-agent; do
+    level=$(inside systemd-analyze security --no-pager "$unit.service" | sed -n 's/.*exposure level for [^:]*: \([0-9.]*\).*/\1/p')
+    awk -v level="$level" 'BEGIN { exit !(level != "" && level <= 2.5) }' || { echo "FAILED: systemd-analyze security $unit: $level" >&2; exit 1; }
+    ok "systemd-analyze security $unit: $level"
+done
+inside systemd-analyze verify --man=no pilot-relay.service pilot-agent.service || { echo "FAILED: systemd-analyze verify" >&2; exit 1; }
+[ -s "$root/usr/share/man/man1/pilot-relay-config-check.1.gz" ] && [ -s "$root/usr/share/man/man1/pilotctl.1.gz" ]
+ok "manual pages"
+
+main_pid() { inside systemctl show --property MainPID --value "$1"; }
+before=$(main_pid pilot-relay)
+inside systemctl reload pilot-relay
+is "reload keeps the process" "$before" "$(main_pid pilot-relay)"
+
+echo '# kept by the administrator' >>"$root/etc/pilot-relay/relay.toml"
+echo 'registry = "127.0.0.1:9000"' >>"$root/etc/pilot-agent/agent.toml"
+inside systemctl start pilot-agent
+is "the configured agent runs" active "$(state pilot-agent)"
+until_so "the agent is registered" has_node
+id=$(node)
+ok "the agent is node $id"
+
+for step in "upgraded:new:$version+next" "downgraded:old:$version"; do
+    IFS=: read -r word folder to <<<"$step"
+    inside dpkg --install "$(deb "$folder" pilot-relay "$to")" "$(deb "$folder" pilot-agent "$to")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+    # shellcheck disable=SC2016
+    is "$word" "$to-1" "$(inside dpkg-query -W -f '${Version}' pilot-relay)"
+    is "the relay runs" active "$(state pilot-relay)"
+    is "the agent runs" active "$(state pilot-agent)"
+    serves "$word"
+    until_so "the agent is registered" has_node
+    is "the agent's number" "$id" "$(node)"
+    grep -q 'kept by the administrator' "$root/etc/pilot-relay/relay.toml"
+    ok "settings were kept"
+done
+
+inside dpkg --remove pilot-relay pilot-agent >/dev/null 2>&1
+is "removed: the relay" inactive "$(state pilot-relay)"
+is "removed: the agent" inactive "$(state pilot-agent)"
+[ -s "$root/var/lib/pilot-relay/directory.sqlite" ] && [ -s "$root/etc/pilot-relay/relay.toml" ] && [ -s "$root/var/lib/pilot-agent/identity.json" ]
+ok "data and settings stay"
+inside dpkg --purge pilot-relay pilot-agent >/dev/null 2>&1
+left=$(find "$root" -xdev \( -path "$root/proc" -o -path "$root/sys" -o -path "$root/var/log/journal" \) -prune -o \
+    \( -iname '*pilot*' \) -print | sed "s|^$root||" | grep -v '^/packages' || true)
+is "purged: files that remain" "" "$left"
+is "purged: users that remain, locked" "pilot-agent pilot-relay" \
+    "$(cut -d: -f1 "$root/etc/passwd" | grep pilot | sort | tr '\n' ' ' | sed 's/ $//')"
+
+echo "the installer, from a folder, without dpkg"
+inside sh /packages/old/install.sh relay --from /packages/old --tarball >/dev/null
+serves "installed from the tarball"
+inside sh /packages/new/install.sh relay --from /packages/new --tarball >/dev/null
+serves "installed once more over it"
+inside sh /packages/old/install.sh relay --uninstall >/dev/null
+is "uninstalled" inactive "$(state pilot-relay)"
+cp -r "$packages/old" "$root/root/broken"
+printf x >>"$(find "$root/root/broken" -name '*.deb' -name 'pilot-agent*')"
+if inside sh /root/broken/install.sh agent >"$work/broken" 2>&1; then echo "FAILED: a wrong checksum was accepted" >&2; exit 1; fi
+grep -q 'checksum .* is wrong' "$work/broken" || { cat "$work/broken"; exit 1; }
+ok "a wrong checksum is refused"
+inside sh /packages/old/install.sh agent --from /packages/old >/dev/null
+# shellcheck disable=SC2016
+is "the installer's package" "install ok installed" "$(inside dpkg-query -W -f '${Status}' pilot-agent)"
+inside env HOME=/root sh /packages/old/install.sh agent --from /packages/old --user >/dev/null
+[ -x "$root/root/.local/bin/pilot-agent" ] && [ -s "$root/root/.config/systemd/user/pilot-agent.service" ]
+ok "installed for a user"
+
+inside systemctl poweroff >/dev/null 2>&1 || true
+timeout 30 tail --pid="$nspawn" -f /dev/null || { echo "FAILED: the container does not end" >&2; exit 1; }
+echo "packages: all steps passed in $SECONDS s"

@@ -1,0 +1,232 @@
+//! Settings from a file and from the environment, read again at SIGHUP; the snapshot of another registry taken over.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use ed25519_dalek::SigningKey;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use wire::NodeId;
+use wire::registry::answer::Registered;
+use wire::registry::request::Register;
+use wire::registry::{Answer, Base64, LENGTH_BYTES, Operation, Request, push_message};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const FILE: &str = "beacon = \"127.0.0.1:0\"\nstun = \"off\"\nregistry = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\nshards = 1\nsessions-max = 1000\n";
+
+fn program(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pilot-relay"));
+    command.args(arguments).env("PILOT_RELAY_DATA_DIR", folder.join("data")).env_remove("RUST_LOG");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn settings(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("relay.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn output(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = program(folder, arguments).output().unwrap();
+    (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+}
+
+/// A relay at work; ended when it is dropped.
+struct Relay {
+    child: Child,
+    directory: SocketAddr,
+    log: Receiver<String>,
+}
+
+impl Relay {
+    fn start(folder: &Path, file: &Path) -> Self {
+        let mut child = program(folder, &["--config", file.to_str().unwrap()]).spawn().unwrap();
+        let log = lines(child.stderr.take().unwrap());
+        let printed = lines(child.stdout.take().unwrap());
+        let mut this = Self { child, directory: SocketAddr::from(([0; 4], 0)), log };
+        let line = await_line(&printed, "directory ");
+        this.directory = line.trim().rsplit(' ').next().unwrap().parse().unwrap();
+        await_line(&printed, "pilot-daemon ");
+        this
+    }
+
+    fn hang_up(&self) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP).unwrap();
+    }
+
+    fn register(&self, key: [u8; 32]) -> NodeId {
+        let mut stream = TcpStream::connect(self.directory).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let register = Register {
+            listen_addr: ":4000".to_owned(),
+            public_key: Base64(key),
+            owner: String::new(),
+            hostname: String::new(),
+            version: String::new(),
+            lan_addrs: Vec::new(),
+            relay_only: false,
+        };
+        let mut frame = Vec::new();
+        push_message(&mut frame, &Request::from(Operation::Register(register)));
+        stream.write_all(&frame).unwrap();
+        let mut length = [0; LENGTH_BYTES];
+        stream.read_exact(&mut length).unwrap();
+        let mut message = vec![0; u32::from_be_bytes(length) as usize];
+        stream.read_exact(&mut message).unwrap();
+        match Answer::decode(&message).unwrap() {
+            Answer::Register(Registered { node_id, .. }) => node_id,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(source: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (say, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        BufReader::new(source).lines().map_while(Result::ok).try_for_each(|line| say.send(line))
+    });
+    said
+}
+
+fn await_line(said: &Receiver<String>, words: &str) -> String {
+    let mut before = Vec::new();
+    loop {
+        match said.recv_timeout(PATIENCE) {
+            Ok(line) if line.contains(words) => return line,
+            Ok(line) => before.push(line),
+            Err(error) => panic!("{error} while waiting for {words:?} after {before:#?}"),
+        }
+    }
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_wrong_settings_are_told_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let file = settings(folder, FILE);
+    let file = file.to_str().unwrap();
+    let shown = program(folder, &["config", "show", "--config", file, "--enrol", "approve"])
+        .env("PILOT_RELAY_SESSIONS_MAX", "2000")
+        .env("PILOT_RELAY_EXEMPT", "10.0.0.0/8,fd00::/8")
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for (key, value, origin) in [
+        ("stun", "off", "relay.toml:2"),
+        ("sessions-max", "2000", "PILOT_RELAY_SESSIONS_MAX"),
+        ("exempt", "10.0.0.0/8,fd00::/8", "PILOT_RELAY_EXEMPT"),
+        ("enrol", "approve", "flag"),
+        ("admission", "grace", "default"),
+    ] {
+        let line = shown.lines().find(|line| line.split_whitespace().next() == Some(key));
+        let line = line.unwrap_or_else(|| panic!("{key} is missing in {shown}"));
+        assert!(line.contains(value) && line.ends_with(origin), "{line}");
+    }
+    let (exit, text) = output(folder, &["config", "check", "--config", file]);
+    assert_eq!(exit, Some(0), "{text}");
+
+    settings(folder, "stun = \"off\"\nsesions-max = 1\n");
+    let (exit, text) = output(folder, &["--config", file]);
+    assert_eq!(exit, Some(2));
+    assert!(text.contains("relay.toml:2: there is no setting sesions-max; did you mean sessions-max?"), "{text}");
+    let wrong = program(folder, &[]).env("PILOT_RELAY_SHARDS", "many").output().unwrap();
+    let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(text.contains("PILOT_RELAY_SHARDS in the environment"), "{text}");
+}
+
+#[test]
+fn what_a_relay_would_trip_over_is_found_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let http = format!("http = \"{}\"\n", taken.local_addr().unwrap());
+    for (line, words, expected) in [
+        ("tls-cert = \"no.pem\"\ntls-key = \"no.pem\"\n", "no.pem", 3),
+        ("admin-token-file = \"/does/not/exist\"\n", "/does/not/exist", 3),
+        (&http.replace("http", "#"), "every value", 0),
+        ("sessions-max = 0\n", "--sessions-max must lie between", 2),
+        ("log-level = \"=,=\"\n", "--log-level", 2),
+    ] {
+        let text = FILE.replace("sessions-max = 1000\n", "") + line;
+        let file = settings(folder, &text);
+        let (exit, text) = output(folder, &["config", "check", "--config", file.to_str().unwrap()]);
+        assert_eq!(exit, Some(expected), "{line}: {text}");
+        assert!(text.contains(words), "{line}: {text}");
+    }
+    let file = settings(folder, &FILE.replace("http = \"127.0.0.1:0\"\n", &http));
+    let (exit, text) = output(folder, &["config", "check", "--json", "--config", file.to_str().unwrap()]);
+    assert_eq!(exit, Some(3), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        report.as_array().unwrap().iter().any(|found| found["id"] == "port" && found["status"] == "problem"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_hang_up_reads_the_settings_again_and_ends_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = settings(folder.path(), FILE);
+    let relay = Relay::start(folder.path(), &file);
+    relay.hang_up();
+    await_line(&relay.log, "settings were read again");
+    settings(folder.path(), &FILE.replace("1000", "2000"));
+    relay.hang_up();
+    let line = await_line(&relay.log, "these take a restart");
+    assert!(line.contains("sessions-max"), "{line}");
+    settings(folder.path(), "nonsense\n");
+    relay.hang_up();
+    let line = await_line(&relay.log, "cannot reload");
+    assert!(line.contains("relay.toml:1"), "{line}");
+    assert_eq!(relay.register(SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes()), NodeId(1));
+}
+
+#[test]
+fn an_imported_key_gets_its_number_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes();
+    let text = |seed: u8| Base64(key(seed)).to_string();
+    let snapshot = folder.join("snapshot.json");
+    let mut registry = serde_json::json!({
+        "next_node": 12,
+        "nodes": { "4": { "id": 4, "public_key": text(4), "hostname": "alice" }, "9": { "id": 9, "public_key": "broken" } },
+        "trust_pairs": [],
+        "pub_key_idx": { text(4): 4, text(7): 7 },
+    });
+    let write = |registry: &serde_json::Value| fs::write(&snapshot, registry.to_string()).unwrap();
+    write(&registry);
+    let path = snapshot.to_str().unwrap();
+    let (exit, said) = output(folder, &["import", path]);
+    assert_eq!(exit, Some(3), "{said}");
+    assert!(said.contains("node 9: its key is not 32 bytes") && said.contains("Nothing was written"), "{said}");
+    assert!(!folder.join("data").exists());
+    registry["nodes"].as_object_mut().unwrap().remove("9");
+    write(&registry);
+    assert_eq!(output(folder, &["import", path, "--dry-run"]).0, Some(0));
+    assert!(!folder.join("data").exists());
+    let (exit, said) = output(folder, &["import", path, "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((exit, report["done"].as_bool(), report["summary"]["nodes"].as_u64()), (Some(0), Some(true), Some(1)));
+    let (exit, said) = output(folder, &["import", path]);
+    assert_eq!(exit, Some(1));
+    assert!(said.contains("nodes already"), "{said}");
+
+    let relay = Relay::start(folder, &settings(folder, FILE));
+    assert_eq!(relay.register(key(4)), NodeId(4));
+    assert_eq!(relay.register(key(7)), NodeId(7), "its node was away");
+    assert_eq!(relay.register(key(20)), NodeId(12), "a new one gets the next number, and no gap");
+}

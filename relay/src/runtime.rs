@@ -262,7 +262,7 @@ impl Relay {
     pub fn kernel_drops(&self) -> u64 {
         let addresses = lock(&self.addresses);
         let mains = addresses.groups.iter().flat_map(|group| &group.members).map(|(main, _)| main);
-        mains.map(|main| u64::from(socket::kernel_drops(main.as_fd()).unwrap_or_default())).sum()
+        mains.map(|main| u64::from(socket::receive_queue(main.as_fd()).unwrap_or_default().drops)).sum()
     }
 
     /// Tells the shards to begin no session any more.
@@ -553,7 +553,7 @@ impl Addresses {
     /// What was lost before is not this relay's loss. To be called when the relay before has stopped receiving.
     fn note_lost_before(&self, bound: &mut Bound) {
         for sockets in bound.iter_mut().flatten() {
-            sockets.lost_before = socket::kernel_drops(sockets.main.as_fd()).unwrap_or_default();
+            sockets.lost_before = socket::receive_queue(sockets.main.as_fd()).unwrap_or_default().drops;
         }
     }
 

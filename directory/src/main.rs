@@ -167,7 +167,8 @@ fn run(flags: Flags) -> anyhow::Result<()> {
 fn reload(running: &Running) {
     let reload = || {
         let (line, _) = program().read::<CommandLine>(std::env::args_os())?;
-        running.reload_certificate(&config(line.flags)?.tls)
+        running.reload_certificate(&config(line.flags)?.tls)?;
+        running.reload_allowlist().map(drop)
     };
     match reload() {
         Ok(true) => {

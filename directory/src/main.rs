@@ -163,12 +163,12 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the settings again. The certificate is what can change in place.
+/// Reads the settings again. The certificate and the list of keys are what can change in place.
 fn reload(running: &Running) {
     let reload = || {
         let (line, _) = program().read::<CommandLine>(std::env::args_os())?;
-        running.reload_certificate(&config(line.flags)?.tls)?;
-        running.reload_allowlist().map(drop)
+        running.reload_allowlist()?;
+        running.reload_certificate(&config(line.flags)?.tls)
     };
     match reload() {
         Ok(true) => {

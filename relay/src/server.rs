@@ -31,6 +31,7 @@ mod succession;
 mod watches;
 
 use std::collections::VecDeque;
+use std::net::Ipv6Addr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -231,10 +232,13 @@ impl Server {
         &self.locals
     }
 
-    /// Sources no limit applies to.
+    /// Sources no limit applies to: where nobody is checked, all.
     #[must_use]
-    pub fn exempt(&self) -> &[Cidr] {
-        &self.rules.exempt
+    pub fn exempt(&self) -> Vec<Cidr> {
+        match self.rules.admission {
+            Admission::Open => Cidr::new(Ipv6Addr::UNSPECIFIED.into(), 0).into_iter().collect(),
+            _ => self.rules.exempt.clone(),
+        }
     }
 
     /// Whether it pays to [`Self::foresee`] a batch.

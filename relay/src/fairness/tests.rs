@@ -58,7 +58,8 @@ fn who_is_far_over_its_budget_is_held_back_to_about_it_and_let_go_when_it_stops(
     let mut world = World::new();
     assert_eq!(world.interval(HEAVY, 100_000, 25_000, false), 100_000, "before it is known");
     let passed: Vec<u64> = (0..8).map(|_| world.interval(HEAVY, 100_000, 25_000, false)).collect();
-    assert!(passed[1..].iter().all(|passed| (25_000..=30_000).contains(passed)), "{passed:?}");
+    // The first share may happen to be just the budget, which shows nothing over it, and is doubled once.
+    assert!(passed[2..].iter().all(|passed| (25_000..=30_000).contains(passed)), "{passed:?}");
     let passed: Vec<u64> = (0..8).map(|_| world.interval(HEAVY, 1_000_000, 25_000, false)).collect();
     assert!(passed[1..].iter().all(|passed| (25_000..=30_000).contains(passed)), "ten times as much: {passed:?}");
     let intervals = (0..20).take_while(|_| {

@@ -9,6 +9,7 @@ const REACHED_WITHIN: Duration = Duration::from_secs(30);
 /// Numbers far from those that a new directory would hand out.
 const ALICE: u32 = 4711;
 const BOB: u32 = 815;
+const NEXT: u32 = 5000;
 
 #[test]
 fn imported_daemons_keep_numbers_and_trust() {
@@ -16,7 +17,7 @@ fn imported_daemons_keep_numbers_and_trust() {
     let mut appliance = world.appliance();
     let mut alice = Daemon::start_ready(&world.host("alice"), DaemonFlags::named("alice"));
     let mut bob = Daemon::start_ready(&world.host("bob"), DaemonFlags::named("bob"));
-    assert_eq!(alice.ping("bob", 1).answered(), 0, "private nodes answer strangers");
+    // Nobody calls anybody yet: daemons remember which number was behind a name.
     let key = |daemon: &Daemon| {
         let info = daemon.pilotctl(&["info"]).expect("a daemon tells of itself");
         info["public_key"].as_str().expect("its key").to_owned()
@@ -28,7 +29,7 @@ fn imported_daemons_keep_numbers_and_trust() {
     }
     appliance.kill();
     appliance.import(&json!({
-        "next_node": 5000,
+        "next_node": NEXT,
         "nodes": {
             ALICE.to_string(): { "id": ALICE, "public_key": keys[0], "hostname": "alice", "networks": [0] },
             BOB.to_string(): { "id": BOB, "public_key": keys[1], "hostname": "bob", "networks": [0] },
@@ -44,4 +45,7 @@ fn imported_daemons_keep_numbers_and_trust() {
     let took = alice.time_to_reach("bob", REACHED_WITHIN);
     let back = bob.time_to_reach("alice", REACHED_WITHIN);
     evidence(format!("after the move alice reached bob in {took:?}, bob alice in {back:?}, without a handshake"));
+    let carol = Daemon::start_ready(&world.host("carol"), DaemonFlags::named("carol"));
+    assert_eq!(carol.node(), NEXT, "no number below is handed out");
+    assert_eq!(carol.ping("bob", 1).answered(), 0, "a private node answers a stranger");
 }

@@ -145,6 +145,17 @@ impl Appliance {
         watch.elapsed()
     }
 
+    /// Gives an appliance that was killed the nodes of another registry's snapshot in the place of its own.
+    #[track_caller]
+    pub fn import(&self, snapshot: &serde_json::Value) {
+        let (folder, file) = (self.stage.folder("pilot-relay"), self.stage.scratch().join("snapshot.json"));
+        fs::remove_dir_all(&folder).expect("its data folder is there");
+        fs::write(&file, snapshot.to_string()).expect("the scratch folder is writable");
+        let mut import = std::process::Command::new(&self.stage.programs.pilot_relay);
+        let done = import.arg("import").arg(&file).arg("--data-dir").arg(&folder).output().expect("it can be started");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&[done.stdout, done.stderr].concat()));
+    }
+
     /// Whether the process still runs.
     #[must_use]
     pub fn is_running(&mut self) -> bool {

@@ -81,9 +81,9 @@ pub enum Source {
     Asked,
 }
 
-/// The endpoint behind a number.
+/// The endpoint behind a number. The upper half of the numbers are the same few, so that chance brings nodes together.
 pub fn endpoint(number: u8) -> Endpoint {
-    let number = usize::from(number) % ENDPOINTS;
+    let number = usize::from(number) % if number < 0x80 { ENDPOINTS } else { PORTS.len() };
     format!("{}:{}", HOSTS[number / PORTS.len()], PORTS[number % PORTS.len()])
         .parse::<SocketAddr>()
         .expect("an endpoint")
@@ -125,7 +125,7 @@ fn read_setting(&[a, known, remembered, room, ..]: &[u8; STEP_LEN]) -> Setting {
 
 /// Reads one step, which may take the datagram's bytes from what follows.
 fn read_step<'a>(&[op, a, b, c, d, e, f, g]: &[u8; STEP_LEN], behind: &'a [u8]) -> (Step, &'a [u8]) {
-    let node = |byte: u8| NODES[usize::from(byte) % NODES.len()];
+    let node = |byte: u8| NODES[usize::from(byte) % if byte < 0x80 { NODES.len() } else { 2 }];
     let time = |byte: u8| Duration::from_millis(TIMES_MS[usize::from(byte) % TIMES_MS.len()]);
     let from = if a >= 0xE0 { Source::Asked } else { Source::Endpoint(a) };
     // Mostly the first beacon address, and the shard that is meant.

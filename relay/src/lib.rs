@@ -21,12 +21,13 @@
 //! | [`train`] | which datagrams leave together | no |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
 //! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
-//! | [`mailbox`], [`event_queues`], [`runtime`] | nothing; messages between threads, and the threads | yes |
+//! | [`mailbox`], [`event_queues`], [`doorbell`], [`runtime`] | nothing; messages between threads, and the threads | yes |
 #![deny(unsafe_code)]
 
 pub mod admission;
 pub mod config;
 pub mod contests;
+pub mod doorbell;
 pub mod endpoint;
 pub mod event_queues;
 pub mod events;

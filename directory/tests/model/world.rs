@@ -350,7 +350,12 @@ fn decide(service: &mut Service, now: Now, connection: ConnectionId, ip: IpAddr,
 fn ask_as_stranger(service: &mut Service, now: Now, question: &Request) -> Answer {
     let outcome = decide(service, now, ConnectionId(0), Ipv4Addr::new(192, 0, 2, 250).into(), question);
     assert_eq!(service.take_changes(), [], "a question changes nothing");
-    outcome.answer
+    let mut answer = outcome.answer;
+    if let Answer::ListNetworks { networks } = &mut answer {
+        // Presence is no fact.
+        networks.iter_mut().for_each(|network| network.online = None);
+    }
+    answer
 }
 
 /// What is answered can be read, within bounds, and an error may be shown.

@@ -4,9 +4,13 @@
 //! | part | subject |
 //! |---|---|
 //! | [`settings`] | the flags, and the same names as keys of the file |
+//! | [`check`] | whether a daemon could start with them |
+//! | [`default_file`] | a file to begin with |
 //! | `offer` | what the node can do, from its flags and its file |
 //! | [`values`] | single values: addresses, fingerprints |
 
+pub mod check;
+pub mod default_file;
 mod offer;
 pub mod settings;
 pub mod values;
@@ -132,7 +136,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
-        let given = Settings::from_arguments(arguments)?;
+        Self::of(Settings::from_arguments(arguments)?)
+    }
+
+    /// What arguments and environment have `given`, and what the file adds.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn of(given: Settings) -> Result<Self, ConfigError> {
         let settings = match &given.config {
             Some(path) => given.clone().or(read_file(path)?),
             None => given,

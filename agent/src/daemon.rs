@@ -25,6 +25,7 @@
 //! | [`capability_file`] | what the node offers, kept likewise |
 //! | [`feeds`] | what changes in the directory, while somebody watches |
 //! | [`observe`] | what happened, for people and collectors: event log, spans, figures |
+//! | [`service_manager`] | what systemd is told |
 //! | [`metrics`], [`http`] | figures for Prometheus, over HTTP |
 
 pub mod addresses;
@@ -41,6 +42,7 @@ pub mod metrics;
 pub mod observe;
 pub mod relays;
 pub mod runtime;
+pub mod service_manager;
 pub mod services;
 pub mod sockets;
 pub mod state;
@@ -159,13 +161,16 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
             relay_lost,
         )),
         Task::spawn(Rc::clone(&trust).keep()),
+        Task::spawn(service_manager::stay_alive()),
     ];
     tracing::info!(socket = %config.socket.display(), %local, registry = %config.registry, "the daemon is up");
+    service_manager::ready();
     tokio::select! {
         () = ipc::serve(Rc::clone(&context), &place) => {}
         _ = stop.recv() => tracing::info!("stopping"),
         () = context.stop.notified() => tracing::info!("stopping at a client's request"),
     }
+    service_manager::stopping();
     // No new clients; another daemon may take the place.
     drop(place);
     tokio::select! {

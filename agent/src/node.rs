@@ -23,6 +23,7 @@
 //! | `backbone` | answers of the directory |
 //! | `handshakes` | messages about trust on port 444 |
 //! | `application` | what the application may do and ask |
+//! | `claims` | signatures that show relays where the node is |
 //! | `capabilities` | what the node offers, and the keys by which it knows others |
 //! | `connections`, `ports`, `peers`, `questions`, `admission` | the tables these work on |
 //! | `follow`, `control`, `span` | what has happened, for people and collectors: control events, spans of traces |
@@ -34,6 +35,7 @@ mod attendance;
 mod backbone;
 mod bucket;
 mod capabilities;
+mod claims;
 mod config;
 mod connections;
 mod control;
@@ -64,7 +66,7 @@ use crate::capability::Publication;
 use crate::identity::Identity;
 use crate::nat;
 use crate::registration::{Announcement, Registration};
-use crate::relays::Relays;
+use crate::relays::{Claims, Relays};
 use crate::trust::Trust;
 use crate::tunnel::{Limits, Tunnels};
 
@@ -114,6 +116,7 @@ pub struct Node {
     registration: Registration,
     publication: Publication,
     relays: Relays,
+    claims: Claims,
     nat: nat::Discovery,
     trust: Trust,
     /// None before the directory has given us an id.
@@ -152,6 +155,8 @@ pub struct Node {
     trace_relays: Vec<SocketAddr>,
     /// The same as the directory names them.
     trace_relay_names: Vec<String>,
+    /// Relays that take signed claims, as the directory names them, and their keys.
+    claim_relay_names: Vec<(String, [u8; 32])>,
 }
 
 impl Node {
@@ -172,6 +177,7 @@ impl Node {
             registration: Registration::new(announcement, public_key, jitter),
             publication: Publication::new(public_key),
             relays: Relays::new(now, &config.relays),
+            claims: Claims::default(),
             nat: nat::Discovery::new(&derive(seed, "nat", 0)),
             trust: Trust::new(Arc::clone(&identity), config.trust_auto_approve),
             tunnels: None,
@@ -199,6 +205,7 @@ impl Node {
             tracing: Tracing::new(derive(seed, "traces", 0)),
             trace_relays: Vec::new(),
             trace_relay_names: Vec::new(),
+            claim_relay_names: Vec::new(),
             seed: *seed,
             incarnation: 0,
             config,

@@ -10,9 +10,12 @@
 //! Decides when a discover goes to whom, which replies count, and how long a NAT's mapping can be trusted to live. What
 //! is carried through the relay is left to the owner; so is the list.
 //!
+//! Relays of ours are shown with every discover, by a signature, that the node is where it comes from: see `claim`.
+//!
 //! A reply carries nothing of its request, so one counts if it comes from a relay that was asked a moment ago. Whoever
 //! can forge that source can lie about the mapped endpoint; peers then find the direct path dead and stay relayed.
 
+mod claim;
 mod keepalive;
 mod trial;
 
@@ -22,6 +25,7 @@ use std::time::Duration;
 
 use wire::NodeId;
 
+pub use self::claim::{ANSWERS_MAX, CHALLENGE_WINDOW, Claims};
 use self::keepalive::Keepalive;
 pub use self::keepalive::{KEEPALIVE_MAX, KEEPALIVE_MIN, LENGTHEN_AFTER};
 use self::trial::Trial;

@@ -45,6 +45,7 @@ impl World {
             sender_bytes: unlimited,
             prefix_control: unlimited,
             prefix_packets: unlimited,
+            prefix_bytes: unlimited,
             ..Rules::default()
         };
         let mut server = Server::new(rules, 0, &shared, Arc::new(locals()));

@@ -21,7 +21,7 @@ const QUERIES_MIN: u32 = 1 << 16;
 const PAGED_SPARSE_MAX: u32 = 100_000;
 
 fn session(node: NodeId) -> Session {
-    Session { path: path(node), extended: false }
+    Session { path: path(node), extended: false, claimed: false }
 }
 
 /// The relay's table with nodes 0 to `count`.

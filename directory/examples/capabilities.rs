@@ -118,6 +118,7 @@ fn ask(service: &mut Service, reader: &mut Reader, query: Query) -> anyhow::Resu
         exempt: true,
         advertised: &[],
         extensions: &[],
+        relay_key: None,
     };
     let request = Request::from(Operation::Query(query));
     let mut decision = service.handle(now, &caller, &request, None);

@@ -110,6 +110,7 @@ fn engine(service: &mut Service, name: &str, requests: &[Request]) {
         exempt: true,
         advertised: &[],
         extensions: &[],
+        relay_key: None,
     };
     let at = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
     let start = cpu_of(UsageWho::RUSAGE_THREAD);

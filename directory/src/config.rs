@@ -1,13 +1,19 @@
 //! What a directory can be told: where it listens, where it keeps its facts, whom it spares its limits, and every bound
 //! that keeps its memory finite. Reading flags is left to `main`.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context as _, anyhow, bail};
 use sha2::{Digest, Sha256};
 use wire::cidr::Cidr;
+use wire::registry::PublicKey;
+
+use crate::enrolment::{Enrolment, parse_allowlist};
+use crate::service::enrolment::Policy;
 
 /// The port daemons expect a directory on.
 pub const DEFAULT_PORT: u16 = 9000;
@@ -28,6 +34,12 @@ pub struct Config {
     pub admin_token: Option<AdminToken>,
     /// Sources that no rate or per-address limit applies to.
     pub exempt: Vec<Cidr>,
+    /// Who may register.
+    pub enrolment: Enrolment,
+    /// File with the keys that are let in under [`Enrolment::Approve`] and [`Enrolment::Allowlist`].
+    pub allowlist: Option<PathBuf>,
+    /// Nodes that were not there for so many days are forgotten; 0 keeps them for ever.
+    pub forget_after_days: u32,
     /// Bounds and deadlines.
     pub limits: Limits,
 }
@@ -43,9 +55,34 @@ impl Config {
             tls_required: false,
             admin_token: None,
             exempt: Cidr::loopback(),
+            enrolment: Enrolment::Open,
+            allowlist: None,
+            forget_after_days: 0,
             limits: Limits::default(),
         }
     }
+}
+
+impl Config {
+    /// The rules of enrolment, with the list read.
+    ///
+    /// # Errors
+    /// The list cannot be read, or there is none to go by.
+    pub fn policy(&self) -> anyhow::Result<Policy> {
+        if self.allowlist.is_some() && self.enrolment == Enrolment::Open {
+            bail!(
+                "--allowlist says who may register, but --enrol open lets everyone in; use --enrol allowlist or approve"
+            );
+        }
+        let listed = self.allowlist.as_deref().map(read_allowlist).transpose()?.unwrap_or_default();
+        Ok(Policy { enrolment: self.enrolment, listed, forget_after_days: self.forget_after_days })
+    }
+}
+
+/// The keys in a file, one a line.
+pub(crate) fn read_allowlist(file: &Path) -> anyhow::Result<HashSet<PublicKey>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read --allowlist {}", file.display()))?;
+    parse_allowlist(&text).map_err(|error| anyhow!("--allowlist {}: {error}", file.display()))
 }
 
 /// Whether and how TLS is offered. Plain connections share the port: the first byte tells them apart.

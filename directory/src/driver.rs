@@ -10,18 +10,21 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use wire::NodeId;
 use wire::registry::json::RequestError;
 use wire::registry::request::{CHANGES_WAIT_SECONDS_MAX, Changes};
-use wire::registry::{Answer, Operation, Request};
+use wire::registry::{Answer, Base64, Operation, Request};
 
 use crate::clock::Clock;
 use crate::config::Limits;
+use crate::enrolment::Standing;
 use crate::journal::Journal;
 use crate::limits::{AddressRates, Rate};
 use crate::metrics::Metrics;
-use crate::relay_link::RelayLink;
+use crate::relay_link::{Known, RelayLink};
 use crate::search::Searchers;
 use crate::service::changes::Watcher;
+use crate::service::enrolment::{Act, ActError, KeyView, MemberView, Policy, Subject};
 use crate::service::overview::{Lookup, NodeView, Overview};
 use crate::service::{Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Service, SignatureCheck, is_read};
 use crate::watchers::Watchers;
@@ -38,6 +41,27 @@ const STEPS_PER_REQUEST_MAX: usize = 64;
 
 /// The disk is full, or too slow.
 const CANNOT_STORE: &str = "cannot store the change at the moment, try again later";
+
+/// Whom the administrator asked about.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Member {
+    /// A node.
+    Node(Box<MemberView>),
+    /// A key that has not registered.
+    Key(KeyView),
+}
+
+/// Why the administrator's wish is not fulfilled, or not for good.
+#[expect(missing_docs, reason = "the texts say it")]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdminError {
+    #[error(transparent)]
+    Refused(#[from] ActError),
+    #[error(
+        "done, but the disk does not take it at the moment: it is tried further, and lost if the directory ends before"
+    )]
+    NotStored,
+}
 
 /// A client's end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -182,6 +206,16 @@ impl Driver {
         lookup.found
     }
 
+    /// The key of `node`, for whoever has to know it by its signature.
+    pub fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.service().public_key(node)
+    }
+
+    /// Whether `requester` would be told where `target` is.
+    pub fn lets_resolve(&self, requester: NodeId, target: NodeId) -> bool {
+        self.service().lets_resolve(requester, target)
+    }
+
     /// Answers `requests` in order. Stops early after an answer that may be large, and before one that has to wait; the
     /// answers say how far it got.
     pub async fn serve(self: &Arc<Self>, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Served {
@@ -197,6 +231,7 @@ impl Driver {
             exempt: peer.exempt,
             advertised: &advertised,
             extensions: &extensions,
+            relay_key: self.relay.link.relay_key().map(Base64),
         };
         let checked = self.check_all(requests).await;
         let mut answers = Vec::with_capacity(requests.len());
@@ -287,18 +322,109 @@ impl Driver {
         Some(answer)
     }
 
-    /// What has to be done once a second: the silent become absent, and those who follow changes hear of what was put
-    /// off.
-    pub fn tick(&self) {
+    /// What has to be done once a second: the silent become absent, what can be forgotten is, and those who follow
+    /// changes hear of what was put off.
+    pub async fn tick(self: &Arc<Self>) {
         let now = self.clock.now();
         let mut more = true;
         while more {
-            // Many may fall silent at once; others get the service in between.
-            let mut service = self.service();
-            more = service.sweep(now);
-            self.tell_watchers(service, now);
+            let effects;
+            (more, effects) = {
+                // Many may fall silent at once; others get the service in between.
+                let mut service = self.service();
+                let more = service.sweep(now);
+                self.journal.append(service.take_changes());
+                let effects = service.take_effects();
+                self.tell_watchers(service, now);
+                (more, effects)
+            };
+            self.tell_relay(effects).await;
         }
         self.watchers.tick(now.monotonic);
+    }
+
+    /// Does what the administrator wants of whom `subject` names. Relays know at once, and it is durable on return: true
+    /// when anything has changed.
+    ///
+    /// # Errors
+    /// It cannot be done, or the disk does not take it: then it holds until the process ends, and is tried further.
+    pub async fn administer(self: &Arc<Self>, subject: &str, act: &Act) -> Result<(Subject, bool), AdminError> {
+        let now = self.clock.now();
+        let (subject, changed, position, effects) = {
+            let mut service = self.service();
+            let subject = service.subject(subject)?;
+            let changed = service.administer(now, subject, act)?;
+            let effects = service.take_effects();
+            let position = self.journal.append(service.take_changes());
+            self.tell_watchers(service, now);
+            (subject, changed, position, effects)
+        };
+        self.tell_relay(effects).await;
+        let durable = tokio::time::timeout(self.limits.commit_timeout, self.journal.durable(position));
+        durable.await.map_err(|_| AdminError::NotStored)?;
+        Ok((subject, changed))
+    }
+
+    /// Other rules from now on.
+    pub fn set_policy(&self, policy: Policy) {
+        let effects = {
+            let mut service = self.service();
+            service.set_policy(policy);
+            self.journal.append(service.take_changes());
+            let effects = service.take_effects();
+            self.tell_watchers(service, self.clock.now());
+            effects
+        };
+        self.carry_out(&effects);
+    }
+
+    /// The rules.
+    pub fn policy(&self) -> Policy {
+        self.service().policy().clone()
+    }
+
+    /// Whom `subject` names, as the administrator sees it.
+    ///
+    /// # Errors
+    /// It names nobody.
+    pub fn member(&self, subject: &str) -> Result<Member, ActError> {
+        let service = self.service();
+        match service.subject(subject)? {
+            Subject::Node(node) => {
+                let member = service.member(self.clock.now(), node).ok_or(ActError::Gone(node))?;
+                Ok(Member::Node(Box::new(member)))
+            }
+            Subject::Key(key) => {
+                let said = service.key_rules().into_iter().find(|view| view.public_key == key);
+                said.map(Member::Key).ok_or_else(|| ActError::Unknown(subject.to_owned()))
+            }
+        }
+    }
+
+    /// Registered nodes after `after` whose standing is `wanted`, if any, at most `limit`; and the number after which to go
+    /// on, if there are more. Blocks for milliseconds with many nodes; others are served meanwhile.
+    pub fn members(&self, wanted: Option<Standing>, after: NodeId, limit: usize) -> (Vec<MemberView>, Option<NodeId>) {
+        let mut found = Vec::new();
+        let mut after = after;
+        loop {
+            let left = limit - found.len();
+            let (some, reached, more) =
+                self.service().members(self.clock.now(), wanted, after, left, LOOKUP_NODES as u32);
+            found.extend(some);
+            after = reached;
+            if !more {
+                return (found, None);
+            }
+            if found.len() >= limit {
+                return (found, Some(after));
+            }
+            std::thread::park_timeout(LOOKUP_PAUSE);
+        }
+    }
+
+    /// Keys that have not registered and of which the administrator has said something.
+    pub fn key_rules(&self) -> Vec<KeyView> {
+        self.service().key_rules()
     }
 
     /// Lets go of the service, and wakes those whom its latest decisions concern.
@@ -402,10 +528,14 @@ impl Driver {
                 Effect::Publish(node) => {
                     let known = {
                         let service = self.service();
-                        service.proven(node).map(|proven| (proven.to_vec(), service.last_endpoint(node)))
+                        service.proven(node).map(|proven| Known {
+                            proven: proven.to_vec(),
+                            last: service.last_endpoint(node),
+                            quota: service.quota(node),
+                        })
                     };
                     match known {
-                        Some((proven, last)) => self.relay.link.publish(node, &proven, last),
+                        Some(known) => self.relay.link.publish(node, &known),
                         None => self.relay.link.withdraw(node),
                     }
                 }

@@ -7,7 +7,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use wire::NodeId;
+use wire::registry::capability::Record;
 use wire::registry::{PublicKey, Signature};
+
+use crate::enrolment::{Approval, Ban, KeyRule, Quota, Standing};
 
 /// Everything the store holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Facts {
     pub invites: Vec<InviteFact>,
     /// What nodes have said they can do, one record each.
     pub capabilities: Vec<CapabilityFact>,
+    /// What the administrator has said of keys that have not registered.
+    pub key_rules: Vec<KeyRule>,
 }
 
 /// A node.
@@ -69,6 +74,18 @@ pub struct NodeFact {
     pub signs: bool,
     /// The address in its latest signed registration.
     pub signed_host: Option<IpAddr>,
+    /// Who has let it in.
+    pub approval: Approval,
+    /// It is kept out.
+    pub ban: Option<Box<Ban>>,
+    /// What it may send through the relay.
+    pub quota: Quota,
+    /// The name it is given once it is let in, if it is free then.
+    pub wished_hostname: Option<String>,
+    /// The day of its last valid signature, in days since 1970; `None` while it has never proven to hold its key.
+    pub last_seen_day: Option<u32>,
+    /// It never proved itself and is forgotten: the number goes to the next newcomer.
+    pub vacant: bool,
 }
 
 impl NodeFact {
@@ -92,6 +109,23 @@ impl NodeFact {
             endpoint_follows: false,
             signs: false,
             signed_host: None,
+            approval: Approval::Admitted,
+            ban: None,
+            quota: Quota::DEFAULT,
+            wished_hostname: None,
+            last_seen_day: None,
+            vacant: false,
+        }
+    }
+
+    /// Whether it belongs to the network; `None` for one that is not registered.
+    #[must_use]
+    pub const fn standing(&self) -> Option<Standing> {
+        match (self.registered, &self.ban, self.approval) {
+            (false, ..) => None,
+            (true, Some(_), _) => Some(Standing::Banned),
+            (true, None, Approval::None) => Some(Standing::Pending),
+            (true, None, Approval::Admitted | Approval::Listed) => Some(Standing::Approved),
         }
     }
 }
@@ -228,6 +262,19 @@ pub struct Searchable {
 }
 
 impl Searchable {
+    /// By what a registered node and what it offers at present are found.
+    #[must_use]
+    pub fn of(node: NodeId, fact: Option<&NodeFact>, offered: Option<&CapabilityFact>) -> Self {
+        // One that somebody has meddled with in the database may be anything.
+        let record = offered.and_then(|offered| Record::decode(&offered.record).ok());
+        let (title, text) = record.map_or_else(Default::default, |record| (record.title, record.text));
+        let own = fact.map_or(&[][..], |fact| &fact.tags);
+        let tags: Vec<&str> =
+            own.iter().chain(offered.iter().flat_map(|offered| &offered.tags)).map(String::as_str).collect();
+        let hostname = fact.and_then(|fact| fact.hostname.clone()).unwrap_or_default();
+        Self { node, title, tags: tags.join(" "), hostname, text }
+    }
+
     /// Whether no word leads to the node.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -283,6 +330,12 @@ pub enum Change {
     Capability(Box<CapabilityFact>),
     /// A node is found by other words than before.
     Searchable(Box<Searchable>),
+    /// The administrator has said something of a key that has not registered.
+    KeyRule(Box<KeyRule>),
+    /// That no longer holds.
+    KeyRuleEnded(PublicKey),
+    /// These nodes have signed something on this day; days since 1970.
+    Seen(u32, Vec<NodeId>),
 }
 
 impl Change {
@@ -292,7 +345,10 @@ impl Change {
         let texts = |texts: &[String]| texts.iter().map(|text| text.len() + size_of::<String>()).sum::<usize>();
         let boxed = match self {
             Self::Node(fact) => {
-                let words = fact.hostname.as_ref().map_or(0, String::len) + fact.owner.len() + fact.version.len();
+                let name = |name: &Option<String>| name.as_ref().map_or(0, String::len);
+                let ban = fact.ban.as_ref().map_or(0, |ban| size_of::<Ban>() + ban.reason.len());
+                let words =
+                    name(&fact.hostname) + name(&fact.wished_hostname) + fact.owner.len() + fact.version.len() + ban;
                 size_of::<NodeFact>() + words + fact.endpoint.len() + texts(&fact.tags) + texts(&fact.lan_addrs)
             }
             Self::Requested(fact) => fact.justification.len(),
@@ -302,6 +358,8 @@ impl Change {
                 let text = words.title.len() + words.tags.len() + words.hostname.len() + words.text.len();
                 size_of::<Searchable>() + text
             }
+            Self::KeyRule(rule) => size_of::<KeyRule>() + rule.ban.as_ref().map_or(0, String::len),
+            Self::Seen(_, nodes) => nodes.len() * size_of::<NodeId>(),
             _ => 0,
         };
         size_of::<Self>() + boxed

@@ -8,6 +8,7 @@
 //! | [`live`] | one stream of figures for all viewers |
 //! | [`gate`] | who is an operator |
 //! | [`operator`] | search, drops, groups, behind the gate |
+//! | [`nodes`] | who belongs: list, approve, ban, for programs |
 //! | [`why_relayed`] | what speaks against a direct path |
 //! | [`growth_file`] | what outlives a restart |
 //! | [`connections`] | deadlines of the connections |
@@ -21,6 +22,7 @@ pub mod connections;
 pub mod gate;
 pub mod growth_file;
 pub mod live;
+pub mod nodes;
 pub mod operator;
 pub mod places;
 pub mod render;
@@ -216,8 +218,38 @@ impl Server {
         bounds: Bounds,
         patience: Patience,
     ) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("cannot listen on TCP {address}; choose another address with --http, or `off`"))?;
+        Self::start_on(Self::bind(address)?, site, others, step, bounds, patience)
+    }
+
+    /// Opens the socket to listen on.
+    ///
+    /// # Errors
+    /// The address cannot be used; the text names `--http`.
+    pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+        TcpListener::bind(address)
+            .with_context(|| format!("cannot listen on TCP {address}; choose another address with --http, or `off`"))
+    }
+
+    /// As [`Server::start`], on a socket that listens already, which another process may have opened.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start_on_listener(
+        listener: TcpListener,
+        site: Option<Arc<Site>>,
+        others: impl FnOnce(SocketAddr) -> Router,
+    ) -> anyhow::Result<Self> {
+        Self::start_on(listener, site, others, STEP, Bounds::connections(), Patience::default())
+    }
+
+    fn start_on(
+        listener: TcpListener,
+        site: Option<Arc<Site>>,
+        others: impl FnOnce(SocketAddr) -> Router,
+        step: Duration,
+        bounds: Bounds,
+        patience: Patience,
+    ) -> anyhow::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime =

@@ -22,6 +22,8 @@ const BATCH_MAX: usize = 8192;
 const BATCH_DELAY: Duration = Duration::from_millis(2);
 /// After a commit that failed, for instance because the disk is full.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// A failure that lasts is said again after so many tries.
+const TRIES_PER_LINE: u64 = 60;
 
 /// Where changes wait, and how far they have got.
 #[derive(Debug)]
@@ -126,13 +128,27 @@ impl Journal {
         let clock = Clock::start();
         while let Some(batch) = self.next_batch() {
             let mut began = clock.now().monotonic;
+            let failing_since = began;
+            let mut failures = 0;
             while let Err(error) = store.commit(&batch) {
-                tracing::error!(%error, changes = batch.len(), "cannot write to the database, trying again");
+                if failures % TRIES_PER_LINE == 0 {
+                    tracing::error!(
+                        %error,
+                        changes = batch.len(),
+                        "cannot write to the database: changes are refused until it can be written to, which is tried every \
+                         second; is the disk full or read-only?"
+                    );
+                }
+                failures += 1;
                 metrics.commit_failed();
                 if !self.pause() {
                     return;
                 }
                 began = clock.now().monotonic;
+            }
+            if failures > 0 {
+                let seconds = began.saturating_sub(failing_since).as_secs();
+                tracing::info!(seconds, "the database can be written to again");
             }
             metrics.committed(batch.len(), clock.now().monotonic.saturating_sub(began));
             self.durable.send_modify(|durable| durable.add(&batch));

@@ -12,8 +12,10 @@
 //! | [`connection`] | framing, batches, deadlines and memory of one connection | meaning |
 //! | [`listener`] | who may connect; TLS or plain | |
 //! | [`watchers`] | when those who follow changes are woken | what they then see |
+//! | [`enrolment`] | who may register, in the administrator's words | what follows from them |
 //! | [`limits`], [`endpoint`] | rates; what a `listen_addr` means | |
 //! | [`relay_link`], [`relay_source`] | the seam to a relay, out and in | |
+//! | [`import`] | what another registry's snapshot means here | |
 //! | [`history`] | what the figures were; a plain value | files |
 //! | [`http`] | the status page and the operator view | |
 //!
@@ -27,9 +29,11 @@ pub mod config;
 pub mod connection;
 pub mod driver;
 pub mod endpoint;
+pub mod enrolment;
 pub mod facts;
 pub mod history;
 pub mod http;
+pub mod import;
 pub mod journal;
 pub mod limits;
 pub mod listener;
@@ -51,6 +55,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
+use wire::NodeId;
 
 use clock::Clock;
 use connection::Budget;
@@ -62,10 +67,13 @@ use metrics::Metrics;
 use search::Searchers;
 use search::pool::SEARCHERS_MAX;
 use service::Service;
+use service::enrolment::Policy;
 use store::Store;
+use tls::Identity;
 
 pub use config::{AdminToken, Config, Limits, Tls};
-pub use relay_link::{NoRelay, RelayLink};
+pub use enrolment::Enrolment;
+pub use relay_link::{Known, NoRelay, RelayLink};
 pub use relay_source::RelaySource;
 
 /// How long requests in progress may take once the directory shuts down.
@@ -77,9 +85,10 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Running {
     local_addrs: Vec<SocketAddr>,
-    tls_fingerprint: Option<String>,
+    identity: Option<Identity>,
     admin_token: Option<AdminToken>,
     data_dir: PathBuf,
+    allowlist: Option<PathBuf>,
     driver: Arc<Driver>,
     journal: Arc<Journal>,
     stop: watch::Sender<bool>,
@@ -96,14 +105,39 @@ impl Running {
 
     /// Lower-case hex SHA-256 of the certificate clients may pin; `None` without TLS.
     #[must_use]
-    pub fn tls_fingerprint(&self) -> Option<&str> {
-        self.tls_fingerprint.as_deref()
+    pub fn tls_fingerprint(&self) -> Option<String> {
+        self.identity.as_ref().map(Identity::fingerprint)
+    }
+
+    /// Shows new connections the certificate that `tls` names now; those that stand keep theirs. True when it is another
+    /// one than before.
+    ///
+    /// # Errors
+    /// It cannot be used, and the one before stays; or TLS was off or is to be switched off, which takes a restart.
+    pub fn reload_certificate(&self, tls: &Tls) -> anyhow::Result<bool> {
+        match (&self.identity, tls) {
+            (None, Tls::Off) => Ok(false),
+            (None, _) => anyhow::bail!("TLS cannot be switched on while serving; restart"),
+            (Some(identity), tls) => identity.reload(tls, &self.data_dir, self.driver.clock().now().unix_seconds),
+        }
     }
 
     /// Counters in the Prometheus text format. Safe to call from any thread.
     #[must_use]
     pub fn metrics(&self) -> String {
         self.driver.metrics_text()
+    }
+
+    /// The key `node` is registered with. Waits for the service, but for nothing else.
+    #[must_use]
+    pub fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.driver.public_key(node)
+    }
+
+    /// Whether `requester` would be told where `target` is, as `resolve` decides it. Waits as the former does.
+    #[must_use]
+    pub fn lets_resolve(&self, requester: NodeId, target: NodeId) -> bool {
+        self.driver.lets_resolve(requester, target)
     }
 
     /// The status page and the operator view, to be served with [`http::Server`]; `relay` is the one in this process. How
@@ -120,6 +154,26 @@ impl Running {
                 ..http::Settings::default()
             },
         )
+    }
+
+    /// `/nodes` and what is below it: who belongs, for the administrator. Behind the same token as the operator view of
+    /// `site`.
+    #[must_use]
+    pub fn node_routes(&self, site: &Arc<Site>) -> axum::Router {
+        http::nodes::routes(Arc::clone(&self.driver), Arc::clone(site))
+    }
+
+    /// Reads the list of keys again, if there is one: who is on it is let in, who was and is not any more waits again.
+    /// Returns how many keys it names.
+    ///
+    /// # Errors
+    /// It cannot be read, or a line is no key: then the old one holds.
+    pub fn reload_allowlist(&self) -> anyhow::Result<Option<usize>> {
+        let Some(file) = &self.allowlist else { return Ok(None) };
+        let listed = config::read_allowlist(file)?;
+        let count = listed.len();
+        self.driver.set_policy(Policy { listed, ..self.driver.policy() });
+        Ok(Some(count))
     }
 
     /// Stops accepting, lets requests in progress finish for a few seconds, closes the database. May be called from
@@ -150,18 +204,30 @@ impl Drop for Running {
 /// # Errors
 /// The data folder, an address or the certificate cannot be used; the text says which and what to do.
 pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Running> {
-    let clock = Clock::start();
     let listeners = listener::bind(&config.listen)?;
+    start_on(listeners, config, relay)
+}
+
+/// As [`start`], on sockets that listen already, which another process may have opened.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_on(
+    listeners: Vec<std::net::TcpListener>,
+    config: Config,
+    relay: Arc<dyn RelayLink>,
+) -> anyhow::Result<Running> {
+    let clock = Clock::start();
+    listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
     let local_addrs = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
     let store = Store::open(&config.data_dir, clock.now().unix_seconds)?;
     let identity = tls::load(&config.tls, &config.data_dir)?;
-    let tls_fingerprint = identity.as_ref().map(|identity| identity.fingerprint.clone());
     let limits = Limits {
         connections_max: listener::connections_within_file_limit(config.limits.connections_max),
         ..config.limits
     };
 
-    let service = Service::new(store.load()?, &limits, config.admin_token.clone());
+    let service = Service::new(store.load()?, &limits, config.admin_token.clone()).with_policy(config.policy()?);
     let metrics = Arc::new(Metrics::default());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let readers = (0..cores.min(SEARCHERS_MAX)).map(|_| store.reader()).collect::<Result<_, _>>()?;
@@ -175,7 +241,7 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
         driver: Arc::clone(&driver),
         limits,
         exempt: config.exempt,
-        identity,
+        identity: identity.clone(),
         tls_required: config.tls_required,
         shutdown: shutdown.clone(),
         budget: Arc::new(Budget::default()),
@@ -198,9 +264,10 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
         .context("cannot start a thread")?;
     Ok(Running {
         local_addrs,
-        tls_fingerprint,
+        identity,
         admin_token: config.admin_token,
         data_dir: config.data_dir,
+        allowlist: config.allowlist,
         driver,
         journal,
         stop,
@@ -225,7 +292,7 @@ async fn serve(doors: Arc<Doors>, listeners: Vec<std::net::TcpListener>, mut shu
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => doors.driver.tick(),
+            _ = ticks.tick() => doors.driver.tick().await,
             // The sender lives in `Running`; without it nobody wants the directory any more.
             _ = shutdown.wait_for(|shutdown| *shutdown) => break,
         }

@@ -29,6 +29,8 @@ const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(20)).with_interval(Duration::from_secs(5)).with_retries(3);
 /// After an accept that failed: the system is out of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Failures in a row between two lines of the log: a minute of them.
+const ACCEPT_FAILURES_PER_LINE: u64 = 600;
 /// Files the process needs besides connections.
 const OTHER_FILES: u64 = 256;
 
@@ -131,15 +133,25 @@ impl Doors {
     pub async fn accept(self: Arc<Self>, listener: StdListener, alive: mpsc::Sender<()>) -> io::Result<()> {
         let listener = TcpListener::from_std(listener)?;
         let mut shutdown = self.shutdown.clone();
+        let mut failures = 0;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 _ = shutdown.wait_for(|shutdown| *shutdown) => return Ok(()),
             };
             match accepted {
-                Ok((stream, from)) => self.admit(stream, from.ip().to_canonical(), &alive),
+                Ok((stream, from)) => {
+                    if failures > 0 {
+                        tracing::info!(failures, "connections are accepted again");
+                        failures = 0;
+                    }
+                    self.admit(stream, from.ip().to_canonical(), &alive);
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if failures % ACCEPT_FAILURES_PER_LINE == 0 {
+                        tracing::warn!(%error, "cannot accept connections; those that wait are tried again all the time");
+                    }
+                    failures += 1;
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -7,16 +7,44 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use clap::Parser;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use directory::config::DEFAULT_PORT;
-use directory::{AdminToken, Config, NoRelay, Running, Tls, http};
+use directory::{AdminToken, Config, Enrolment, NoRelay, Running, Tls, http};
+use flags::{Program, documents};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::cidr::Cidr;
 
 /// The directory of a Pilot network: registrations, names, trust, networks.
+///
+/// Every flag can also be set as PILOT_DIRECTORY_FLAG in the environment, and as a key of the file named by --config; flags
+/// win over the environment, and that over the file. SIGHUP has the certificate read again.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "pilot-directory", version, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print a configuration file with every setting explained and none changed
+    DefaultConfig,
+    /// Print the words that a shell completes
+    #[command(hide = true)]
+    Completions(documents::Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(hide = true)]
+    Man(documents::Man),
+}
+
+#[derive(Debug, Args)]
 struct Flags {
+    /// File with settings (TOML, the names of the flags as keys).
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Where to listen: an address, with or without port, a host name, or a port alone.
     #[arg(long, value_name = "ADDR", default_value = "[::]:9000", value_parser = listen_addr)]
     listen: Vec<SocketAddr>,
@@ -45,6 +73,18 @@ struct Flags {
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 
+    /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed.
+    #[arg(long, value_enum, default_value_t = Enrolment::Open)]
+    enrol: Enrolment,
+
+    /// File with the public keys that are let in, one a line in base64.
+    #[arg(long, value_name = "FILE")]
+    allowlist: Option<PathBuf>,
+
+    /// Forget nodes that were not there for so many days; 0 keeps them.
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    forget_after: u32,
+
     /// Sources without limits, besides loopback: 10.0.0.0/8 or a single address. May be repeated.
     #[arg(long, value_name = "CIDR")]
     exempt: Vec<Cidr>,
@@ -63,15 +103,45 @@ struct Flags {
     log_format: telemetry::log::Format,
 }
 
+const NAME: &str = "pilot-directory";
+const HEADING: &str =
+    "Settings of pilot-directory. What stands behind a # is an example or the default; without it, it counts.";
+
+fn program() -> Program {
+    Program::new(CommandLine::command(), "PILOT_DIRECTORY_")
+}
+
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    telemetry::log::start_as("pilot-directory", flags.log_format, "info").expect("a level that is one");
+    let flags = match program().read(std::env::args_os()) {
+        Ok((CommandLine { command: Some(command), .. }, _)) => return run_command(&command),
+        Ok((CommandLine { command: None, flags }, _)) => flags,
+        Err(error) => return error.report(NAME),
+    };
+    telemetry::log::start_as(NAME, flags.log_format, "info").expect("a level that is one");
     match run(flags) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "pilot-directory: {error:#}");
-            ExitCode::FAILURE
+        Err(error) => failed(&format!("{error:#}")),
+    }
+}
+
+fn failed(text: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{NAME}: {text}");
+    ExitCode::FAILURE
+}
+
+fn run_command(command: &Command) -> ExitCode {
+    let program = program();
+    let written = match command {
+        Command::DefaultConfig => {
+            let text = flags::default_file::default_file(program.command(), HEADING, &[]);
+            std::io::stdout().lock().write_all(text.as_bytes())
         }
+        Command::Completions(arguments) => arguments.print(program.command()),
+        Command::Man(arguments) => arguments.print(program.command()),
+    };
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&format!("cannot write: {error}")),
+        _ => ExitCode::SUCCESS,
     }
 }
 
@@ -81,16 +151,32 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     let running = directory::start(config(flags)?, Arc::new(relay))?;
     let pages = http.map(|address| {
         let site = running.site(None);
-        let probes = site.probes();
-        http::Server::start(address, Some(site), |_| probes)
+        let others = site.probes().merge(running.node_routes(&site));
+        http::Server::start(address, Some(site), |_| others)
     });
     let pages = pages.transpose()?;
     // A closed pipe is no reason to stop serving.
     let _ = announce(&running, pages.as_ref());
-    wait_for_signal()?;
+    wait_for_end(|| reload(&running))?;
     drop(pages);
     running.shutdown();
     Ok(())
+}
+
+/// Reads the settings again. The certificate is what can change in place.
+fn reload(running: &Running) {
+    let reload = || {
+        let (line, _) = program().read::<CommandLine>(std::env::args_os())?;
+        running.reload_certificate(&config(line.flags)?.tls)
+    };
+    match reload() {
+        Ok(true) => {
+            let fingerprint = running.tls_fingerprint().unwrap_or_default();
+            tracing::info!(%fingerprint, "new connections get a new certificate");
+        }
+        Ok(false) => tracing::info!("the certificate is the same; other settings take a restart"),
+        Err(error) => tracing::error!("cannot reload, so all stays as it was: {error:#}"),
+    }
 }
 
 fn config(flags: Flags) -> anyhow::Result<Config> {
@@ -106,6 +192,9 @@ fn config(flags: Flags) -> anyhow::Result<Config> {
         bail!("--tls-required needs a certificate: add --tls-self-signed, or --tls-cert and --tls-key");
     }
     config.tls_required = flags.tls_required;
+    config.enrolment = flags.enrol;
+    config.allowlist = flags.allowlist;
+    config.forget_after_days = flags.forget_after;
     config.admin_token = flags.admin_token_file.map(admin_token).transpose()?;
     Ok(config)
 }
@@ -151,15 +240,29 @@ fn announce(running: &Running, pages: Option<&http::Server>) -> std::io::Result<
     out.flush()
 }
 
-fn wait_for_signal() -> anyhow::Result<()> {
+/// Returns at SIGINT or SIGTERM; calls `reload` at each SIGHUP.
+fn wait_for_end(reload: impl Fn()) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        let mut hangup = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                _ = hangup.recv() => reload(),
+            }
         }
-        Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        program().command().clone().debug_assert();
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use telemetry::prometheus::{Histogram, Kind, Text};
 use wire::registry::Operation;
 
+use crate::enrolment::Standing;
 use crate::service::Figures;
 use crate::service::overview::Overview;
 
@@ -168,7 +169,7 @@ impl Metrics {
         self.commits_text(&mut out);
         let value = |count: usize| count as u64;
         for (name, help, value) in [
-            ("nodes", "Registered nodes.", value(figures.nodes)),
+            ("nodes", "Registered nodes that belong.", value(figures.nodes)),
             ("nodes_online", "Nodes that have shown a sign of life lately.", value(figures.nodes_online)),
             ("networks", "Networks besides the backbone.", value(figures.networks)),
             ("trust_pairs", "Directed trust relations.", value(figures.trust_pairs)),
@@ -176,6 +177,11 @@ impl Metrics {
             ("nodes_reporting", "Nodes online that report on their paths.", value(overview.paths.reporting)),
         ] {
             out.gauge(name, help, value);
+        }
+        out.family("nodes_by_standing", Kind::Gauge, "Registered nodes, by whether they belong.");
+        let standings = [figures.nodes, figures.nodes_pending, figures.nodes_banned];
+        for (standing, count) in Standing::ALL.iter().zip(standings) {
+            out.sample("nodes_by_standing", &[("standing", standing.label())], value(count));
         }
         let groups = overview.groups.iter().filter(|group| group.id != 0);
         let (members, online) =

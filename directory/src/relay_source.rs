@@ -13,6 +13,22 @@ pub trait RelaySource: Send + Sync {
 
     /// What the relay knows of `node`; `None` when it has neither a session nor a memory of it.
     fn node(&self, node: NodeId) -> Option<NodeAtRelay>;
+
+    /// What `node` has sent through the relay; `None` where that is not counted.
+    fn usage(&self, _node: NodeId) -> Option<Usage> {
+        None
+    }
+}
+
+/// What a node has sent through the relay since that started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Packets relayed.
+    pub packets: u64,
+    /// Bytes relayed.
+    pub bytes: u64,
+    /// Packets dropped because they were beyond its quota, or beyond what everyone is granted.
+    pub dropped: u64,
 }
 
 /// The counters of a relay at one instant.
@@ -65,7 +81,8 @@ pub struct NodeAtRelay {
     pub endpoint: Option<SocketAddr>,
     /// The shard that owns it.
     pub shard: usize,
-    /// Whether the session's address is one the directory holds proof for (1) or not (0); `None` without a session.
+    /// Whether the node has signed that it is there (2), the session's address is one the directory holds proof for (1), or
+    /// neither (0); `None` without a session.
     pub grade: Option<u8>,
     /// Seconds since it was heard last.
     pub heard_seconds_ago: Option<u64>,

@@ -7,6 +7,8 @@
 //! | part | decides |
 //! |---|---|
 //! | [`nodes`] | registration, lookup, keys |
+//! | [`enrolment`] | who belongs: approval, bans, quotas |
+//! | [`collection`] | which registrations are forgotten |
 //! | [`presence`] | who is there, and what it reports of itself |
 //! | [`names`] | hostnames, tags, visibility |
 //! | [`reach`] | who may resolve whom, and at which address |
@@ -22,6 +24,8 @@
 mod beacons;
 mod capabilities;
 pub mod changes;
+mod collection;
+pub mod enrolment;
 mod handshakes;
 mod names;
 mod networks;
@@ -43,15 +47,19 @@ use wire::registry::{Answer, Operation, PublicKey, Request};
 
 pub use proofs::ConnectionId;
 pub use refusal::Refusal;
+pub(crate) use signature::is_identity;
 pub use signature::{Checked, SignatureCheck};
 
 use crate::config::{AdminToken, Limits};
+use crate::enrolment::{Quota, Standing};
 use crate::facts::{Change, Facts};
 use crate::limits::{AddressRates, Rate};
 use crate::search::{Found, Search};
 use beacons::Beacons;
 use capabilities::{Capabilities, Planned};
 use changes::Feed;
+use collection::Collection;
+use enrolment::{Enrolled, Policy};
 use handshakes::Handshakes;
 use networks::Networks;
 use nodes::Nodes;
@@ -87,6 +95,8 @@ pub struct Caller<'a> {
     pub advertised: &'a [String],
     /// What those relays understand beyond the protocol.
     pub extensions: &'a [String],
+    /// By which those relays are known to nodes that sign claims for them.
+    pub relay_key: Option<PublicKey>,
 }
 
 /// What comes of a request.
@@ -127,6 +137,8 @@ pub enum Effect {
 #[derive(Debug)]
 pub struct Service {
     nodes: Nodes,
+    enrolled: Enrolled,
+    collection: Collection,
     presence: Presence,
     feed: Feed,
     proofs: Proofs,
@@ -155,6 +167,8 @@ impl Service {
             capabilities: Capabilities::new(facts.capabilities, limits.capability_bytes_max, is_public),
             proofs,
             nodes,
+            enrolled: Enrolled::new(facts.key_rules),
+            collection: Collection::default(),
             presence: Presence::default(),
             feed: Feed::default(),
             trust: Trust::new(facts.trust),
@@ -168,6 +182,14 @@ impl Service {
             changes: Vec::new(),
             effects: Vec::new(),
         }
+    }
+
+    /// The same under other rules than that everyone belongs. Whoever waits when the directory is opened to all is in, and
+    /// whom the list names no more is out; both become durable with the next change.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.set_policy(policy);
+        self
     }
 
     /// The signature check that [`Service::handle`] is going to ask for, as far as can be told now. Lets many requests
@@ -232,7 +254,7 @@ impl Service {
         std::mem::take(&mut self.changes)
     }
 
-    /// The addresses proven to be those of `node`; `None` when there is no such node.
+    /// The addresses proven to be those of `node`; `None` when there is no such node, or it does not belong.
     #[must_use]
     pub fn proven(&self, node: NodeId) -> Option<&[IpAddr]> {
         self.nodes.find(node).ok().map(|_| self.proofs.proven(node))
@@ -246,7 +268,13 @@ impl Service {
         (fact.signed_host == Some(endpoint.ip())).then_some(endpoint)
     }
 
-    /// Every registered node.
+    /// What `node` may send through the relay.
+    #[must_use]
+    pub fn quota(&self, node: NodeId) -> Quota {
+        self.nodes.find(node).map_or(Quota::DEFAULT, |node| node.fact.quota)
+    }
+
+    /// Every node that belongs.
     pub fn registered(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.nodes.iter().map(|node| node.fact.id)
     }
@@ -255,7 +283,9 @@ impl Service {
     #[must_use]
     pub fn figures(&self) -> Figures {
         Figures {
-            nodes: self.nodes.registered_count(),
+            nodes: self.nodes.count(Standing::Approved),
+            nodes_pending: self.nodes.count(Standing::Pending),
+            nodes_banned: self.nodes.count(Standing::Banned),
             nodes_online: self.presence.count(),
             networks: self.networks.count(),
             trust_pairs: self.trust.count(),
@@ -277,7 +307,7 @@ impl Service {
         }
         if let Some(node) = operation.signer() {
             if let Operation::Deregister { node_id } = operation
-                && self.nodes.find(*node_id).is_err()
+                && self.nodes.enrolled(*node_id).is_err()
             {
                 return Ok(Answer::Deregister);
             }
@@ -343,7 +373,7 @@ impl Service {
     fn signing_key(&self, operation: &Operation) -> Option<PublicKey> {
         match operation {
             Operation::Register(register) => Some(register.public_key),
-            operation => self.nodes.find(operation.signer()?).ok().map(|node| node.fact.key),
+            operation => self.nodes.enrolled(operation.signer()?).ok().map(|node| node.fact.key),
         }
     }
 
@@ -357,14 +387,23 @@ impl Service {
         node: NodeId,
         signed: bool,
     ) -> Result<(), Refusal> {
-        self.nodes.find(node)?;
+        let waits = match self.nodes.enrolled(node)?.fact.standing() {
+            Some(Standing::Banned) => return Err(Refusal::Banned(node)),
+            standing => standing != Some(Standing::Approved) && !enrolment::is_open_to_waiting(&request.operation),
+        };
         let Some(signature) = request.signature.filter(|_| signed) else {
             let administered = matches!(
                 request.operation,
                 Operation::JoinNetwork { .. } | Operation::LeaveNetwork { .. } | Operation::InviteToNetwork { .. }
             );
             let admitted = administered && self.is_admin(request)?;
-            return if admitted { Ok(()) } else { Err(Refusal::SignatureRequired(request.operation.name())) };
+            return if admitted && waits {
+                Err(Refusal::ApprovalPending(node))
+            } else if admitted {
+                Ok(())
+            } else {
+                Err(Refusal::SignatureRequired(request.operation.name()))
+            };
         };
         let first_use = self.prove(caller, node, &request.operation, signature);
         if !first_use && sets_value(&request.operation) {
@@ -372,8 +411,11 @@ impl Service {
         }
         if !is_said_to_all(&request.operation) {
             self.saw(node, now);
+            if first_use {
+                self.note_day(node, now);
+            }
         }
-        Ok(())
+        if waits { Err(Refusal::ApprovalPending(node)) } else { Ok(()) }
     }
 
     /// Whether an admin token is presented from an address that has presented too many wrong ones: then a right one is
@@ -396,8 +438,12 @@ impl Service {
 /// Figures of a [`Service`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Registered nodes.
+    /// Registered nodes that belong.
     pub nodes: usize,
+    /// Nodes that wait for the administrator.
+    pub nodes_pending: usize,
+    /// Nodes that are kept out.
+    pub nodes_banned: usize,
     /// Nodes seen within [`PRESENCE_TIMEOUT`].
     pub nodes_online: usize,
     /// Networks besides the backbone.

@@ -1,19 +1,26 @@
-//! TLS for the listener: a certificate from files, or one of our own making that clients pin by its fingerprint.
+//! TLS for the listener: a certificate from files, or one of our own making that clients pin by its fingerprint. It can be
+//! replaced while connections are served.
 
+mod validity;
+
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, bail};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
 
+pub use self::validity::Validity;
 use crate::config::Tls;
 
 const CERT_FILE_NAME: &str = "tls-cert.pem";
@@ -22,13 +29,60 @@ const KEY_FILE_NAME: &str = "tls-key.pem";
 /// The first byte of a TLS connection: a handshake record. A frame's first byte is 0.
 pub const HANDSHAKE_RECORD: u8 = 0x16;
 
-/// A certificate in use.
+/// A certificate in use. New connections get the one put in last; those that stand keep theirs.
 #[derive(Clone)]
 pub struct Identity {
     /// Takes connections.
     pub acceptor: TlsAcceptor,
+    current: Arc<Current>,
+}
+
+/// What is shown to the next who connects.
+#[derive(Debug)]
+struct Current(RwLock<Shown>);
+
+#[derive(Clone, Debug)]
+struct Shown {
+    certified: Arc<CertifiedKey>,
+    fingerprint: String,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("fingerprint", &self.fingerprint()).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _client: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).certified))
+    }
+}
+
+impl Identity {
     /// Lower-case hex SHA-256 of the leaf certificate, as clients pin it (section 6.1).
-    pub fingerprint: String,
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        self.current.0.read().unwrap_or_else(PoisonError::into_inner).fingerprint.clone()
+    }
+
+    /// Reads the certificate again. True when it is another one than before.
+    ///
+    /// # Errors
+    /// It cannot be read, does not fit its key, or is out of date; the one before stays.
+    pub fn reload(&self, tls: &Tls, data_dir: &Path, now_unix_seconds: u64) -> anyhow::Result<bool> {
+        let Some((cert, key)) = files(tls, data_dir)? else { bail!("TLS cannot be switched off while serving") };
+        let shown = read(&cert, &key)?;
+        if let Some(validity) = Validity::of(shown.certified.cert.first().map_or(&[], |leaf| leaf))
+            && let Some(reason) = validity.objection(now_unix_seconds)
+        {
+            bail!("the certificate in {} {reason}", cert.display());
+        }
+        let mut current = self.current.0.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = current.fingerprint != shown.fingerprint;
+        *current = shown;
+        Ok(is_new)
+    }
 }
 
 /// Loads or makes what `tls` asks for; `None` when TLS is off.
@@ -36,15 +90,43 @@ pub struct Identity {
 /// # Errors
 /// A file cannot be read or written, or does not hold what it should.
 pub fn load(tls: &Tls, data_dir: &Path) -> anyhow::Result<Option<Identity>> {
-    let (cert, key) = match tls {
-        Tls::Off => return Ok(None),
-        Tls::Files { cert, key } => (cert.clone(), key.clone()),
-        Tls::SelfSigned => self_signed(data_dir)?,
-    };
-    identity(&cert, &key).map(Some)
+    let Some((cert, key)) = files(tls, data_dir)? else { return Ok(None) };
+    let current = Arc::new(Current(RwLock::new(read(&cert, &key)?)));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::<Current>::clone(&current));
+    Ok(Some(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), current }))
 }
 
-fn identity(cert: &Path, key: &Path) -> anyhow::Result<Identity> {
+/// What can be said of a certificate before it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// Lower-case hex SHA-256 of the leaf.
+    pub fingerprint: String,
+    /// When it may be used; `None` where it does not say so in a way that is understood.
+    pub validity: Option<Validity>,
+}
+
+/// Looks at a certificate chain and its key.
+///
+/// # Errors
+/// A file cannot be read, or the two do not fit.
+pub fn examine(cert: &Path, key: &Path) -> anyhow::Result<Examined> {
+    let Shown { certified, fingerprint } = read(cert, key)?;
+    Ok(Examined { fingerprint, validity: certified.cert.first().and_then(|leaf| Validity::of(leaf)) })
+}
+
+/// Where certificate and key are; `None` when TLS is off.
+fn files(tls: &Tls, data_dir: &Path) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+    Ok(match tls {
+        Tls::Off => None,
+        Tls::Files { cert, key } => Some((cert.clone(), key.clone())),
+        Tls::SelfSigned => Some(self_signed(data_dir)?),
+    })
+}
+
+fn read(cert: &Path, key: &Path) -> anyhow::Result<Shown> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
         .with_context(|| format!("cannot read a PEM certificate chain from {}", cert.display()))?;
@@ -52,12 +134,9 @@ fn identity(cert: &Path, key: &Path) -> anyhow::Result<Identity> {
     let fingerprint = Sha256::digest(leaf).iter().map(|byte| format!("{byte:02x}")).collect();
     let secret = PrivateKeyDer::from_pem_file(key)
         .with_context(|| format!("cannot read a PEM private key from {}", key.display()))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, secret)
+    let certified = CertifiedKey::from_der(chain, secret, &ring::default_provider())
         .with_context(|| format!("the key in {} does not fit {}", key.display(), cert.display()))?;
-    Ok(Identity { acceptor: TlsAcceptor::from(Arc::new(config)), fingerprint })
+    Ok(Shown { certified: Arc::new(certified), fingerprint })
 }
 
 /// The certificate in the data folder, made on first use, so that its fingerprint stays.

@@ -63,6 +63,7 @@ impl World {
             exempt: true,
             advertised: &[],
             extensions: &[],
+            relay_key: None,
         };
         let request = Request::from(Operation::Query(Query { offline: true, ..query }));
         let mut decision = self.service.handle(now, &caller, &request, None);
@@ -220,7 +221,8 @@ fn a_search_out_of_time_is_interrupted() {
     let decision = |world: &mut World| {
         let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: THEN };
         let ip = [192, 0, 2, 1].into();
-        let caller = Caller { connection: ConnectionId(1), ip, exempt: true, advertised: &[], extensions: &[] };
+        let caller =
+            Caller { connection: ConnectionId(1), ip, exempt: true, advertised: &[], extensions: &[], relay_key: None };
         world.service.handle(now, &caller, &Operation::Query(words("中文")).into(), None)
     };
     let Decision::Search(search) = decision(&mut world) else { panic!("nothing to search") };

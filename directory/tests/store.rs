@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use directory::config::Limits;
+use directory::enrolment::{Approval, Ban, KeyRule, QUOTA_MAX, Quota, Standing};
 use directory::facts::{CapabilityFact, Change, NodeFact, Searchable, TrustFact};
 use directory::service::{Caller, ConnectionId, Decision, Now, Service};
 use directory::store::{FILE_NAME, Store};
@@ -153,6 +154,7 @@ fn find(store: &Store, text: &str) -> Vec<Hit> {
         exempt: true,
         advertised: &[],
         extensions: &[],
+        relay_key: None,
     };
     let query = Query { text: text.to_owned(), offline: true, ..Query::default() };
     let request = Request { admin_token: Some("letmein".to_owned()), ..Operation::Query(query).into() };
@@ -210,6 +212,48 @@ fn a_record_that_was_meddled_with_is_handed_out_as_it_is_or_left_out() {
         "what cannot be a record is no record, and everybody still starts"
     );
     assert_eq!(find(&store, "").len(), 2);
+}
+
+/// A database as the release before enrolment left it.
+#[test]
+fn whoever_was_there_before_enrolment_belongs_and_counts_as_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join(FILE_NAME)).unwrap();
+    for migration in [include_str!("../migrations/0001_facts.sql"), include_str!("../migrations/0002_capabilities.sql")]
+    {
+        connection.execute_batch(migration).unwrap();
+    }
+    connection.execute("INSERT INTO directory (created_at) VALUES (?1)", [THEN]).unwrap();
+    let insert =
+        "INSERT INTO nodes (id, key, key_set_at, registered, owner, hostname, tags, public, task_exec, version,
+                                     lan_addrs, relay_only, endpoint, endpoint_follows, signs, signed_host)
+                  VALUES (?1, ?2, 5, ?3, '', NULL, '', 0, 0, '', '', 0, '', 0, ?3, NULL)";
+    for (id, registered) in [(1_u8, true), (2, false)] {
+        connection.execute(insert, rusqlite::params![id, [id; 32], registered]).unwrap();
+    }
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    drop(connection);
+    let mut store = Store::open(folder.path(), THEN).unwrap();
+    let facts = store.load().unwrap();
+    assert_eq!(facts.nodes.iter().map(NodeFact::standing).collect::<Vec<_>>(), [Some(Standing::Approved), None]);
+    assert!(facts.nodes.iter().all(|node| node.last_seen_day.is_some_and(|day| day > 20_000) && !node.vacant));
+    assert_eq!(facts.key_rules, []);
+
+    let mut node = facts.nodes[0].clone();
+    node.approval = Approval::Listed;
+    node.ban = Some(Box::new(Ban { reason: "a reason".into(), at: THEN }));
+    node.quota = Quota { packets_per_second: Some(0), bytes_per_second: Some(QUOTA_MAX) };
+    node.wished_hostname = Some("alice".into());
+    node.vacant = true;
+    let rules = [None, Some("stolen".to_owned())].map(|ban| KeyRule { key: Base64([7; 32]), ban, at: THEN });
+    let changes = rules.iter().map(|rule| Change::KeyRule(Box::new(rule.clone())));
+    store.commit(&changes.chain([Change::Node(Box::new(node.clone()))]).collect::<Vec<_>>()).unwrap();
+    let facts = store.load().unwrap();
+    assert_eq!((&facts.nodes[0], &facts.key_rules[..]), (&node, &rules[1..]));
+    store.commit(&[Change::KeyRuleEnded(Base64([7; 32])), Change::Seen(30_000, vec![NodeId(1), NodeId(2)])]).unwrap();
+    let facts = store.load().unwrap();
+    assert_eq!((facts.nodes[0].last_seen_day, facts.nodes[1].last_seen_day), (Some(30_000), Some(30_000)));
+    assert_eq!(facts.key_rules, []);
 }
 
 #[test]

@@ -21,13 +21,23 @@ pub(crate) const LOG_LINES_SHOWN: usize = 40;
 
 /// Flags besides the addresses and the data folder.
 #[derive(Clone, Debug, Default)]
-pub struct ApplianceFlags(Vec<String>);
+pub struct ApplianceFlags {
+    flags: Vec<String>,
+    environment: Vec<(String, String)>,
+}
 
 impl ApplianceFlags {
     /// Adds one flag with its value.
     #[must_use]
     pub fn flag(mut self, name: &str, value: &str) -> Self {
-        self.0.extend([name.to_owned(), value.to_owned()]);
+        self.flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 }
@@ -49,6 +59,30 @@ impl Appliance {
         let mut appliance = Self { stage, flags, process, log };
         appliance.wait_healthy();
         appliance
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it answers its health check, just now.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.get("/healthz").is_ok()
+    }
+
+    /// Everything it logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until the process has ended; how it did.
+    #[track_caller]
+    pub fn wait_ended(&mut self, within: Duration) -> std::process::ExitStatus {
+        wait_until("pilot-relay to end", within, || self.process.try_wait().ok().flatten())
     }
 
     /// `kill -9`: no farewell, no flush.
@@ -160,7 +194,8 @@ fn spawn(stage: &Stage, flags: &ApplianceFlags, log: &PathBuf) -> Child {
         .args(["--data-dir".as_ref(), stage.folder("pilot-relay").as_os_str()])
         .args(["--beacon", &format!("[::]:{BEACON_PORT}"), "--stun", &format!("[::]:{STUN_PORT}")])
         .args(["--registry", &format!("[::]:{REGISTRY_PORT}"), "--http", &HTTP.to_string()])
-        .args(&flags.0)
+        .args(&flags.flags)
+        .envs(flags.environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)

@@ -77,6 +77,14 @@ impl DirectoryClient {
         Ok(Self { stream, key, node: None })
     }
 
+    /// Waits so long for an answer, in place of ten seconds.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(patience))
+    }
+
     /// Registers this key with a tunnel endpoint; the node id.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod chance;
 mod command;
 mod daemon;
 mod directory_client;
+pub mod fault;
 mod link;
 mod metrics;
 mod namespace;

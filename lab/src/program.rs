@@ -80,7 +80,13 @@ impl Program {
             Self::Ours => "--",
         };
         let mut arguments: Vec<OsString> = Vec::new();
-        let mut set = |name: &str, value: OsString| arguments.extend([format!("{dash}{name}").into(), value]);
+        // What a test gives wins; no program takes a flag twice.
+        let is_given = |name: &str| flags.extra.iter().any(|flag| flag.starts_with(&format!("{dash}{name}=")));
+        let mut set = |name: &str, value: OsString| {
+            if !is_given(name) {
+                arguments.extend([format!("{dash}{name}").into(), value]);
+            }
+        };
         set("registry", format!("{RELAY_V4}:{REGISTRY_PORT}").into());
         set("beacon", format!("{RELAY_V4}:{BEACON_PORT}").into());
         set("socket", folder.join("pilot.sock").into());

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::attack::args::AttackArgs;
 use crate::conditions::Condition;
 use crate::directory::args::DirectoryArgs;
 use crate::idle::args::IdleArgs;
@@ -121,6 +122,14 @@ pub enum Load {
     Directory(DirectoryArgs),
     /// Opens connections to a directory, asks once on each, and says what they cost it while idle
     Idle(IdleArgs),
+    /// Misuses a relay or a directory in a laboratory: floods, forged sources, slow and endless connections
+    Attack(AttackArgs),
+    /// Print the words that a shell completes
+    #[command(hide = true)]
+    Completions(flags::documents::Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(hide = true)]
+    Man(flags::documents::Man),
 }
 
 /// The names of [`Shape`](crate::flows::Shape)s.

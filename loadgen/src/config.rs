@@ -30,7 +30,7 @@ const IPV6_HEADER_LEN: usize = 40;
 pub(crate) const WORKERS_MAX: u32 = 64;
 const SOCKETS_MAX: u32 = 1024;
 pub(crate) const CONNECTIONS_MAX: u32 = 256;
-const RELAY_PORT: u16 = 9001;
+pub(crate) const RELAY_PORT: u16 = 9001;
 pub(crate) const REGISTRY_PORT: u16 = 9000;
 
 /// What to do.

@@ -15,10 +15,11 @@
 //! all of them with [`numbers`] as people read them. [`args`] and [`config`] say what to do.
 //!
 //! **A directory's load** is of another kind, requests instead of datagrams, and has a room of its own: [`directory`].
-//! What connections cost it that ask nothing any more is measured by [`idle`].
+//! What connections cost it that ask nothing any more is measured by [`idle`]. [`attack`] misuses either on purpose.
 
 pub mod args;
 pub mod arrivals;
+pub mod attack;
 pub mod clock;
 pub mod compare;
 pub mod conditions;

@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use loadgen::args::{Args, Load};
+use loadgen::attack;
 use loadgen::compare::compare;
 use loadgen::config::Config;
 use loadgen::directory;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
     let result = match (&args.load, args.compare.as_deref()) {
         (Some(Load::Directory(args)), _) => load_directory(args),
         (Some(Load::Idle(args)), _) => hold_idle(args),
+        (Some(Load::Attack(args)), _) => misuse(args),
+        (Some(Load::Completions(arguments)), _) => written(arguments.print(&Args::command())),
+        (Some(Load::Man(arguments)), _) => written(arguments.print(&Args::command())),
         (None, Some([a, b])) => compare_reports(a, b, args.json),
         (None, _) => make_load(&args),
     };
@@ -81,6 +85,13 @@ fn hold_idle(args: &idle::args::IdleArgs) -> Result<Exit, Failed> {
     Ok(if report.is_within_bound() { Exit::Ok } else { Exit::Loss })
 }
 
+fn misuse(args: &attack::args::AttackArgs) -> Result<Exit, Failed> {
+    let config = attack::args::Config::new(args).map_err(|error| failed(&error, Exit::Usage))?;
+    let report = attack::run(&config).map_err(|error| failed(&error, Exit::Environment))?;
+    print(&report, args.json)?;
+    Ok(Exit::Ok)
+}
+
 /// A load that was not made proves nothing about the relay, neither its loss nor what the conditions say.
 fn exit_of(report: &Report) -> Exit {
     match report.verdict {
@@ -109,6 +120,10 @@ fn read(path: &Path) -> Result<Report, Failed> {
 #[expect(clippy::disallowed_methods, reason = "the one number that must differ between runs")]
 fn draw_run_id() -> u64 {
     getrandom::u64().expect("the kernel has random numbers")
+}
+
+fn written(result: io::Result<()>) -> Result<Exit, Failed> {
+    result.map(|()| Exit::Ok).map_err(|error| failed(&format!("cannot write: {error}"), Exit::Environment))
 }
 
 /// Writes to stdout. A reader that has seen enough and closed the pipe is no failure.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::ledger::RECORD_BYTES;
 use crate::server::{REPLY_MAX, Rules};
 use crate::sessions::{SLOT_BYTES, slots_per_shard};
 use crate::uring::{BUFFER_BYTES, BUFFERS, SENDS_MAX};
@@ -19,7 +20,7 @@ pub const SEND_BUFFER_BYTES: usize = 4 << 20;
 /// The program, its libraries, its cold threads' heaps in huge pages. Measured: an idle relay alone, less its shards.
 const PROGRAM_BYTES: usize = 12 << 20;
 /// A shard's share besides the terms of [`Memory`]: budgets, trains, its heap in huge pages. Measured the same way.
-const SHARD_BYTES: usize = 11 << 20;
+const SHARD_BYTES: usize = 12 << 20;
 
 /// Settings of a relay.
 #[derive(Clone, Debug)]
@@ -55,6 +56,7 @@ impl Config {
             sessions: shards * slots_per_shard(shards, self.sessions_max) * SLOT_BYTES,
             buffers: shards * usize::from(BUFFERS) * BUFFER_BYTES,
             sends: shards * SENDS_MAX * (REPLY_MAX / 2 + 256),
+            ledger: shards * slots_per_shard(shards, self.sessions_max) * RECORD_BYTES,
             program: PROGRAM_BYTES + shards * SHARD_BYTES,
         }
     }
@@ -72,6 +74,8 @@ pub struct Memory {
     pub buffers: usize,
     /// Send queues and replies.
     pub sends: usize,
+    /// What of the sessions outlives the process: memory of the kernel's, counted as the service's, not as resident.
+    pub ledger: usize,
     /// The program itself, with what its allocator rounds up.
     pub program: usize,
 }
@@ -80,22 +84,23 @@ impl Memory {
     /// The sum.
     #[must_use]
     pub const fn total(&self) -> usize {
-        let Self { sessions, buffers, sends, program } = *self;
-        sessions + buffers + sends + program
+        let Self { sessions, buffers, sends, ledger, program } = *self;
+        sessions + buffers + sends + ledger + program
     }
 }
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-        let Self { sessions, buffers, sends, program } = *self;
+        let Self { sessions, buffers, sends, ledger, program } = *self;
         write!(
             f,
-            "{:.0} MiB = sessions {:.1} + receive buffers {:.1} + send queues {:.1} + program {:.1}",
+            "{:.0} MiB = sessions {:.1} + receive buffers {:.1} + send queues {:.1} + ledger {:.1} + program {:.1}",
             mib(self.total()),
             mib(sessions),
             mib(buffers),
             mib(sends),
+            mib(ledger),
             mib(program)
         )
     }

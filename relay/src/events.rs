@@ -44,6 +44,13 @@ pub enum What {
         /// Where it stands.
         to: Endpoint,
     },
+    /// The node has signed that it is where its session stands.
+    ClaimSigned {
+        /// Where.
+        at: Endpoint,
+    },
+    /// The session's address is proven no longer, and only such are admitted.
+    SessionLapsed,
     /// The session ended in silence, or because its place was needed or the node is gone from the directory.
     SessionExpired,
     /// The directory has forgotten the node, and its session ended.
@@ -95,6 +102,11 @@ pub enum What {
     },
     /// The node asked to be introduced to a peer that has no session.
     PunchUnknown {
+        /// To whom.
+        peer: NodeId,
+    },
+    /// The node asked to be introduced to a peer of which the directory would not tell it.
+    PunchRefused {
         /// To whom.
         peer: NodeId,
     },
@@ -153,6 +165,10 @@ pub enum Refusal {
     Held,
     /// The table is full.
     NoRoom,
+    /// Nothing proves it, and only what is proven is admitted.
+    Unproven,
+    /// Its signature is not the node's.
+    Forged,
 }
 
 /// What the relay can do for a traced pair.
@@ -205,6 +221,7 @@ impl What {
             Self::PunchBrokered { .. }
                 | Self::PunchedBy { .. }
                 | Self::PunchUnknown { .. }
+                | Self::PunchRefused { .. }
                 | Self::NotifySent { .. }
                 | Self::BudgetExhausted
         )
@@ -218,6 +235,8 @@ impl What {
         match self {
             Self::SessionStarted { .. } => "session started",
             Self::SessionMoved { .. } => "session moved",
+            Self::ClaimSigned { .. } => "claim signed",
+            Self::SessionLapsed => "session lapsed",
             Self::SessionExpired => "session expired",
             Self::SessionWithdrawn => "session withdrawn",
             Self::RecallStarted { .. } => "recall started",
@@ -229,6 +248,7 @@ impl What {
             Self::PunchBrokered { .. } => "punch brokered",
             Self::PunchedBy { .. } => "punched by",
             Self::PunchUnknown { .. } => "punch unknown",
+            Self::PunchRefused { .. } => "punch refused",
             Self::NotifySent { .. } => "notify sent",
             Self::DestinationUnknown { .. } => "destination unknown",
             Self::BudgetExhausted => "budget exhausted",
@@ -244,11 +264,16 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SessionStarted { at, grade } => {
-                let proof =
-                    if *grade == Grade::Unproven { "an address that proves nothing" } else { "a proven address" };
+                let proof = match grade {
+                    Grade::Unproven => "an address that proves nothing",
+                    Grade::ProvenAddress => "a proven address",
+                    Grade::SignedClaim => "signed by the node",
+                };
                 write!(f, "at {at}, {proof}")
             }
             Self::SessionMoved { from, to } => write!(f, "from {from} to {to}"),
+            Self::ClaimSigned { at } => write!(f, "the node has signed that it is at {at}"),
+            Self::SessionLapsed => f.write_str("its address is proven no longer, and only proven ones are admitted"),
             Self::SessionExpired => f.write_str("not heard for long, its place was needed, or no longer known"),
             Self::SessionWithdrawn => f.write_str("the directory no longer knows the node"),
             Self::RecallStarted { at } => write!(f, "wanted without a session; asked where it was, at {at}"),
@@ -260,12 +285,15 @@ impl fmt::Display for What {
                 let why = match why {
                     Refusal::Held => "another holds the id, and too many contests are under way",
                     Refusal::NoRoom => "the session table is full",
+                    Refusal::Unproven => "nothing proves the address, and only proven ones are admitted",
+                    Refusal::Forged => "the signature is not the node's",
                 };
                 write!(f, "of {candidate}: {why}")
             }
             Self::PunchBrokered { peer, at } => write!(f, "with node {peer} at {at}; both know where the other is"),
             Self::PunchedBy { peer, at } => write!(f, "node {peer} at {at}; both know where the other is"),
             Self::PunchUnknown { peer } => write!(f, "node {peer} has no session"),
+            Self::PunchRefused { peer } => write!(f, "the directory would not say where node {peer} is"),
             Self::NotifySent { at } => write!(f, "to {at}: something waits in the directory"),
             Self::DestinationUnknown { dest } => write!(f, "node {dest} has no session"),
             Self::BudgetExhausted => f.write_str("packets or bytes beyond the limit are dropped"),

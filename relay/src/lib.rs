@@ -14,28 +14,56 @@
 //! | [`server`] | what happens to a datagram | no |
 //! | [`contests`] | which of two endpoints holds an id, and where a silent node is | no |
 //! | [`admission`] | how much a sender and a source prefix may send | no |
+//! | [`cookie`] | what a node has to sign to show that it is there | no |
+//! | [`authority`] | whether it has, and who may be introduced to whom, by the directory's word | no |
+//! | [`quota`], [`usage`] | what one node may send, where that is its own; what it has sent | no |
+//! | [`fairness`] | which heavy senders the kernel holds back | no |
 //! | [`locals`] | which of our addresses answers | no |
 //! | [`sessions`], [`membership`] | where a node is; which nodes exist and which addresses are proven theirs | no |
 //! | [`stun`] | what a STUN request is answered | no |
 //! | [`events`] | what befell a node, as values | no |
 //! | [`train`] | which datagrams leave together | no |
+//! | [`inheritance`] | which sockets of the relay before can be served on | no |
+//! | [`ledger`] | nothing; what outlives a process | yes |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
+<<<<<<< HEAD
 //! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
 //! | [`mailbox`], [`event_queues`], [`doorbell`], [`runtime`] | nothing; messages between threads, and the threads | yes |
+||||||| 8518e45
+//! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
+//! | [`mailbox`], [`event_queues`], [`runtime`] | nothing; messages between threads, and the threads | yes |
+=======
+//! | [`guard`] | nothing; has the kernel do what [`fairness`] decided, and accounts for it | yes |
+//! | [`uring`], [`socket`], [`interfaces`], [`overflows`] | nothing; the safe face of the kernel | yes |
+//! | [`mailbox`], [`event_queues`], [`questions`], [`runtime`] | nothing; messages between threads, and the threads | yes |
+>>>>>>> dev
 #![deny(unsafe_code)]
 
 pub mod admission;
+pub mod authority;
 pub mod config;
 pub mod contests;
+<<<<<<< HEAD
 pub mod doorbell;
+||||||| 8518e45
+=======
+pub mod cookie;
+>>>>>>> dev
 pub mod endpoint;
 pub mod event_queues;
 pub mod events;
+pub mod fairness;
+pub mod guard;
+pub mod inheritance;
 pub mod interfaces;
+pub mod ledger;
 pub mod locals;
 pub mod mailbox;
 pub mod membership;
 pub mod metrics;
+pub mod overflows;
+pub mod questions;
+pub mod quota;
 pub mod runtime;
 pub mod seqlock;
 pub mod server;
@@ -46,6 +74,7 @@ pub mod stun;
 pub mod time;
 pub mod train;
 pub mod uring;
+pub mod usage;
 
 pub use endpoint::{Endpoint, Path};
 pub use time::Time;

@@ -1,12 +1,25 @@
 //! Messages to a shard: from other shards, the directory and the main thread. Bounded; a full mailbox refuses.
 
 use std::os::fd::{AsFd, BorrowedFd};
+<<<<<<< HEAD
 use std::sync::Arc;
+||||||| 8518e45
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+=======
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+>>>>>>> dev
 
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+<<<<<<< HEAD
 use crate::doorbell::Doorbell;
+||||||| 8518e45
+=======
+use crate::ledger::Record;
+>>>>>>> dev
 use crate::locals::Locals;
 use crate::server::Handoff;
 use crate::socket::LocalSockets;
@@ -21,7 +34,13 @@ pub enum Mail {
     Handoff(Handoff),
     /// The host's addresses changed: the new list, and the sockets that came with it.
     Locals(Arc<Locals>, Vec<LocalSockets>),
-    /// Finish and return.
+    /// Sessions of the relay before, with the local addresses they may be at; how many are taken over is answered.
+    Inherit(Arc<Locals>, Arc<[Record]>, mpsc::Sender<usize>),
+    /// Begin no session any more.
+    Drain,
+    /// Go round the loop once, to show that it can be done.
+    Nudge,
+    /// Receive no more, decide on what has been received, and return.
     Stop,
 }
 

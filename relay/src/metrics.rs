@@ -56,8 +56,16 @@ labels! {
         UnknownDestination = "unknown_destination",
         /// The sender used up its packets or bytes.
         SenderBudget = "sender_budget",
-        /// The source prefix used up its control messages or its packets.
+        /// The source prefix used up its control messages, its packets or its bytes.
         PrefixBudget = "prefix_budget",
+        /// A signed claim to an id the directory does not know.
+        UnknownClaimant = "unknown_claimant",
+        /// A signed claim whose cookie was not made for this node and source, or too long ago.
+        StaleCookie = "stale_cookie",
+        /// The source prefix, or all together, had their signatures checked, or asked the directory, often enough.
+        QuestionBudget = "question_budget",
+        /// It came from the port of a service that answers whatever it is sent; no client has it.
+        ServicePort = "service_port",
         /// A hole-punch probe that nobody asked for.
         UnsolicitedProbe = "unsolicited_probe",
         /// The kernel cut the datagram short: larger than any the protocol knows.
@@ -98,14 +106,20 @@ labels! {
         Trains = "trains",
         /// Datagrams that left above the path's MTU, fragmented by IP.
         Fragmented = "sends_fragmented",
-        /// Datagrams the kernel dropped because the socket's buffer was full.
+        /// Datagrams the kernel dropped because the socket's buffer was full. While senders are held back, those of other
+        /// sockets of this host may be among them.
         KernelDrops = "kernel_drops",
+        /// Datagrams of senders far over their budget that the kernel's socket filter dropped, merged ones counted once; they
+        /// are not among those received.
+        FilterDrops = "filter_drops",
         /// Times the kernel had no buffer of ours left to receive into.
         BuffersExhausted = "receive_buffers_exhausted",
         /// Times a receive operation was armed again.
         Rearmed = "receives_rearmed",
         /// Batches decided.
         Batches = "batches",
+        /// Times the shard has gone round its loop; it does so at least once a second.
+        Turns = "turns",
         /// Sessions that began.
         SessionsStarted = "sessions_started",
         /// Sessions found again by asking the node where it last registered.
@@ -118,6 +132,26 @@ labels! {
         ClaimsRefused = "claims_refused",
         /// Claims refused because the table is full.
         ClaimsNoRoom = "claims_no_room",
+        /// Claims refused because nothing proves them (admission strict).
+        ClaimsUnproven = "claims_unproven",
+        /// Challenges sent to nodes that want to sign that they are there.
+        Challenges = "challenges",
+        /// Claims whose signature was checked and is the node's.
+        ClaimsSigned = "claims_signed",
+        /// Claims whose signature was checked and is not the node's.
+        ClaimsForged = "claims_forged",
+        /// Claims whose signature is the node's and had counted before.
+        ClaimsRepeated = "claims_repeated",
+        /// Wishes to sign of nodes whose session is signed for already.
+        ClaimsStanding = "claims_standing",
+        /// Hole punches refused because the directory would not tell the one where the other is (admission strict).
+        PunchesRefused = "punches_refused",
+        /// Signatures and questions to the directory that found their queue full, so that nobody looks at them.
+        QuestionsDropped = "questions_dropped",
+        /// Claims refused because the relay is being drained.
+        ClaimsWhileDraining = "claims_while_draining",
+        /// Sessions taken over from the relay before.
+        SessionsInherited = "sessions_inherited",
         /// Contests between two endpoints begun.
         ContestsStarted = "contests_started",
         /// Contests the holder won by answering.
@@ -143,6 +177,10 @@ labels! {
         Sessions = "sessions",
         /// Contests under way.
         Contests = "contests",
+        /// Sessions that have changed and are not written to the ledger yet.
+        Unwritten = "ledger_unwritten",
+        /// Senders and source prefixes far over their budget that the kernel holds back.
+        Penalties = "penalties",
     }
 }
 

@@ -1,8 +1,12 @@
 //! A running relay: sockets for every local address, a pinned thread a shard, and a thread that follows the host's
 //! addresses. Cold; nothing here is on the path of a datagram.
+//!
+//! The sockets may be those of a relay before ([`Relay::start_with`]), and may be served on by one after
+//! ([`Relay::descriptors`]): whoever has them open keeps what arrives while nobody receives.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -11,19 +15,24 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use wire::NodeId;
 
+use crate::authority::{Authority, Judge};
 use crate::config::Config;
 use crate::contests::Board;
 use crate::event_queues::EventQueues;
+use crate::inheritance::{Descriptor, Group, Inheritance, Refused, Role, SocketName};
 use crate::interfaces::{self, Changes, HostAddress};
+use crate::ledger::{Geometry, Ledger, Record};
 use crate::locals::{LOCALS_MAX, Local, Locals, Service};
 use crate::mailbox::{Mail, Mailbox};
 use crate::membership::Membership;
-use crate::metrics::{Counters, Published};
+use crate::metrics::{Counter, Counters, Published};
+use crate::questions::{self, Questions};
 use crate::server::{Handoff, Server, Shared};
-use crate::sessions::{Table, shard_of};
+use crate::sessions::{Table, shard_of, slots_per_shard};
 use crate::shard::{Setup, Shard};
-use crate::socket::{LocalSockets, bind_group};
+use crate::socket::{self, LocalSockets, bind_group};
 use crate::uring::RingError;
+use crate::usage::Usage;
 
 /// Why a relay does not start, in words for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -51,9 +60,11 @@ pub struct Relay {
     mailboxes: Arc<[Mailbox]>,
     published: Vec<Arc<Published>>,
     events: Arc<EventQueues>,
+    questions: Arc<Questions>,
     table: Arc<Table>,
     membership: Arc<Membership>,
     addresses: Arc<Mutex<Addresses>>,
+    ledger: Option<Arc<Ledger>>,
     /// Sockets that are bound and not served yet, and the changes since.
     waiting: Mutex<Option<(Bound, Changes)>>,
     ended: Mutex<mpsc::Receiver<Ended>>,
@@ -75,12 +86,28 @@ impl Relay {
     /// # Errors
     /// [`StartError`], which names what to change.
     pub fn start(config: &Config, membership: Arc<Membership>) -> Result<Self, StartError> {
+        Self::start_with(config, membership, Vec::new())
+    }
+
+    /// As [`Self::start`], on the sockets of a relay before where they fit; [`Self::refused`] has the others. An address
+    /// whose sockets do not fit is bound by [`Self::bind_late`].
+    ///
+    /// # Errors
+    /// [`StartError`], which names what to change.
+    pub fn start_with(
+        config: &Config,
+        membership: Arc<Membership>,
+        sockets: Vec<Descriptor>,
+    ) -> Result<Self, StartError> {
         let shards = config.shards();
         let mailboxes: Result<Arc<[Mailbox]>, io::Error> = (0..shards).map(|_| Mailbox::new()).collect();
         let mailboxes = mailboxes.map_err(|error| StartError::Io("cannot make an eventfd", error))?;
         let events = EventQueues::new(shards).map_err(|error| StartError::Io("cannot make an eventfd", error))?;
         let events = Arc::new(events);
-        let mut addresses = Addresses::new(config, Arc::clone(&mailboxes));
+        let questions = Questions::new().map_err(|error| StartError::Io("cannot make an eventfd", error))?;
+        let questions = Arc::new(questions);
+        let inheritance = Inheritance::sort(sockets, shards, socket::facts);
+        let mut addresses = Addresses::new(config, Arc::clone(&mailboxes), inheritance);
         // Listening for changes first, so that none falls between.
         let changes = Changes::subscribe().map_err(|error| StartError::Io("cannot open a netlink socket", error))?;
         let bound = addresses.bind_at_start()?;
@@ -89,6 +116,13 @@ impl Relay {
             membership: Arc::clone(&membership),
             board: Board::new(shards),
         };
+        let slots = slots_per_shard(shards, config.sessions_max);
+        let ledger = Ledger::create(Geometry { shards, slots, sessions_max: config.sessions_max });
+        let ledger = ledger.map(Arc::new);
+        if let Err(error) = &ledger {
+            tracing::warn!(%error, "no memory that outlives this process; a restart will lose the sessions");
+        }
+        let ledger = ledger.ok();
         let (report, ended) = mpsc::channel();
         let mut published = Vec::new();
         let mut threads = Vec::new();
@@ -101,6 +135,8 @@ impl Relay {
                 mailboxes: Arc::clone(&mailboxes),
                 published: counters,
                 events: Arc::clone(&events),
+                questions: Arc::clone(&questions),
+                ledger: ledger.clone(),
             };
             let server = Server::new(config.rules.clone(), index, &shared, Arc::new(Locals::default()));
             threads.push(spawn_shard(setup, server, *cpu, report.clone())?);
@@ -109,9 +145,11 @@ impl Relay {
             mailboxes,
             published,
             events,
+            questions,
             table: shared.table,
             membership,
             addresses: Arc::new(Mutex::new(addresses)),
+            ledger,
             waiting: Mutex::new(Some((bound, changes))),
             ended: Mutex::new(ended),
             threads: Mutex::new(threads),
@@ -124,14 +162,139 @@ impl Relay {
     /// # Errors
     /// No thread can be started.
     pub fn serve(&self) -> Result<(), StartError> {
-        let Some((bound, changes)) = lock(&self.waiting).take() else { return Ok(()) };
+        let Some((mut bound, changes)) = lock(&self.waiting).take() else { return Ok(()) };
         let addresses = lock(&self.addresses);
+        addresses.note_lost_before(&mut bound);
         addresses.deliver(bound);
         if addresses.has_wildcard() {
             let thread = follow(Arc::clone(&self.addresses), changes);
             thread.map_err(|error| StartError::Io("cannot start a thread", error))?;
         }
         Ok(())
+    }
+
+    /// Has what the shards cannot decide themselves decided with the help of `authority`, who knows the nodes. `relay_key` is
+    /// that of the rules' cookies.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn consult(&self, authority: Arc<dyn Authority>, relay_key: [u8; 32]) -> Result<(), StartError> {
+        let (questions, mailboxes) = (Arc::clone(&self.questions), Arc::clone(&self.mailboxes));
+        let thread = questions::answer(questions, Judge::new(relay_key), authority, mailboxes);
+        lock(&self.threads).push(thread.map_err(|error| StartError::Io("cannot start a thread", error))?);
+        Ok(())
+    }
+
+    /// What of the sockets of the relay before could not be served on, and why; each is told once.
+    #[must_use]
+    pub fn refused(&self) -> Vec<Refused> {
+        std::mem::take(&mut lock(&self.addresses).inheritance.refused)
+    }
+
+    /// Binds the addresses whose inherited sockets did not fit, once nobody has these open any more. Call it before
+    /// [`Self::inherit`].
+    ///
+    /// # Errors
+    /// [`StartError`], which names what to change.
+    pub fn bind_late(&self) -> Result<(), StartError> {
+        let mut waiting = lock(&self.waiting);
+        let Some((bound, _)) = &mut *waiting else { return Ok(()) };
+        lock(&self.addresses).bind_late(bound)
+    }
+
+    /// Takes over the sessions of a relay before, so far as their nodes' local addresses are served, and says how many.
+    /// Call it before [`Self::serve`].
+    #[must_use]
+    pub fn inherit(&self, records: Vec<Record>) -> usize {
+        if records.is_empty() {
+            return 0;
+        }
+        let (locals, records) = (Arc::new(self.locals()), Arc::from(records));
+        let (answer, answers) = mpsc::channel();
+        for mailbox in self.mailboxes.iter() {
+            post(mailbox, Mail::Inherit(Arc::clone(&locals), Arc::clone(&records), answer.clone()));
+        }
+        drop(answer);
+        // A shard that dies instead is told by `wait_ended`.
+        answers.iter().sum()
+    }
+
+    /// Copies of all sockets, with names that tell the next relay what they are.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn descriptors(&self) -> io::Result<Vec<Descriptor>> {
+        let addresses = lock(&self.addresses);
+        let mut descriptors = Vec::new();
+        for group in &addresses.groups {
+            for (shard, (main, sibling)) in group.members.iter().enumerate() {
+                for (role, file) in [(Role::Main, main), (Role::Fragmenting, sibling)] {
+                    let name = SocketName { service: group.service, role, shard, bound: group.bound }.to_string();
+                    descriptors.push(Descriptor { name, file: file.try_clone()? });
+                }
+            }
+        }
+        Ok(descriptors)
+    }
+
+    /// Has `changed` told whenever what [`Self::descriptors`] says has changed.
+    pub fn tell_of_changes(&self, changed: mpsc::Sender<()>) {
+        lock(&self.addresses).changed = Some(changed);
+    }
+
+    /// A copy of the sessions' ledger.
+    #[must_use]
+    pub fn ledger(&self) -> Option<OwnedFd> {
+        self.ledger.as_ref()?.as_fd().try_clone_to_owned().ok()
+    }
+
+    /// Closes the sockets, so that nobody but the next relay has them. Call it after [`Self::stop`].
+    pub fn close_sockets(&self) {
+        lock(&self.addresses).groups.clear();
+    }
+
+    /// Datagrams the kernel has dropped at the sockets for want of room, since they were opened.
+    #[must_use]
+    pub fn kernel_drops(&self) -> u64 {
+        let addresses = lock(&self.addresses);
+        let mains = addresses.groups.iter().flat_map(|group| &group.members).map(|(main, _)| main);
+        mains.map(|main| u64::from(socket::kernel_drops(main.as_fd()).unwrap_or_default())).sum()
+    }
+
+    /// Tells the shards to begin no session any more.
+    pub fn drain(&self) {
+        for mailbox in self.mailboxes.iter() {
+            post(mailbox, Mail::Drain);
+        }
+    }
+
+    /// Has every shard go round its loop, which [`Counter::Turns`] then shows.
+    pub fn nudge(&self) {
+        for mailbox in self.mailboxes.iter() {
+            // A full mailbox wakes its shard as well.
+            let _ = mailbox.post(Mail::Nudge);
+        }
+    }
+
+    /// Waits until every shard has taken in what it was told before. One that has ended does so no more.
+    pub fn wait_for_a_turn(&self) {
+        let before = self.turns();
+        self.nudge();
+        let moved = |(index, turns): (usize, &u64)| self.turns()[index] > *turns;
+        while !before.iter().enumerate().all(moved) && self.threads_live() {
+            thread::yield_now();
+        }
+    }
+
+    fn threads_live(&self) -> bool {
+        let threads = lock(&self.threads);
+        !threads.is_empty() && threads.iter().all(|thread| !thread.is_finished())
+    }
+
+    /// How often each shard has gone round its loop.
+    #[must_use]
+    pub fn turns(&self) -> Vec<u64> {
+        self.counters().iter().map(|counters| counters.get(Counter::Turns)).collect()
     }
 
     /// The local addresses served now.
@@ -177,17 +340,30 @@ impl Relay {
         let _ = self.mailboxes[shard_of(node, self.mailboxes.len())].post(Mail::Handoff(handoff));
     }
 
+    /// As [`Self::hand`], but waits for room: for what must not be lost.
+    pub fn hand_surely(&self, node: NodeId, handoff: Handoff) {
+        post(&self.mailboxes[shard_of(node, self.mailboxes.len())], Mail::Handoff(handoff));
+    }
+
+    /// What `node` has sent so far. Its shard adds it up within a minute, or a moment after it was asked for this.
+    #[must_use]
+    pub fn usage(&self, node: NodeId) -> Usage {
+        self.hand(node, Handoff::AddUp(node));
+        self.table.usage().of(node)
+    }
+
     /// Waits until a shard ends; `None` when all have.
     #[must_use]
     pub fn wait_ended(&self) -> Option<Ended> {
         lock(&self.ended).recv().ok()
     }
 
-    /// Stops all shards and waits for them.
+    /// Stops all shards, each when it has decided on what it has received, and waits for them.
     pub fn stop(&self) {
         for mailbox in self.mailboxes.iter() {
             post(mailbox, Mail::Stop);
         }
+        self.questions.close();
         let threads = std::mem::take(&mut *lock(&self.threads));
         for thread in threads {
             let _ = thread.join();
@@ -271,6 +447,14 @@ struct Addresses {
     advertise: Vec<SocketAddr>,
     locals: Locals,
     mailboxes: Arc<[Mailbox]>,
+    /// A copy of every socket, for the next relay.
+    groups: Vec<Group>,
+    /// What of the relay before has not been taken over.
+    inheritance: Inheritance,
+    /// Addresses whose inherited sockets did not fit, with their MTU.
+    late: Vec<(Service, SocketAddr, usize)>,
+    /// Told when sockets come or go.
+    changed: Option<mpsc::Sender<()>>,
 }
 
 /// New sockets, by shard.
@@ -284,13 +468,17 @@ const fn flag(service: Service) -> &'static str {
 }
 
 impl Addresses {
-    fn new(config: &Config, mailboxes: Arc<[Mailbox]>) -> Self {
+    fn new(config: &Config, mailboxes: Arc<[Mailbox]>, inheritance: Inheritance) -> Self {
         let wanted = [(Service::Beacon, config.beacon), (Service::Stun, config.stun)];
         Self {
             wanted: wanted.into_iter().filter_map(|(service, address)| Some((service, address?))).collect(),
             advertise: config.advertise.clone(),
             locals: Locals::default(),
             mailboxes,
+            groups: Vec::new(),
+            inheritance,
+            late: Vec::new(),
+            changed: None,
         }
     }
 
@@ -306,6 +494,12 @@ impl Addresses {
         for (service, wanted) in self.wanted.clone() {
             let mut port = wanted.port();
             for address in expand(wanted.ip(), &host) {
+                let place = SocketAddr::new(address.ip, port);
+                // Sockets that do not fit hold the port until they are given up.
+                if self.inheritance.refused.iter().any(|refused| refused.bound == Some(place)) {
+                    self.late.push((service, place, address.mtu));
+                    continue;
+                }
                 match self.bind(service, SocketAddr::new(address.ip, port), address.mtu, &host, &mut bound) {
                     Ok(picked) => port = picked,
                     Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -321,7 +515,29 @@ impl Addresses {
                 wanted.set_port(port);
             }
         }
+        self.inheritance.refuse_rest();
         Ok(bound)
+    }
+
+    fn bind_late(&mut self, bound: &mut Bound) -> Result<(), StartError> {
+        let host = interfaces::host_addresses().unwrap_or_default();
+        for (service, place, mtu) in std::mem::take(&mut self.late) {
+            match self.bind(service, place, mtu, &host, bound) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    return Err(StartError::Busy(place, flag(service)));
+                }
+                Err(error) => return Err(StartError::Bind(place, error, flag(service))),
+            }
+        }
+        Ok(())
+    }
+
+    /// What was lost before is not this relay's loss. To be called when the relay before has stopped receiving.
+    fn note_lost_before(&self, bound: &mut Bound) {
+        for sockets in bound.iter_mut().flatten() {
+            sockets.lost_before = socket::kernel_drops(sockets.main.as_fd()).unwrap_or_default();
+        }
     }
 
     /// Binds what is new on the host and takes down what is gone.
@@ -350,6 +566,9 @@ impl Addresses {
         }
         if self.locals != before {
             self.deliver(bound);
+            if let Some(changed) = &self.changed {
+                let _ = changed.send(());
+            }
         }
     }
 
@@ -364,6 +583,7 @@ impl Addresses {
         for (id, bound) in gone {
             tracing::info!(%bound, "the address has left the host");
             self.locals.remove(id);
+            self.groups.retain(|group| (group.service, group.bound) != (service, bound));
         }
     }
 
@@ -379,7 +599,21 @@ impl Addresses {
         host: &[HostAddress],
         bound: &mut Bound,
     ) -> io::Result<u16> {
-        let (place, sockets) = bind_group(place, self.mailboxes.len())?;
+        let group = match self.inheritance.take(service, place) {
+            Some(group) => {
+                socket::adopt(&group)?;
+                group
+            }
+            None => {
+                let (bound, members) = bind_group(place, self.mailboxes.len())?;
+                Group { service, bound, members }
+            }
+        };
+        let place = group.bound;
+        let mut copies = Vec::with_capacity(group.members.len());
+        for (main, sibling) in &group.members {
+            copies.push((main.try_clone()?, sibling.try_clone()?));
+        }
         let payload_max = interfaces::payload_max(place.ip(), mtu);
         let seen_as = self.seen_as(service, place, host);
         let local = Local { bound: place, seen_as, service, payload_max, present: true };
@@ -387,9 +621,10 @@ impl Addresses {
             tracing::warn!(%place, "more than {LOCALS_MAX} local addresses; this one is not served");
             return Ok(place.port());
         };
-        for (shard, (main, fragmenting)) in bound.iter_mut().zip(sockets) {
-            shard.push(LocalSockets { id, main, fragmenting });
+        for (shard, (main, fragmenting)) in bound.iter_mut().zip(copies) {
+            shard.push(LocalSockets { id, main, fragmenting, lost_before: 0 });
         }
+        self.groups.push(group);
         Ok(place.port())
     }
 

@@ -8,20 +8,26 @@
 //! | discover, known id | stored or contested by grade; the answer always carries the true source |
 //! | relay or punch to a known node without a session | dropped, and the node is asked where it was last |
 //! | relay | the source must be the sender's endpoint; from elsewhere it is a claim, which begins none without proof |
-//! | punch | same source rule; begins a session only from a proven address, and never moves one |
+//! | punch | same source rule; begins a session only from a proven address, and never moves one; in `strict` the directory is asked |
+//! | claim | without a cookie challenged; with one its signature is checked elsewhere, and then it wins |
 //! | `PILP` | evidence in a contest, or nothing |
 //! | trace | same source rule as relay; where recorded noted, and the pair's datagrams counted a while; never answered |
 //! | STUN | answered by [`crate::stun`] |
+//! | anything but relay from a service's port | dropped: the answer would go to a service that may answer it |
 //!
-//! Who may send in a node's name is decided in `senders`, who holds an id in `claims`: a higher
-//! [`crate::sessions::Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]). Under
-//! [`Admission::Open`] nothing is checked and the last claim wins: for laboratories. What befalls a node is noted as
+//! Who may send in a node's name is decided in `senders`, who holds an id in `claims`, with a signature in `signatures`: a
+//! higher [`crate::sessions::Grade`] displaces a lower one at once; everything else is a contest (see [`crate::contests`]).
+//! Under [`Admission::Open`] nothing is checked and the last claim wins: for laboratories; under [`Admission::Strict`] what
+//! is not proven is answered and no more. What befalls a node is noted as
 //! [`crate::events`] by `notes`; `watches` counts what is relayed of traced pairs.
 
 mod claims;
 mod notes;
+mod punches;
 mod rules;
 mod senders;
+mod signatures;
+mod succession;
 mod watches;
 
 use std::collections::VecDeque;
@@ -30,16 +36,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wire::beacon::{self, Message};
+use wire::cidr::Cidr;
 use wire::codec::Writer;
 use wire::{Format, NodeId};
 
-use crate::admission::PrefixBudgets;
+use crate::admission::{PrefixBudgets, RelayBudgets, is_service_port};
+use crate::authority::{Introduction, Question, Verdict};
 use crate::contests::{Board, Claim, Contests, Due};
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::events::{Event, What};
 use crate::locals::{Locals, Service};
 use crate::membership::Membership;
 use crate::metrics::{Counter, Counters, DropReason, Gauge};
+use crate::quota::{Quota, Quotas};
 use crate::sessions::{Sessions, Table};
 use crate::stun;
 use crate::time::Time;
@@ -48,6 +57,7 @@ pub use self::rules::{Admission, Rules};
 pub use self::watches::TracedPair;
 
 use self::notes::Notes;
+use self::signatures::Allowance;
 use self::watches::Watches;
 
 /// Room a reply needs at most.
@@ -126,8 +136,16 @@ pub enum Handoff {
     Notify(NodeId),
     /// The directory has forgotten the node.
     Withdraw(NodeId),
+    /// What the node may send from now on.
+    Quota(NodeId, Quota),
+    /// Somebody wants to know what the node has sent.
+    AddUp(NodeId),
     /// A trace message arrived elsewhere; the pair's datagrams may arrive here.
     Watch(TracedPair),
+    /// A claim's signature was checked.
+    Claimed(Claim, Verdict),
+    /// The directory says whether the two may be introduced.
+    Introduce(Introduction, bool),
 }
 
 /// The rules of one shard, with the sessions it owns.
@@ -141,12 +159,19 @@ pub struct Server {
     locals: Arc<Locals>,
     control: PrefixBudgets,
     foreign: PrefixBudgets,
+    claims: PrefixBudgets,
+    claims_in_all: Allowance,
+    punches_in_all: Allowance,
+    questions: VecDeque<Question>,
+    relayed: RelayBudgets,
     counters: Counters,
     sends: VecDeque<Send>,
     handoffs: VecDeque<(usize, Handoff)>,
     notes: Notes,
+    quotas: Quotas,
     watches: Watches,
     next_sweep: Time,
+    draining: bool,
 }
 
 /// What all shards share.
@@ -164,6 +189,7 @@ impl Server {
     /// The rules of shard number `shard`.
     #[must_use]
     pub fn new(rules: Rules, shard: usize, shared: &Shared, locals: Arc<Locals>) -> Self {
+        let shards = shared.table.shards();
         Self {
             sessions: Sessions::new(Arc::clone(&shared.table), shard),
             contests: Contests::new(Arc::clone(&shared.board), shard),
@@ -171,12 +197,19 @@ impl Server {
             locals,
             control: PrefixBudgets::new(rules.exempt.clone()),
             foreign: PrefixBudgets::new(rules.exempt.clone()),
+            claims: PrefixBudgets::new(rules.exempt.clone()),
+            claims_in_all: Allowance::share(rules.claims_per_second, shards),
+            punches_in_all: Allowance::share(rules.punches_per_second, shards),
+            questions: VecDeque::new(),
+            relayed: RelayBudgets::new(rules.prefix_packets, rules.prefix_bytes, rules.exempt.clone()),
             counters: Counters::default(),
             sends: VecDeque::with_capacity(PENDING_MAX),
             handoffs: VecDeque::with_capacity(PENDING_MAX),
             notes: Notes::new(),
+            quotas: Quotas::default(),
             watches: Watches::new(),
             next_sweep: Time::default(),
+            draining: false,
             rules,
             shard,
         }
@@ -196,6 +229,12 @@ impl Server {
     #[must_use]
     pub fn locals(&self) -> &Locals {
         &self.locals
+    }
+
+    /// Sources no limit applies to.
+    #[must_use]
+    pub fn exempt(&self) -> &[Cidr] {
+        &self.rules.exempt
     }
 
     /// Whether it pays to [`Self::foresee`] a batch.
@@ -257,8 +296,20 @@ impl Server {
                     self.note_present(now, node, What::NotifySent { at: session.path.remote });
                 }
             }
+            Handoff::Quota(node, quota) => {
+                self.quotas.set(node, quota);
+                if let Some((slot, _)) = self.sessions.find_own(node) {
+                    self.sessions.activity(slot).quota = self.quotas.of(node);
+                }
+            }
+            Handoff::AddUp(node) => {
+                if let Some((slot, _)) = self.sessions.find_own(node) {
+                    self.sessions.add_up(slot);
+                }
+            }
             Handoff::Withdraw(node) => {
                 self.contests.end(node);
+                self.quotas.set(node, Quota::default());
                 if let Some((slot, _)) = self.sessions.find_own(node) {
                     self.sessions.remove(slot);
                     self.notes.push(Event { at: now, node, what: What::SessionWithdrawn });
@@ -267,6 +318,8 @@ impl Server {
             Handoff::Watch(pair) => {
                 self.watch(pair);
             }
+            Handoff::Claimed(claim, verdict) => self.claimed(now, claim, verdict),
+            Handoff::Introduce(asked, allowed) => self.introduce(now, asked, allowed),
         }
         self.gauge();
     }
@@ -308,6 +361,9 @@ impl Server {
         if datagram.first() == Some(&beacon::kind::RELAY) && self.speaks(from.local, Service::Beacon) {
             return self.relay(now, from, datagram);
         }
+        if is_service_port(from.remote.port) && self.rules.admission != Admission::Open {
+            return Action::Drop(DropReason::ServicePort);
+        }
         if !self.charge_control(now, from) {
             return Action::Drop(DropReason::PrefixBudget);
         }
@@ -332,13 +388,16 @@ impl Server {
 
     fn charge_control(&mut self, now: Time, from: Path) -> bool {
         self.rules.admission == Admission::Open
-            || self.control.charge(&self.rules.prefix_control, from.remote.ip, now, 1)
+            || self.control.charge(&[(self.rules.prefix_control, 1)], from.remote.ip, now)
     }
 
     fn control(&mut self, now: Time, from: Path, datagram: &[u8], reply: &mut [u8; REPLY_MAX]) -> Action {
         match Message::decode(datagram) {
             Ok(Message::Discover { node, extended }) => self.discover(now, Claim { node, path: from, extended }, reply),
             Ok(Message::PunchRequest { requester, target }) => self.punch(now, from, requester, target, reply),
+            Ok(Message::Claim { node, cookie, signature }) => {
+                self.signed_claim(now, from, node, (cookie, signature), reply)
+            }
             Ok(Message::Trace { sender, dest, context }) => {
                 self.trace(now, from, (sender, dest), context, datagram.len())
             }
@@ -369,45 +428,25 @@ impl Server {
                 || self.membership.knows(node))
     }
 
-    fn punch(
-        &mut self,
-        now: Time,
-        from: Path,
-        requester: NodeId,
-        target: NodeId,
-        reply: &mut [u8; REPLY_MAX],
-    ) -> Action {
-        if self.rules.admission != Admission::Open && !self.admit_requester(now, from, requester) {
-            return Action::Drop(DropReason::SourceMismatch);
-        }
-        let Some(session) = self.sessions.find(target).filter(|session| self.is_present(session.path.local)) else {
-            self.note_present(now, requester, What::PunchUnknown { peer: target });
-            self.want(now, target, from);
-            return Action::Drop(DropReason::UnknownDestination);
-        };
-        self.note_present(now, requester, What::PunchBrokered { peer: target, at: session.path.remote });
-        self.note_present(now, target, What::PunchedBy { peer: requester, at: from.remote });
-        let send = Send::new(session.path, &Message::PunchCommand(from.remote.socket_addr()));
-        let len = encode(reply, &Message::PunchCommand(session.path.remote.socket_addr()));
-        Action::ReplyAndSend { len, send }
-    }
-
     fn relay(&mut self, now: Time, from: Path, datagram: &mut [u8]) -> Action {
         let (sender, dest) = match Message::decode(datagram) {
             Ok(Message::Relay { sender, dest, .. }) => (sender, dest),
             _ => return Action::Drop(DropReason::Malformed),
         };
         let sender_slot = match self.admit_sender(now, from, sender, datagram.len()) {
-            Ok(slot) => slot,
-            Err(reason) => return Action::Drop(reason),
+            Ok(slot) if self.charge_relayed(now, from, datagram.len()) => slot,
+            Ok(_) => return Action::Drop(DropReason::PrefixBudget),
+            Err(reason) => return Action::Drop(self.charge_refused(now, from, reason)),
         };
         let Some(session) = self.sessions.find(dest) else {
-            self.charge_unknown(now, sender_slot, sender, dest);
+            self.charge_unknown(now, from, sender_slot, sender, dest);
             self.want(now, dest, from);
             return Action::Drop(DropReason::UnknownDestination);
         };
         if let Some(slot) = sender_slot {
-            self.sessions.activity(slot).unknown_run = 0;
+            let activity = self.sessions.activity(slot);
+            activity.unknown_run = 0;
+            activity.tally.relayed(datagram.len());
         }
         if !self.is_present(session.path.local) {
             return Action::Drop(DropReason::NoLocalAddress);

@@ -3,12 +3,14 @@
 //! Open addressing with linear probing. Ids are handed out densely, and neighbours have neighbouring home slots, three of
 //! four slots in use: in practice every node sits at home and the table behaves as an array indexed by id, while sparse
 //! ids still find a place. Only the owning shard writes a part. What others read (id, endpoint, local address, flags) is
-//! one [`SeqCell`] of 32 bytes; what only the owner needs (grade, activity, budgets) lies beside it, 32 bytes more.
+//! one [`SeqCell`] of 32 bytes; what only the owner needs (grade, activity, budgets, what was sent) is one cache line
+//! beside it.
 //!
 //! Live slots never move. A removed slot becomes a tombstone, or empty where nothing lies beyond it, and may be taken
 //! by another node: a reader that looks for the old id finds another tag and goes on, so a packet never follows a
 //! reused slot to somebody else's endpoint.
 
+use std::collections::VecDeque;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +18,10 @@ use std::time::Duration;
 use wire::NodeId;
 
 use crate::endpoint::{Endpoint, LocalId, Path};
+use crate::quota::Quota;
 use crate::seqlock::SeqCell;
 use crate::time::{Time, nanos};
+use crate::usage::{Board, Tally};
 
 /// Slots looked at for one id. Dense ids need one; the bound holds whatever ids an open relay is fed.
 const PROBES_MAX: usize = 128;
@@ -29,10 +33,10 @@ const CACHED_MAX: usize = 4096;
 /// When a node was heard is published at this grain, so that what other shards read seldom changes.
 const HEARD_GRAIN_SECONDS: u64 = 16;
 /// Where it lies in the last word.
-const HEARD_SHIFT: u32 = 33;
+const HEARD_SHIFT: u32 = 34;
 /// Bytes of one slot, both halves.
 pub const SLOT_BYTES: usize = size_of::<SeqCell<3>>() + size_of::<Activity>();
-const _: () = assert!(size_of::<Activity>() == 32, "half a cache line: see above");
+const _: () = assert!(size_of::<Activity>() == 64 && align_of::<Activity>() == 64, "one cache line: see above");
 const _: () = assert!(SLOT_BYTES <= 96, "design: at most 96 bytes a slot");
 
 /// Which shard a node belongs to; the steering program computes the same.
@@ -49,6 +53,19 @@ pub enum Grade {
     Unproven = 0,
     /// Its address is one the directory holds proof for.
     ProvenAddress = 1,
+    /// The node has signed that it is there.
+    SignedClaim = 2,
+}
+
+impl Grade {
+    /// From the lowest to the highest.
+    const ALL: [Self; 3] = [Self::Unproven, Self::ProvenAddress, Self::SignedClaim];
+
+    /// The grade with this number; the lowest where there is none, as in what a later version has written.
+    #[must_use]
+    pub fn from_number(number: u8) -> Self {
+        Self::ALL.into_iter().find(|grade| *grade as u8 == number).unwrap_or_default()
+    }
 }
 
 /// What every shard may know of a node's session.
@@ -58,6 +75,8 @@ pub struct Session {
     pub path: Path,
     /// It asked for deliveries that name the destination (type 09).
     pub extended: bool,
+    /// The node itself has signed that it is here; true until the session moves or ends.
+    pub claimed: bool,
 }
 
 impl Session {
@@ -65,7 +84,7 @@ impl Session {
         let ip = u128::from(self.path.remote.ip);
         let tail =
             u64::from(self.path.remote.port) | u64::from(self.path.local.0) << 16 | u64::from(self.extended) << 32;
-        let tail = tail | heard_grain(heard) << HEARD_SHIFT;
+        let tail = tail | u64::from(self.claimed) << 33 | heard_grain(heard) << HEARD_SHIFT;
         [(ip >> 64) as u64, ip as u64, tail]
     }
 
@@ -74,6 +93,7 @@ impl Session {
         Self {
             path: Path { remote: Endpoint { ip, port: tail as u16 }, local: LocalId((tail >> 16) as u16) },
             extended: tail >> 32 & 1 == 1,
+            claimed: tail >> 33 & 1 == 1,
         }
     }
 }
@@ -84,6 +104,7 @@ const fn heard_grain(heard: Time) -> u64 {
 
 /// What the owner alone knows of a session.
 #[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
 pub struct Activity {
     /// When the node was last heard.
     pub seen: Time,
@@ -91,6 +112,10 @@ pub struct Activity {
     pub packets: Time,
     /// Theoretical arrival time of the byte budget.
     pub bytes: Time,
+    /// What the node has sent since it was last added to the board.
+    pub tally: Tally,
+    /// What it may send.
+    pub quota: Quota,
     /// Relays to unknown destinations since the last known one.
     pub unknown_run: u8,
     /// Traces noted in the second `traced_second`.
@@ -113,6 +138,7 @@ pub struct Slot(usize);
 #[derive(Debug)]
 pub struct Table {
     parts: Box<[Box<[SeqCell<3>]>]>,
+    usage: Board,
 }
 
 impl Table {
@@ -121,7 +147,19 @@ impl Table {
     pub fn new(shards: usize, sessions_max: usize) -> Arc<Self> {
         let slots = slots_per_shard(shards, sessions_max);
         let part = || (0..slots).map(|_| SeqCell::default()).collect();
-        Arc::new(Self { parts: (0..shards).map(|_| part()).collect() })
+        Arc::new(Self { parts: (0..shards).map(|_| part()).collect(), usage: Board::default() })
+    }
+
+    /// How much each node has sent, as far as its shard has told.
+    #[must_use]
+    pub const fn usage(&self) -> &Board {
+        &self.usage
+    }
+
+    /// How many parts there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.parts.len()
     }
 
     /// The session of `node`, whichever shard owns it.
@@ -201,6 +239,36 @@ pub struct Sessions {
     live_max: usize,
     /// Where the search for silent sessions goes on.
     hand: usize,
+    changes: Option<Changes>,
+}
+
+/// Slots that no longer hold what was last fetched of them, in the order in which they changed; each stands here once, so
+/// there are never more than the part has slots.
+#[derive(Debug)]
+struct Changes {
+    queue: VecDeque<u32>,
+    /// A bit a slot: whether it is in the queue.
+    queued: Box<[u64]>,
+}
+
+impl Changes {
+    fn new(slots: usize) -> Self {
+        Self { queue: VecDeque::with_capacity(slots), queued: vec![0; slots.div_ceil(64)].into_boxed_slice() }
+    }
+
+    fn note(&mut self, slot: usize) {
+        let (word, bit) = (&mut self.queued[slot / 64], 1 << (slot % 64));
+        if *word & bit == 0 {
+            *word |= bit;
+            self.queue.push_back(slot as u32);
+        }
+    }
+
+    fn take(&mut self) -> Option<usize> {
+        let slot = self.queue.pop_front()? as usize;
+        self.queued[slot / 64] &= !(1 << (slot % 64));
+        Some(slot)
+    }
 }
 
 /// The table has no room for another session.
@@ -217,8 +285,37 @@ impl Sessions {
             live_max: live_max(slots),
             live: 0,
             hand: 0,
+            changes: None,
             table,
             shard,
+        }
+    }
+
+    /// Notes from now on which slots change, for [`Self::poll_change`].
+    pub fn note_changes(&mut self) {
+        self.changes.get_or_insert_with(|| Changes::new(self.activity.len()));
+    }
+
+    /// How many slots [`Self::poll_change`] has to tell of.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.changes.as_ref().map_or(0, |changes| changes.queue.len())
+    }
+
+    /// A slot that has changed since it was last asked for, and what stands there now. A node that is merely heard changes
+    /// its slot at the grain at which that is published.
+    pub fn poll_change(&mut self) -> Option<(usize, Option<(NodeId, Session, Activity)>)> {
+        let slot = self.changes.as_mut()?.take()?;
+        let cell = &self.part()[slot];
+        let tag = cell.tag();
+        let live = !matches!(tag, EMPTY | TOMBSTONE);
+        let words = live.then(|| cell.read(tag)).flatten();
+        Some((slot, words.map(|words| (NodeId(tag), Session::from_words(words), self.activity[slot]))))
+    }
+
+    fn note_change(&mut self, slot: usize) {
+        if let Some(changes) = &mut self.changes {
+            changes.note(slot);
         }
     }
 
@@ -307,6 +404,7 @@ impl Sessions {
         self.part()[slot].write(node.0, session.to_words(activity.seen));
         self.activity[slot] = activity;
         self.live += 1;
+        self.note_change(slot);
         Ok(Slot(slot))
     }
 
@@ -314,6 +412,14 @@ impl Sessions {
     pub fn update(&mut self, Slot(slot): Slot, session: Session) {
         let cell = &self.part()[slot];
         cell.write(cell.tag(), session.to_words(self.activity[slot].seen));
+        self.note_change(slot);
+    }
+
+    /// The holder of the session in `slot` is proven so well.
+    pub fn set_grade(&mut self, Slot(slot): Slot, grade: Grade) {
+        if std::mem::replace(&mut self.activity[slot].grade, grade) != grade {
+            self.note_change(slot);
+        }
     }
 
     /// The node of the session in `slot` was heard at `now`.
@@ -327,10 +433,19 @@ impl Sessions {
         if let Some(words) = cell.read(tag) {
             cell.write(tag, Session::from_words(words).to_words(now));
         }
+        self.note_change(slot);
+    }
+
+    /// Adds what the node of the session in `slot` has sent to the board.
+    pub fn add_up(&mut self, Slot(slot): Slot) {
+        let node = NodeId(self.part()[slot].tag());
+        let tally = std::mem::take(&mut self.activity[slot].tally);
+        self.table.usage.add(node, tally);
     }
 
     /// Ends the session in `slot`.
     pub fn remove(&mut self, Slot(slot): Slot) {
+        self.add_up(Slot(slot));
         let part = self.part();
         let len = part.len();
         part[slot].write(TOMBSTONE, [0; 3]);
@@ -341,6 +456,7 @@ impl Sessions {
             last = (last + len - 1) % len;
         }
         self.live -= 1;
+        self.note_change(slot);
     }
 
     /// Looks at the next `count` slots and ends the sessions for which `expired` says so; returns how many.
@@ -349,6 +465,9 @@ impl Sessions {
         for _ in 0..count.min(self.activity.len()) {
             self.hand = (self.hand + 1) % self.activity.len();
             let tag = self.part()[self.hand].tag();
+            if !matches!(tag, EMPTY | TOMBSTONE) {
+                self.add_up(Slot(self.hand));
+            }
             if !matches!(tag, EMPTY | TOMBSTONE) && expired(NodeId(tag), &self.activity[self.hand]) {
                 self.remove(Slot(self.hand));
                 ended += 1;
@@ -384,7 +503,7 @@ mod loom_tests {
     fn session(node: NodeId) -> Session {
         let remote =
             Endpoint { ip: Ipv6Addr::from(u128::from(node.0) << 64 | u128::from(node.0)), port: node.0 as u16 };
-        Session { path: Path { remote, local: LocalId(0) }, extended: false }
+        Session { path: Path { remote, local: LocalId(0) }, extended: false, claimed: false }
     }
 
     /// A slot passes from one node to another while a reader looks for both: it finds a node's own session or none.

@@ -3,6 +3,7 @@
 //! ```text
 //! wait → reap completions → retry failed sends of the last batch → give its buffers back
 //!      → mail, timers → decide on every datagram → chain trains → queue the sends → wait (which submits) …
+//! end: cancel the receives → reap to the last completion → decide and send as ever → write the ledger → publish
 //! ```
 
 use std::collections::VecDeque;
@@ -13,9 +14,13 @@ use std::time::Duration;
 
 use crate::endpoint::{LocalId, Path};
 use crate::event_queues::EventQueues;
+use crate::fairness::filter::Family;
+use crate::guard::Guard;
+use crate::ledger::Ledger;
 use crate::locals::{LOCALS_MAX, Locals};
 use crate::mailbox::{Mail, Mailbox};
-use crate::metrics::{Counter, DropReason, Published};
+use crate::metrics::{Counter, DropReason, Gauge, Published};
+use crate::questions::Questions;
 use crate::server::{Action, REPLY_MAX, Server};
 use crate::socket::LocalSockets;
 use crate::time::Time;
@@ -30,6 +35,10 @@ const SEND_RESERVE: usize = 2 * 128;
 const FILES: u32 = 2 * LOCALS_MAX as u32 + 1;
 const WAKE: FileSlot = FileSlot(2 * LOCALS_MAX as u32);
 const REPLIES_MAX: usize = 2048;
+/// Records written to the ledger in one turn, so that many changes at once delay nobody.
+const RECORDS_PER_TURN_MAX: usize = 64;
+/// How long the kernel may take to end the receives; it takes microseconds.
+const FINISH_WITHIN: Duration = Duration::from_secs(1);
 /// Looks at the ring between two looks at the clock while spinning.
 const SPINS_PER_CLOCK: u32 = 64;
 
@@ -46,12 +55,17 @@ pub struct Setup {
     pub published: Arc<Published>,
     /// Where its control events go.
     pub events: Arc<EventQueues>,
+    /// Where its questions go.
+    pub questions: Arc<Questions>,
+    /// Where its sessions are written for the next process.
+    pub ledger: Option<Arc<Ledger>>,
 }
 
 /// One core's driver.
 pub struct Shard {
     setup: Setup,
     server: Server,
+    guard: Guard,
     ring: Ring,
     sockets: Vec<Socket>,
     pending: VecDeque<Received>,
@@ -63,14 +77,13 @@ pub struct Shard {
     failures: Vec<(u32, i32)>,
     ended: Vec<(FileSlot, i32)>,
     stopping: bool,
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// What a shard knows of the sockets of one local address.
 #[derive(Clone, Copy, Debug, Default)]
 struct Socket {
     installed: bool,
-    /// Drops the kernel has told of.
-    lost: u32,
     /// The device cannot offload segmentation.
     plain: bool,
 }
@@ -94,11 +107,15 @@ impl Shard {
     ///
     /// # Errors
     /// [`RingError`], naming what the kernel lacks.
-    pub fn new(setup: Setup, server: Server) -> Result<Self, RingError> {
+    pub fn new(setup: Setup, mut server: Server) -> Result<Self, RingError> {
+        if setup.ledger.is_some() {
+            server.keep_ledger();
+        }
         let mut ring = Ring::new(FILES, REPLIES_MAX * REPLY_MAX)?;
         ring.install(WAKE, setup.mailboxes[setup.index].as_fd())?;
         ring.watch(WAKE)?;
         Ok(Self {
+            guard: Guard::new(server.exempt().to_vec()),
             server,
             ring,
             sockets: vec![Socket::default(); LOCALS_MAX],
@@ -110,6 +127,7 @@ impl Shard {
             failures: Vec::new(),
             ended: Vec::new(),
             stopping: false,
+            ledger: setup.ledger.clone(),
             setup,
         })
     }
@@ -121,30 +139,89 @@ impl Shard {
     pub fn run(mut self) -> io::Result<()> {
         while !self.stopping {
             self.wait()?;
-            let now = Time::read_clock();
-            self.reap(now)?;
-            self.settle_failures()?;
-            self.release_batch()?;
-            self.decide_batch(now);
-            self.handle_timers(now);
-            self.send_own();
-            self.queue_trains()?;
-            self.hand_off();
-            self.hand_out_events();
-            self.setup.published.publish(self.server.counters());
+            self.turn()?;
         }
+        self.finish()
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let now = Time::read_clock();
+        self.reap(now)?;
+        self.settle_failures()?;
+        self.release_batch()?;
+        self.decide_batch(now);
+        self.handle_timers(now);
+        self.send_own();
+        self.queue_trains()?;
+        self.hand_off();
+        self.ask_questions();
+        self.hand_out_events();
+        self.write_ledger(RECORDS_PER_TURN_MAX);
+        let unwritten = self.server.unwritten() as u64;
+        self.server.counters().set(Gauge::Unwritten, unwritten);
+        self.server.counters().count(Counter::Turns);
+        self.setup.published.publish(self.server.counters());
         Ok(())
     }
 
+    /// Decides on everything that has been received, and leaves the sockets to whoever has them next: no datagram is lost
+    /// between the two.
+    fn finish(&mut self) -> io::Result<()> {
+        let mut armed = Vec::new();
+        for id in (0..LOCALS_MAX as u16).map(LocalId) {
+            if self.sockets[usize::from(id.0)].installed {
+                self.ring.cancel(id.main())?;
+                armed.push(id.main());
+            }
+        }
+        let deadline = Time::read_clock() + FINISH_WITHIN;
+        loop {
+            // Those that ended by themselves are not armed again.
+            armed.retain(|slot| !self.ended.iter().any(|(ended, _)| ended == slot));
+            let idle = self.pending.is_empty() && self.batch.is_empty() && self.failures.is_empty();
+            let late = Time::read_clock() >= deadline;
+            if (armed.is_empty() && idle) || late {
+                if late {
+                    tracing::warn!(shard = self.setup.index, "the kernel has not ended all receives in time");
+                }
+                break;
+            }
+            let wait = if idle { Wait::AtMost(FINISH_WITHIN / 10) } else { Wait::No };
+            self.ring.submit_and_wait(wait)?;
+            self.turn()?;
+        }
+        self.ring.submit()?;
+        self.write_ledger(usize::MAX);
+        self.setup.published.publish(self.server.counters());
+        Ok(())
+    }
+
+    /// Most batches change no session.
+    fn write_ledger(&mut self, records_max: usize) {
+        let Some(ledger) = &self.ledger else { return };
+        for _ in 0..records_max {
+            let Some((slot, record)) = self.server.poll_record() else { return };
+            if let Err(error) = ledger.write(self.setup.index, slot, record.as_ref()) {
+                let shard = self.setup.index;
+                tracing::error!(shard, %error, "sessions are no longer kept for a restart; give this service more memory");
+                self.ledger = None;
+                return;
+            }
+        }
+    }
+
     fn wait(&mut self) -> io::Result<()> {
-        if !self.pending.is_empty() {
+        let is_behind = self.ledger.is_some() && self.server.unwritten() > 0;
+        if !self.pending.is_empty() || is_behind {
             return self.ring.submit_and_wait(Wait::No);
         }
         if !self.setup.spin.is_zero() {
             self.ring.submit()?;
             self.spin();
         }
-        let timeout = self.server.poll_timeout().since(Time::read_clock());
+        let due = self.server.poll_timeout();
+        let due = self.guard.next_review().map_or(due, |review| review.min(due));
+        let timeout = due.since(Time::read_clock());
         self.ring.submit_and_wait(Wait::AtMost(timeout))
     }
 
@@ -229,6 +306,10 @@ impl Shard {
         self.ring.publish();
         self.trains.clear();
         self.replies_used = 0;
+        if self.stopping {
+            // Nothing is armed again; `finish` looks at what has ended.
+            return Ok(());
+        }
         for (slot, errno) in std::mem::take(&mut self.ended) {
             if errno == libc::ENOBUFS {
                 self.server.counters().count(Counter::BuffersExhausted);
@@ -264,7 +345,8 @@ impl Shard {
         let Received { socket, mut lease, from, payload, segment, truncated, lost } = received;
         let from = Path { remote: from, local: LocalId::of(socket) };
         self.server.counters().count(Counter::Receives);
-        self.note_kernel_drops(from.local, lost);
+        let datagrams = payload.len().div_ceil(segment.max(1)).max(1);
+        self.guard.note_receive(from.local, &from.remote, datagrams, lost, self.server.counters());
         let mut start = payload.start;
         // An empty datagram is one too.
         loop {
@@ -298,7 +380,8 @@ impl Shard {
                 self.add_reply(from, len);
                 self.add_own(send.to, send.bytes());
             }
-            Action::Defer | Action::Drop(_) => {}
+            Action::Drop(reason) => self.guard.note_drop(from.remote, reason),
+            Action::Defer => {}
         }
     }
 
@@ -350,6 +433,9 @@ impl Shard {
         if now >= self.server.poll_timeout() {
             self.server.handle_timeout(now);
         }
+        if self.guard.is_due(now) {
+            self.guard.review(now, self.setup.index, self.server.counters());
+        }
     }
 
     /// What the rules want sent beside the answers.
@@ -365,6 +451,21 @@ impl Shard {
             if self.setup.mailboxes[shard].post(Mail::Handoff(handoff)).is_err() {
                 self.server.counters().count(Counter::MailDropped);
             }
+        }
+    }
+
+    /// Most batches have none.
+    fn ask_questions(&mut self) {
+        let mut has_asked = false;
+        while let Some(question) = self.server.poll_question() {
+            if self.setup.questions.post(self.setup.index, question) {
+                has_asked = true;
+            } else {
+                self.server.counters().count(Counter::QuestionsDropped);
+            }
+        }
+        if has_asked {
+            self.setup.questions.ring();
         }
     }
 
@@ -390,6 +491,12 @@ impl Shard {
             match mail {
                 Mail::Handoff(handoff) => self.server.handle_handoff(now, handoff),
                 Mail::Locals(locals, sockets) => self.change_locals(locals, sockets)?,
+                Mail::Inherit(locals, records, answer) => {
+                    self.server.set_locals(locals);
+                    let _ = answer.send(self.server.inherit(now, &records));
+                }
+                Mail::Drain => self.server.drain(),
+                Mail::Nudge => {}
                 Mail::Stop => self.stopping = true,
             }
         }
@@ -403,26 +510,20 @@ impl Shard {
             if std::mem::take(socket).installed {
                 self.ring.uninstall(id.main())?;
                 self.ring.uninstall(id.fragmenting())?;
+                self.guard.uninstall(id);
             }
         }
-        for LocalSockets { id, main, fragmenting } in sockets {
+        for LocalSockets { id, main, fragmenting, lost_before } in sockets {
             // What ended there concerned the socket before.
             self.ended.retain(|(slot, _)| *slot != id.main());
             self.ring.install(id.main(), main.as_fd())?;
             self.ring.install(id.fragmenting(), fragmenting.as_fd())?;
             self.ring.receive(id.main())?;
             self.sockets[usize::from(id.0)] = Socket { installed: true, ..Socket::default() };
+            let is_ipv4 = locals.get(id).is_some_and(|local| local.bound.is_ipv4());
+            self.guard.install(id, if is_ipv4 { Family::V4 } else { Family::V6 }, main, lost_before);
         }
         self.server.set_locals(locals);
         Ok(())
-    }
-
-    fn note_kernel_drops(&mut self, LocalId(local): LocalId, lost: Option<u32>) {
-        if let Some(lost) = lost {
-            let socket = &mut self.sockets[usize::from(local)];
-            let more = lost.wrapping_sub(socket.lost);
-            socket.lost = lost;
-            self.server.counters().add(Counter::KernelDrops, u64::from(more));
-        }
     }
 }

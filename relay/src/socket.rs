@@ -1,24 +1,31 @@
 //! UDP sockets of a shard: one per local address in a `SO_REUSEPORT` group steered by the node id, and a send-only
-//! sibling for what has to be fragmented. The file's unsafe code is the `setsockopt` calls no crate offers.
+//! sibling for what has to be fragmented; filters on them; and open files that come from another process. The file's
+//! unsafe code is the socket options no crate offers, and the taking over of descriptors that are numbers.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;
 use std::io;
+use std::io::IoSliceMut;
 use std::mem::size_of;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use wire::beacon;
 
 use crate::config::{RECEIVE_BUFFER_BYTES, SEND_BUFFER_BYTES};
 use crate::endpoint::LocalId;
+use crate::inheritance::{Facts, Group};
 
 /// After exit a port served by a ring stays bound for a moment, since the ring's teardown is deferred.
 const BIND_RETRIES: u32 = 15;
 const BIND_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// Where the drops stand in the answer to `SO_MEMINFO` (`SK_MEMINFO_DROPS` of `linux/sock_diag.h`).
+const MEMINFO_DROPS: usize = 8;
 
 /// One shard's sockets for one local address.
 #[derive(Debug)]
@@ -29,6 +36,8 @@ pub struct LocalSockets {
     pub main: OwnedFd,
     /// Only sends, what exceeds the path's MTU; fragments. Steering never chooses it.
     pub fragmenting: OwnedFd,
+    /// Datagrams the kernel had dropped for want of room when this relay took the main socket over.
+    pub lost_before: u32,
 }
 
 /// Binds `address` once for every shard, in the order the steering program counts, and returns the address with its
@@ -45,10 +54,7 @@ pub fn bind_group(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr,
         if members.is_empty() {
             steer(&socket, shards)?;
         }
-        enable(&socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
-        enable(&socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
-        set_path_mtu_discovery(&socket, address, libc::IP_PMTUDISC_PROBE)?;
-        grow(&socket, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES);
+        tune(&socket, address)?;
         socket.bind(&address.into())?;
         members.push(socket);
     }
@@ -61,6 +67,127 @@ pub fn bind_group(address: SocketAddr, shards: usize) -> io::Result<(SocketAddr,
     let siblings: Vec<Socket> = siblings.collect::<io::Result<_>>()?;
     let pairs = members.into_iter().zip(siblings).map(|(main, sibling)| (main.into(), sibling.into()));
     Ok((address, pairs.collect()))
+}
+
+/// What the kernel says of an open file.
+#[must_use]
+pub fn facts(file: &OwnedFd) -> Facts {
+    let socket = SockRef::from(file);
+    let udp = socket.r#type().is_ok_and(|kind| kind == Type::DGRAM)
+        && socket.protocol().is_ok_and(|protocol| protocol == Some(Protocol::UDP));
+    let bound = socket.local_addr().ok().and_then(|address| address.as_socket());
+    Facts { groups: udp && socket.reuse_port().unwrap_or(false), bound }
+}
+
+/// Makes the sockets of another process, perhaps of another version, what [`bind_group`] makes them.
+///
+/// # Errors
+/// What the kernel says to an option.
+pub fn adopt(group: &Group) -> io::Result<()> {
+    let Some((first, _)) = group.members.first() else { return Ok(()) };
+    steer(&SockRef::from(first), group.members.len())?;
+    for (main, sibling) in &group.members {
+        let (main, sibling) = (SockRef::from(main), SockRef::from(sibling));
+        // A filter of the process before would go on dropping; that there is none is no error.
+        let _ = enable(&main, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0);
+        tune(&main, group.bound)?;
+        set_path_mtu_discovery(&sibling, group.bound, libc::IP_PMTUDISC_OMIT)?;
+        for socket in [&main, &sibling] {
+            grow(socket, libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES);
+        }
+    }
+    Ok(())
+}
+
+/// The first descriptor a service manager passes, by its protocol.
+const PASSED_FIRST: RawFd = 3;
+
+/// The descriptors a service manager has passed to this process, `count` from number 3 on, closed when a program is
+/// executed. Only the first call gets them; to be called before anything else is opened, and only where the environment
+/// says that they are for this process.
+///
+/// # Errors
+/// One of them is not open.
+pub fn passed_descriptors(count: usize) -> io::Result<Vec<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Ok(Vec::new());
+    }
+    let last = PASSED_FIRST.saturating_add(RawFd::try_from(count).unwrap_or(RawFd::MAX));
+    (PASSED_FIRST..last)
+        .map(|raw| {
+            // SAFETY: the call touches no memory; on a number that is not open it fails.
+            if unsafe { libc::fcntl(raw, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: it is open, and by the protocol of the service manager it belongs to this program, which has opened
+            // nothing else yet; the flag above makes sure that nobody gets it from here twice.
+            Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+        })
+        .collect()
+}
+
+/// Descriptors one message can carry: `SCM_MAX_FD` of the kernel.
+pub const DESCRIPTORS_PER_MESSAGE_MAX: usize = 253;
+
+/// Receives a message and the open files that come with it. A length of 0 is the end.
+///
+/// # Errors
+/// What the kernel says, and a message that did not fit.
+pub fn receive_with_descriptors(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([RawFd; DESCRIPTORS_PER_MESSAGE_MAX]);
+    let mut parts = [IoSliceMut::new(bytes)];
+    let raw = socket.as_fd().as_raw_fd();
+    let message = recvmsg::<()>(raw, &mut parts, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut files = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raws) = control {
+            // SAFETY: the kernel has just opened these for this process, and nobody else knows their numbers.
+            files.extend(raws.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
+        }
+    }
+    if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a message that is too long"));
+    }
+    Ok((message.bytes, files))
+}
+
+/// Has the kernel run `program` on every datagram before it is queued, in the place of any filter before.
+///
+/// # Errors
+/// What the kernel says.
+pub fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let steps: Vec<_> = program.iter().map(|step| SockFilter::new(step.code, step.jt, step.jf, step.k)).collect();
+    SockRef::from(&socket).attach_filter(&steps)
+}
+
+/// Takes the filter off.
+///
+/// # Errors
+/// What the kernel says, also where there is none.
+pub fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
+    SockRef::from(&socket).detach_filter()
+}
+
+/// What the kernel has dropped on this socket since it was opened, for want of room or by its filter.
+///
+/// # Errors
+/// What the kernel says.
+pub fn kernel_drops(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut memory = [0_u32; MEMINFO_DROPS + 1];
+    let mut len = size_of_val(&memory) as libc::socklen_t;
+    // SAFETY: `memory` and `len` outlive the call, and `len` is the size of `memory`, beyond which the kernel does not
+    // write. The descriptor is borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            memory.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 { Ok(memory[MEMINFO_DROPS]) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes sure that nobody holds the port, and picks one for port 0.
@@ -99,6 +226,15 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_port(true)?;
     grow(&socket, libc::SO_SNDBUF, libc::SO_SNDBUFFORCE, SEND_BUFFER_BYTES);
     Ok(socket)
+}
+
+/// What a socket that receives needs.
+fn tune(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    enable(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1)?;
+    enable(socket, libc::SOL_UDP, libc::UDP_GRO, 1)?;
+    set_path_mtu_discovery(socket, address, libc::IP_PMTUDISC_PROBE)?;
+    grow(socket, libc::SO_RCVBUF, libc::SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES);
+    Ok(())
 }
 
 /// Both options, since an IPv6 socket may carry either family's packets.

@@ -257,6 +257,16 @@ impl Ring {
         Ok(())
     }
 
+    /// Ends the receive on a slot's socket. What the kernel has delivered until then still completes, then
+    /// [`Completion::ReceiveEnded`]; what it has not stays in the socket for whoever receives next.
+    ///
+    /// # Errors
+    /// What the kernel says to a submission.
+    pub fn cancel(&mut self, slot: FileSlot) -> io::Result<()> {
+        let armed = user_data(KIND_RECEIVE, self.generations[slot.0 as usize], slot.0);
+        self.push(&opcode::AsyncCancel::new(armed).build().user_data(user_data(KIND_CANCEL, 0, slot.0)))
+    }
+
     /// Receives on a slot's socket until [`Completion::ReceiveEnded`].
     ///
     /// # Errors

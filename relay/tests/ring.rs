@@ -12,4 +12,5 @@ mod ring {
     mod kernel;
     mod lifetime;
     mod steering;
+    mod succession;
 }

@@ -8,6 +8,8 @@ mod server {
     mod events;
     mod messages;
     mod recall;
+    mod signatures;
+    mod strict;
     mod stun;
     mod traces;
 }

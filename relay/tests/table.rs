@@ -24,7 +24,11 @@ const PROBES_MAX: u32 = 128;
 fn session(node: NodeId, version: u16) -> Session {
     let ip = Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(node.0) << 16 | u128::from(node.0));
     let remote = SocketAddr::from((ip, version)).into();
-    Session { path: Path { remote, local: LocalId(version % 7) }, extended: version % 2 == 1 }
+    Session {
+        path: Path { remote, local: LocalId(version % 7) },
+        extended: version % 2 == 1,
+        claimed: version % 3 == 1,
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

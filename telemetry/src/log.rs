@@ -27,6 +27,7 @@ pub(crate) mod format;
 mod timestamp;
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use tracing_subscriber::EnvFilter;
 
@@ -77,11 +78,41 @@ pub fn start(format: Format, level: &str) -> Result<(), LevelError> {
 pub fn start_as(service: &str, format: Format, level: &str) -> Result<(), LevelError> {
     let given = EnvFilter::try_from_default_env();
     let filter = given.or_else(|_| EnvFilter::try_new(level)).map_err(|_| LevelError(level.to_owned()))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .event_format(LogFormat::new(service, format))
-        .init();
+        .with_env_filter(filter)
+        .with_filter_reloading();
+    let filter = log.reload_handle();
+    // Only the first log is of the process; a second one does not come to life.
+    let _ = CHANGE_FILTER.set(Box::new(move |new| drop(filter.reload(new))));
+    log.init();
+    Ok(())
+}
+
+/// Whether `level` is one.
+///
+/// # Errors
+/// [`LevelError`].
+pub fn check_level(level: &str) -> Result<(), LevelError> {
+    EnvFilter::try_new(level).map(drop).map_err(|_| LevelError(level.to_owned()))
+}
+
+type ChangeFilter = Box<dyn Fn(EnvFilter) + Send + Sync>;
+
+static CHANGE_FILTER: OnceLock<ChangeFilter> = OnceLock::new();
+
+/// Changes the level of a log that was started. `RUST_LOG` still wins.
+///
+/// # Errors
+/// [`LevelError`]; the level stays.
+pub fn set_level(level: &str) -> Result<(), LevelError> {
+    let filter = EnvFilter::try_new(level).map_err(|_| LevelError(level.to_owned()))?;
+    if let Some(change) = CHANGE_FILTER.get()
+        && EnvFilter::try_from_default_env().is_err()
+    {
+        change(filter);
+    }
     Ok(())
 }

@@ -6,12 +6,19 @@
 //! 03 punch request   requester=4 target=4 [grant]   09 deliver-to  sender=4 dest=4 inner
 //! 04 punch command   iplen=1 ip port=2              0A notify      kind=1
 //! 05 relay           sender=4 dest=4 inner
-//! 06 deliver         sender=4 inner                 0D trace       sender=4 dest=4 context=25 (ours)
+//! 06 deliver         sender=4 inner                 0B challenge   relay key=32 cookie=16 (ours)
+//!                                                   0C claim       node=4 cookie=16 signature=64 (ours)
+//!                                                   0D trace       sender=4 dest=4 context=25 (ours)
 //! ```
+//!
+//! **The signed claim.** A node sends a claim whose cookie and signature are zeros; the relay answers with a challenge,
+//! which is smaller; the node sends the claim again, with the cookie and its signature over [`claim_text`]. The cookie
+//! fits the source it was sent to and a few seconds of time, so that a copy is worth nothing elsewhere or later.
 //!
 //! Every message from a daemon carries the sender's node id at offset 1, the key by which datagrams are steered to
 //! shards. Bytes after a known message are ignored.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
@@ -41,10 +48,15 @@ pub mod kind {
     pub const DELIVER_TO: u8 = 0x09;
     /// Something waits for you in the directory. From a beacon.
     pub const NOTIFY: u8 = 0x0A;
+    /// Ours: sign this, if you hold the id. From a relay, to who has sent a [`CLAIM`].
+    pub const CHALLENGE: u8 = 0x0B;
+    /// Ours: I hold this id, and here is my signature; or, with zeros, ask me for it. Only sent to a relay that says in the
+    /// directory's list that it takes it.
+    pub const CLAIM: u8 = 0x0C;
     /// Ours: the trace that the next datagrams to a node belong to. Only sent to a relay that says in the directory's list
     /// that it takes it.
     pub const TRACE: u8 = 0x0D;
-    /// The highest type in use, ours included (0B and 0C are the signed claim).
+    /// The highest type in use, ours included.
     pub const LAST: u8 = TRACE;
 }
 
@@ -56,6 +68,13 @@ pub const ROUTING_KEY_END: usize = 5;
 pub const RELAY_HEADER_LEN: usize = 9;
 /// Bytes of a trace (0D) message.
 pub const TRACE_LEN: usize = 9 + crate::trace::LEN;
+/// Bytes of a cookie in a challenge (0B) or claim (0C).
+pub const COOKIE_LEN: usize = 16;
+/// Bytes of a challenge (0B) message.
+pub const CHALLENGE_LEN: usize = 1 + 32 + COOKIE_LEN;
+/// Bytes of a claim (0C) message.
+pub const CLAIM_LEN: usize = 1 + 4 + COOKIE_LEN + 64;
+const _: () = assert!(CHALLENGE_LEN < CLAIM_LEN, "a challenge amplifies nothing");
 /// Bytes of a deliver (06) message before the inner datagram.
 pub const DELIVER_HEADER_LEN: usize = 5;
 /// Room for any message that carries an endpoint (02, 04).
@@ -119,6 +138,22 @@ pub enum Message<'a> {
         /// What waits.
         kind: u8,
     },
+    /// 0B.
+    Challenge {
+        /// The relay's Ed25519 public key, as the directory's list has it.
+        relay_key: &'a [u8; 32],
+        /// What is to be signed; fits the asked node's source for some seconds.
+        cookie: &'a [u8; COOKIE_LEN],
+    },
+    /// 0C.
+    Claim {
+        /// The node that says it is there.
+        node: NodeId,
+        /// Of the challenge; zeros to be sent one.
+        cookie: &'a [u8; COOKIE_LEN],
+        /// Ed25519 over [`claim_text`]; zeros to be sent a challenge.
+        signature: &'a [u8; 64],
+    },
     /// 0D.
     Trace {
         /// Who sends.
@@ -157,6 +192,10 @@ impl<'a> Message<'a> {
                 Self::DeliverTo { sender: node(&mut reader)?, dest: node(&mut reader)?, inner: reader.rest() }
             }
             kind::NOTIFY => Self::Notify { kind: reader.u8()? },
+            kind::CHALLENGE => Self::Challenge { relay_key: reader.array()?, cookie: reader.array()? },
+            kind::CLAIM => {
+                Self::Claim { node: node(&mut reader)?, cookie: reader.array()?, signature: reader.array()? }
+            }
             kind::TRACE => Self::Trace {
                 sender: node(&mut reader)?,
                 dest: node(&mut reader)?,
@@ -193,11 +232,29 @@ impl<'a> Message<'a> {
             Self::Notify { kind } => {
                 out.u8(kind::NOTIFY).u8(kind);
             }
+            Self::Challenge { relay_key, cookie } => {
+                out.u8(kind::CHALLENGE).bytes(relay_key).bytes(cookie);
+            }
+            Self::Claim { node, cookie, signature } => {
+                out.u8(kind::CLAIM).u32(node.0).bytes(cookie).bytes(signature);
+            }
             Self::Trace { sender, dest, context } => {
                 context.write(out.u8(kind::TRACE).u32(sender.0).u32(dest.0));
             }
         }
     }
+}
+
+/// The text a node signs to hold its id at the relay with this key: ASCII
+/// `pilot-relay-claim:<relay key in hex>:<node>:`, then the cookie. It names the relay, so that no other can borrow it.
+#[must_use]
+pub fn claim_text(relay_key: &[u8; 32], node: NodeId, cookie: &[u8; COOKIE_LEN]) -> Vec<u8> {
+    let mut text = String::from("pilot-relay-claim:");
+    relay_key.iter().for_each(|byte| {
+        let _ = write!(text, "{byte:02x}");
+    });
+    let _ = write!(text, ":{node}:");
+    [text.as_bytes(), cookie].concat()
 }
 
 /// Turns a relay message (05) into a deliver message (06) in place and returns the part of it to send: the

@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use wire::NodeId;
 use wire::address::{Address, SocketAddress};
-use wire::beacon::{ENDPOINT_MESSAGE_MAX, Message, TRACE_LEN};
+use wire::beacon::{CLAIM_LEN, ENDPOINT_MESSAGE_MAX, Message};
 use wire::ipc::{self, HandshakeRequest, ManagedRequest, NetworkRequest, Reply};
 use wire::packet::{Flags, Packet, Protocol};
 use wire::registry;
@@ -93,8 +93,9 @@ proptest! {
     #[test]
     fn beacon_messages(
         nodes in any::<[u32; 2]>(), flag: bool, kind: u8, endpoint in canonical_endpoint(), inner in data(),
-        context in trace_context(),
+        context in trace_context(), relay_key: [u8; 32], cookie: [u8; 16], halves: [[u8; 32]; 2],
     ) {
+        let signature: [u8; 64] = std::array::from_fn(|index| halves[index / 32][index % 32]);
         let [sender, dest] = nodes.map(NodeId);
         let held = &inner[..inner.len() / 4 * 4];
         for message in [
@@ -107,9 +108,11 @@ proptest! {
             Message::Sync { beacon: sender.0, nodes: held },
             Message::DeliverTo { sender, dest, inner: &inner },
             Message::Notify { kind },
+            Message::Challenge { relay_key: &relay_key, cookie: &cookie },
+            Message::Claim { node: sender, cookie: &cookie, signature: &signature },
             Message::Trace { sender, dest, context },
         ] {
-            let bytes = written(TRACE_LEN.max(ENDPOINT_MESSAGE_MAX) + inner.len(), |out| message.encode(out));
+            let bytes = written(CLAIM_LEN.max(ENDPOINT_MESSAGE_MAX) + inner.len(), |out| message.encode(out));
             prop_assert_eq!(Message::decode(&bytes), Ok(message));
         }
     }

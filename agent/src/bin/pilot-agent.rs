@@ -3,9 +3,10 @@
 
 use std::process::ExitCode;
 
-use agent::config::settings::LogFormat;
-use agent::config::{Config, ConfigError};
+use agent::config::settings::{Command, CommandLine, ConfigCommand, LogFormat};
+use agent::config::{Config, ConfigError, check, default_file};
 use agent::daemon::{self, ipc::PlaceError, runtime, state::InUse};
+use clap::CommandFactory as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -32,7 +33,12 @@ impl From<Exit> for ExitCode {
 }
 
 fn main() -> ExitCode {
-    let config = match Config::read(std::env::args_os()) {
+    let config = match CommandLine::read(std::env::args_os()) {
+        Ok(CommandLine { command: Some(command), .. }) => return run_command(command),
+        Ok(CommandLine { command: None, settings }) => Config::of(settings),
+        Err(error) => Err(error.into()),
+    };
+    let config = match config {
         Ok(config) => config,
         Err(ConfigError::Arguments(error)) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Success };
@@ -71,6 +77,34 @@ fn main() -> ExitCode {
             end(if is_running { Exit::Running } else { Exit::Failure }, &format!("{error:#}"))
         }
         Err(error) => end(Exit::Failure, &format!("the kernel gives no event queue: {error}")),
+    }
+}
+
+/// Does something else than to be the node.
+fn run_command(command: Command) -> ExitCode {
+    use std::io::Write as _;
+    let line = CommandLine::command();
+    let written = match command {
+        Command::Completions(arguments) => arguments.print(&line),
+        Command::Man(arguments) => arguments.print(&line),
+        Command::Config(ConfigCommand::Default) => {
+            std::io::stdout().lock().write_all(default_file::default_file().as_bytes())
+        }
+        Command::Config(ConfigCommand::Check(arguments)) => {
+            let (text, exit) = check::run(arguments.settings, arguments.json);
+            return match std::io::stdout().lock().write_all(text.as_bytes()) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    end(Exit::Failure, &format!("cannot write: {error}"))
+                }
+                _ => ExitCode::from(exit),
+            };
+        }
+    };
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            end(Exit::Failure, &format!("cannot write: {error}"))
+        }
+        _ => Exit::Success.into(),
     }
 }
 

@@ -4,8 +4,71 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
+
+/// The command line of `pilot-agent`: settings for the daemon, or something else to do.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "pilot-agent",
+    version,
+    about = "The node on this host: tunnels and streams to any peer of the fleet.",
+    args_conflicts_with_subcommands = true
+)]
+pub struct CommandLine {
+    /// What to do instead of being the node.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to be it.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// What to do instead of being the node.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Check the settings, or print a configuration file to begin with
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the words that a shell completes
+    #[command(hide = true)]
+    Completions(flags::documents::Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(hide = true)]
+    Man(flags::documents::Man),
+}
+
+/// `config`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Look at settings and files before a node is started or restarted with them
+    ///
+    /// Nothing is changed. Exit status: 0 it would start, 2 a setting is wrong, 3 a file or folder cannot be used.
+    Check(Box<CheckArguments>),
+    /// Print a configuration file with every setting explained and none changed
+    Default,
+}
+
+/// `config check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The node's.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+impl CommandLine {
+    /// Reads arguments, the program's name first.
+    ///
+    /// # Errors
+    /// What clap says, which includes `--help` and `--version`.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(arguments.into_iter().map(double_dash))
+    }
+}
 
 /// Settings as they are given; what is not given stays open.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Parser)]

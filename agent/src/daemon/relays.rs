@@ -53,6 +53,8 @@ pub async fn follow(
         }
         let tracing = tracing(&core.look(|node| node.relays_that_trace().to_vec()), &names);
         core.act(|node, _| node.set_trace_relays(&tracing));
+        let claiming = claiming(&core.look(|node| node.relays_that_take_claims().to_vec()), &names);
+        core.act(|node, now| node.set_claim_relays(now, &claiming));
         let has_names = places.iter().any(|place| place.address().is_none());
         let is_well = names.failing.is_empty() && core.look(|node| node.relay().is_some());
         let next = tokio::select! {
@@ -76,12 +78,16 @@ pub async fn follow(
 
 /// The addresses of relays that take trace messages.
 fn tracing(texts: &[String], names: &Names) -> Vec<SocketAddr> {
-    let places = texts.iter().take(RELAYS_MAX).filter_map(|text| HostPort::parse(text).ok());
-    let addresses = |place: HostPort| match place.address() {
-        Some(address) => vec![address],
-        None => names.known.get(&place.to_string()).cloned().unwrap_or_default(),
+    texts.iter().take(RELAYS_MAX).flat_map(|text| names.addresses(text)).collect()
+}
+
+/// The addresses of relays that take signed claims, with their keys.
+fn claiming(relays: &[(String, [u8; 32])], names: &Names) -> Vec<(SocketAddr, [u8; 32])> {
+    let keyed = |(text, key): &(String, [u8; 32])| {
+        let key = *key;
+        names.addresses(text).into_iter().map(move |address| (address, key))
     };
-    places.flat_map(addresses).collect()
+    relays.iter().take(RELAYS_MAX).flat_map(keyed).collect()
 }
 
 /// What names meant when they were last looked up.
@@ -93,6 +99,17 @@ struct Names {
 }
 
 impl Names {
+    /// What an entry of a list means now, as far as it is known.
+    fn addresses(&self, text: &str) -> Vec<SocketAddr> {
+        match HostPort::parse(text) {
+            Ok(place) => match place.address() {
+                Some(address) => vec![address],
+                None => self.known.get(&place.to_string()).cloned().unwrap_or_default(),
+            },
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// A name server may give the same addresses in another order each time: that is no news.
     fn learn(&mut self, name: String, found: Vec<SocketAddr>) -> &[SocketAddr] {
         self.failing.remove(&name);

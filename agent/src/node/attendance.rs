@@ -61,7 +61,9 @@ impl Node {
             let mut bytes = [0; 5];
             Message::Discover { node, extended: false }.encode(&mut Writer::new(&mut bytes));
             self.send_small(relay, bytes.into());
+            self.claim_beside(now, relay, node);
         }
+        self.claim_where_news(now);
         while let Some((server, bytes)) = self.nat.poll_transmit(now) {
             self.send_small(server, bytes.into());
         }
@@ -116,6 +118,7 @@ impl Node {
             let mut bytes = [0; 5];
             Message::Discover { node, extended: false }.encode(&mut Writer::new(&mut bytes));
             self.send_small(relay, bytes.into());
+            self.claim_beside(now, relay, node);
         }
     }
 

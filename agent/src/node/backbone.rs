@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use wire::NodeId;
-use wire::registry::answer::{Answer, Beacon, EXTENSION_TRACE, Resolved};
+use wire::registry::answer::{Answer, Beacon, EXTENSION_CLAIM, EXTENSION_TRACE, Resolved};
 use wire::registry::request::Operation;
 
 use super::bucket::Rate;
@@ -84,6 +84,11 @@ impl Node {
                 if let Ok(Answer::BeaconList { beacons }) = answer {
                     let traces = |beacon: &&Beacon| beacon.extensions.iter().any(|name| name == EXTENSION_TRACE);
                     self.trace_relay_names = beacons.iter().filter(traces).map(|beacon| beacon.addr.clone()).collect();
+                    let claims = |beacon: &Beacon| {
+                        let takes = beacon.extensions.iter().any(|name| name == EXTENSION_CLAIM);
+                        beacon.relay_key.filter(|_| takes).map(|key| (beacon.addr.clone(), key.0))
+                    };
+                    self.claim_relay_names = beacons.iter().filter_map(claims).collect();
                     let addresses: Vec<_> = beacons.into_iter().map(|beacon| beacon.addr).collect();
                     if !addresses.is_empty() {
                         self.tell(Event::RelaysListed(addresses));

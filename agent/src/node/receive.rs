@@ -144,6 +144,9 @@ impl Node {
             Ok(Message::DiscoverReply(mapped)) => {
                 return self.relays.handle_discover_reply(now, source, mapped) || self.relays.current() != Some(source);
             }
+            Ok(Message::Challenge { relay_key, cookie }) => {
+                return self.answer_challenge(now, source, relay_key, cookie);
+            }
             Ok(Message::PunchCommand(endpoint)) => {
                 self.hear_relay(now, source);
                 return self.punch(now, source, endpoint);

@@ -109,7 +109,7 @@ fn only_the_directory_with_the_fingerprint_is_spoken_to() {
     run(|| async {
         let served = serve(loopback(), Tls::SelfSigned);
         let mut place = place(served.running.local_addrs()[0]);
-        place.fingerprint = Some(Fingerprint::parse(served.running.tls_fingerprint().unwrap()).unwrap());
+        place.fingerprint = Some(Fingerprint::parse(&served.running.tls_fingerprint().unwrap()).unwrap());
         assert!(is_not_found(&Directory::new(place.clone(), 1).ask(LOOKUP.into()).await));
         place.fingerprint = Some(Fingerprint([7; 32]));
         let answer = Directory::new(place, 1).ask(LOOKUP.into()).await;

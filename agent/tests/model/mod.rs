@@ -24,8 +24,8 @@ use wire::beacon::Message;
 use wire::codec::Writer;
 use wire::registry::Answer;
 
-use script::{Source, Step};
 pub use script::{STEP_LEN, STEPS_MAX};
+use script::{Source, Step};
 use world::World;
 
 /// The port that both nodes have bound.
@@ -153,7 +153,8 @@ impl Model {
                 self.inject(*host, *source, from, bytes.clone(), *wrapped);
             }
             Step::Answer { host, ticket, error } => {
-                let answer = if *error { Ok(Answer::error(&"node not found")) } else { Err(Unanswered::Refused("no".into())) };
+                let answer =
+                    if *error { Ok(Answer::error(&"node not found")) } else { Err(Unanswered::Refused("no".into())) };
                 self.world.hosts[*host].node.handle_answer(now, Ticket(u64::from(*ticket)), answer);
             }
             Step::Away(is_away) => self.world.directory_is_away = *is_away,

@@ -12,23 +12,56 @@ const TIMES_MS: [u64; 8] = [0, 1, 10, 21, 50, 250, 1100, 31_000];
 /// Something that happens to one of the two nodes, `host`.
 #[derive(Clone, Debug)]
 pub enum Step {
-    Dial { host: usize },
-    Write { host: usize, which: u8, len: usize },
-    Close { host: usize, which: u8, aborts: bool },
-    Datagram { host: usize, content: [u8; 3] },
+    Dial {
+        host: usize,
+    },
+    Write {
+        host: usize,
+        which: u8,
+        len: usize,
+    },
+    Close {
+        host: usize,
+        which: u8,
+        aborts: bool,
+    },
+    Datagram {
+        host: usize,
+        content: [u8; 3],
+    },
     Pass(Duration),
     /// A datagram that was sent comes again, or another with one bit changed.
-    Inject { host: usize, which: u8, change: Option<(u16, u8)>, source: Source, wrapped: Option<u8> },
+    Inject {
+        host: usize,
+        which: u8,
+        change: Option<(u16, u8)>,
+        source: Source,
+        wrapped: Option<u8>,
+    },
     /// Any bytes come.
-    Bytes { host: usize, source: Source, wrapped: Option<u8>, bytes: Vec<u8> },
+    Bytes {
+        host: usize,
+        source: Source,
+        wrapped: Option<u8>,
+        bytes: Vec<u8>,
+    },
     /// The directory answers what was or was not asked.
-    Answer { host: usize, ticket: u8, error: bool },
+    Answer {
+        host: usize,
+        ticket: u8,
+        error: bool,
+    },
     Away(bool),
     /// One of so many datagrams is lost.
     Loss(u8),
-    Unreachable { host: usize, direct: bool },
+    Unreachable {
+        host: usize,
+        direct: bool,
+    },
     /// A node ends without a word and starts again.
-    Restart { host: usize },
+    Restart {
+        host: usize,
+    },
 }
 
 /// Where a datagram seems to come from.
@@ -74,7 +107,8 @@ fn read_step<'a>(&[op, a, b, c, d, e, f, g]: &[u8; STEP_LEN], behind: &'a [u8]) 
         }
         18 => {
             // What a relay says: an endpoint, a punch, a word from the directory.
-            let message = [&[[0x02, 0x04, 0x0A, 0x06][usize::from(b) % 4], c % 17, 198, 18, 0, d], &[e; 14][..]].concat();
+            let message =
+                [&[[0x02, 0x04, 0x0A, 0x06][usize::from(b) % 4], c % 17, 198, 18, 0, d], &[e; 14][..]].concat();
             Step::Bytes { host, source: Source::Relay, wrapped: None, bytes: message }
         }
         19 => Step::Answer { host, ticket: b, error: c & 1 == 1 },

@@ -29,7 +29,14 @@ impl Directory {
 
     fn answer(&mut self, ip: &str, request: &Request) -> Answer {
         let ip: IpAddr = ip.parse().unwrap();
-        let caller = Caller { connection: ConnectionId(1), ip, exempt: false, advertised: &[], extensions: &[] };
+        let caller = Caller {
+            connection: ConnectionId(1),
+            ip,
+            exempt: false,
+            advertised: &[],
+            extensions: &[],
+            relay_key: None,
+        };
         let mut checked = None;
         loop {
             match self.service.handle(self.now, &caller, request, checked.as_ref()) {

@@ -8,7 +8,10 @@ use directory::config::Limits;
 use directory::service::{Caller, ConnectionId, Decision, Effect, Now, Service};
 use directory::store::Store;
 use wire::NodeId;
-use wire::registry::{Answer, Request};
+use wire::registry::answer::EXTENSION_CLAIM;
+use wire::registry::{Answer, Base64, Request};
+
+use crate::relay::RELAY_KEY;
 
 /// The directory's process.
 pub struct Directory {
@@ -18,13 +21,15 @@ pub struct Directory {
     advertised: Vec<String>,
     next_connection: u64,
     pub requests: u64,
+    /// The relays' key, in a world whose relays take signed claims.
+    pub relay_key: Option<[u8; 32]>,
 }
 
 impl Directory {
     pub fn new(unix_seconds: u64, advertised: Vec<String>) -> Self {
         let store = Store::in_memory(unix_seconds).expect("memory suffices");
         let service = load(&store);
-        Self { up: true, service, store, advertised, next_connection: 0, requests: 0 }
+        Self { up: true, service, store, advertised, next_connection: 0, requests: 0, relay_key: Some(RELAY_KEY) }
     }
 
     /// Ends the process and starts it again: facts survive, presence and connections do not.
@@ -52,7 +57,15 @@ impl Directory {
         self.requests += 1;
         let request = Request::decode(request).expect("nodes ask what directories know");
         let now = Now { monotonic: Duration::from_nanos(now.0), unix_seconds };
-        let caller = Caller { connection, ip, exempt: false, advertised: &self.advertised, extensions: &[] };
+        let extensions: Vec<String> = self.relay_key.iter().map(|_| EXTENSION_CLAIM.to_owned()).collect();
+        let caller = Caller {
+            connection,
+            ip,
+            exempt: false,
+            advertised: &self.advertised,
+            extensions: &extensions,
+            relay_key: self.relay_key.map(Base64),
+        };
         let mut checked = None;
         let mut found = None;
         let outcome = loop {
@@ -78,9 +91,10 @@ impl Directory {
         (answer, outcome.effects)
     }
 
-    /// What a relay has to know of a node; `None` when there is no such node.
-    pub fn known(&self, node: NodeId) -> Option<(Vec<IpAddr>, Option<SocketAddr>)> {
-        self.service.proven(node).map(|proven| (proven.to_vec(), self.service.last_endpoint(node)))
+    /// What a relay has to know of a node, its key, addresses and place; `None` when there is no such node.
+    pub fn known(&self, node: NodeId) -> Option<([u8; 32], Vec<IpAddr>, Option<SocketAddr>)> {
+        let key = self.service.public_key(node)?;
+        self.service.proven(node).map(|proven| (key, proven.to_vec(), self.service.last_endpoint(node)))
     }
 
     pub fn registered(&self) -> Vec<NodeId> {

@@ -272,6 +272,7 @@ mod tests {
     use wire::registry::request::Report;
 
     use super::*;
+    use crate::enrolment::Standing;
 
     /// A node on the open Internet whose session stands where it registered.
     fn node() -> NodeView {
@@ -279,6 +280,7 @@ mod tests {
             node_id: NodeId(7),
             address: "0:0000.0000.0007".into(),
             hostname: None,
+            standing: Standing::Approved,
             tags: Vec::new(),
             capability: None,
             groups: Vec::new(),

@@ -54,13 +54,18 @@ impl Service {
     }
 
     pub(super) fn beacon_list(&self, now: Now, caller: &Caller<'_>) -> Answer {
-        let own = (1..).map(NodeId).zip(caller.advertised);
-        let mut beacons: Vec<Beacon> =
-            own.map(|(id, addr)| Beacon { id, addr: addr.clone(), extensions: caller.extensions.to_vec() }).collect();
+        let own = (1..).map(NodeId).zip(caller.advertised).map(|(id, addr)| Beacon {
+            id,
+            addr: addr.clone(),
+            extensions: caller.extensions.to_vec(),
+            relay_key: caller.relay_key,
+        });
+        let mut beacons: Vec<Beacon> = own.collect();
         for (id, announcement) in &self.beacons.announced {
             let known = beacons.iter().any(|beacon| beacon.addr == announcement.addr);
             if announcement.expires > now.monotonic && !known {
-                beacons.push(Beacon { id: *id, addr: announcement.addr.clone(), extensions: Vec::new() });
+                let addr = announcement.addr.clone();
+                beacons.push(Beacon { id: *id, addr, extensions: Vec::new(), relay_key: None });
             }
         }
         Answer::BeaconList { beacons }

@@ -220,15 +220,7 @@ impl Service {
     /// Works out anew by which words `node` is found.
     fn set_words(&mut self, node: NodeId) {
         let fact = self.nodes.find(node).ok().map(|node| &node.fact);
-        let offered = self.capabilities.offered(node);
-        // One that somebody has meddled with in the database may be anything.
-        let record = offered.and_then(|offered| Record::decode(&offered.record).ok());
-        let (title, text) = record.map_or_else(Default::default, |record| (record.title, record.text));
-        let own_tags = fact.map_or(&[][..], |fact| &fact.tags);
-        let tags: Vec<&str> =
-            own_tags.iter().chain(offered.iter().flat_map(|offered| &offered.tags)).map(String::as_str).collect();
-        let hostname = fact.and_then(|fact| fact.hostname.clone()).unwrap_or_default();
-        let words = Searchable { node, title, tags: tags.join(" "), hostname, text };
+        let words = Searchable::of(node, fact, self.capabilities.offered(node));
         self.changes.push(Change::Searchable(Box::new(words)));
     }
 

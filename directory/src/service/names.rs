@@ -25,12 +25,15 @@ impl Service {
             None
         } else {
             check_hostname(hostname)?;
-            if self.nodes.named(hostname).is_some_and(|node| node.fact.id != id) {
+            if self.nodes.holder_of(hostname).is_some_and(|holder| holder != id) && !self.nodes.waits(id) {
                 return Err(Refusal::HostnameTaken(hostname.to_owned()));
             }
             Some(hostname.to_owned())
         };
-        if self.update(id, |fact| fact.hostname = wanted) {
+        // Names are for those who belong: whoever only waits could keep all of them.
+        if self.nodes.waits(id) {
+            self.update(id, |fact| fact.wished_hostname = wanted);
+        } else if self.update(id, |fact| fact.hostname = wanted) {
             self.changed(now, id, Happened::Described);
         }
         Ok(Answer::SetHostname { node_id: id, hostname: hostname.to_owned() })
@@ -38,7 +41,7 @@ impl Service {
 
     pub(super) fn set_tags(&mut self, now: Now, id: NodeId, tags: &[String]) -> Result<Answer, Refusal> {
         let tags = normalise_tags(tags)?;
-        if self.update(id, |fact| fact.tags.clone_from(&tags)) {
+        if self.update(id, |fact| fact.tags.clone_from(&tags)) && self.nodes.find(id).is_ok() {
             self.changed(now, id, Happened::Described);
         }
         Ok(Answer::SetTags { node_id: id, tags })
@@ -46,10 +49,10 @@ impl Service {
 
     pub(super) fn set_visibility(&mut self, now: Now, id: NodeId, public: bool) -> Result<Answer, Refusal> {
         // The change concerns strangers on the side on which the node is public.
-        if !public && self.nodes.find(id)?.fact.public {
+        if !public && self.nodes.find(id).is_ok_and(|node| node.fact.public) {
             self.changed(now, id, Happened::Described);
         }
-        if self.update(id, |fact| fact.public = public) && public {
+        if self.update(id, |fact| fact.public = public) && public && self.nodes.find(id).is_ok() {
             self.changed(now, id, Happened::Described);
         }
         let visibility = if public { Visibility::Public } else { Visibility::Private };

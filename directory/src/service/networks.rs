@@ -19,6 +19,7 @@ use super::nodes::Node;
 use super::overview::GroupFigures;
 use super::{Caller, Now, Refusal, Service, grouped};
 use crate::config::digests_equal;
+use crate::enrolment::Standing;
 use crate::facts::{Change, InviteFact, JoinRule, NetworkFact};
 
 /// Networks in all: as many as one answer lists with the longest names.
@@ -172,7 +173,7 @@ impl Service {
             id: 0,
             name: "backbone".to_owned(),
             join_rule: JoinRule::Open.to_string(),
-            members: self.nodes.registered_count(),
+            members: self.nodes.count(Standing::Approved),
             online: self.presence.count(),
         };
         let others = self.networks.by_id.values().map(|Network { fact, members, online }| GroupFigures {

@@ -1,6 +1,6 @@
 //! Nodes: registration, lookup, keys. A key has one number for ever, and a number one owner.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use wire::NodeId;
@@ -8,10 +8,12 @@ use wire::registry::answer::{Found, Registered};
 use wire::registry::request::Register;
 use wire::registry::{Answer, PublicKey, Signature};
 
+use super::collection::day_of;
 use super::presence::Life;
 use super::signature::is_identity;
 use super::{Caller, Now, Refusal, Service};
 use crate::endpoint::Listen;
+use crate::enrolment::{Approval, Standing};
 use crate::facts::{Change, NodeFact};
 
 /// What `register` says of the protocol spoken here.
@@ -31,6 +33,10 @@ impl Node {
         self.life.is_online(now)
     }
 
+    const fn belongs(&self) -> bool {
+        matches!(self.fact.standing(), Some(Standing::Approved))
+    }
+
     pub(super) const fn last_seen_unix_seconds(&self) -> Option<u64> {
         self.life.last_seen_unix_seconds()
     }
@@ -44,7 +50,10 @@ pub(super) struct Nodes {
     by_key: HashMap<PublicKey, NodeId>,
     retired_keys: HashMap<PublicKey, NodeId>,
     by_hostname: HashMap<String, NodeId>,
-    registered_count: usize,
+    /// Vacant numbers.
+    vacant: BTreeSet<NodeId>,
+    /// Nodes of each [`Standing`].
+    counts: [usize; Standing::ALL.len()],
     limit: usize,
 }
 
@@ -54,25 +63,55 @@ impl Nodes {
             by_key: facts.iter().map(|fact| (fact.key, fact.id)).collect(),
             retired_keys: retired_keys.into_iter().collect(),
             by_hostname: facts.iter().filter_map(|fact| Some((fact.hostname.clone()?, fact.id))).collect(),
-            registered_count: facts.iter().filter(|fact| fact.registered).count(),
+            vacant: facts.iter().filter(|fact| fact.vacant).map(|fact| fact.id).collect(),
+            counts: Standing::ALL.map(|of| facts.iter().filter(|fact| fact.standing() == Some(of)).count()),
             by_id: facts.into_iter().map(|fact| Node { fact, life: Life::default() }).collect(),
             limit,
         }
     }
 
-    /// The registered node `id`.
+    /// The registered node `id`, if it belongs. Whoever waits or is banned does not exist for others.
     pub(super) fn find(&self, id: NodeId) -> Result<&Node, Refusal> {
-        let position = id.0.checked_sub(1).ok_or(Refusal::NodeNotFound(id))?;
-        let node = self.by_id.get(position as usize).filter(|node| node.fact.registered);
+        let node = self.enrolled(id).ok().filter(|node| node.belongs());
         node.ok_or(Refusal::NodeNotFound(id))
+    }
+
+    /// The registered node `id`, whether it belongs or not.
+    pub(super) fn enrolled(&self, id: NodeId) -> Result<&Node, Refusal> {
+        self.ever(id).filter(|node| node.fact.registered).ok_or(Refusal::NodeNotFound(id))
+    }
+
+    /// The node that has or had the number `id`.
+    pub(super) fn ever(&self, id: NodeId) -> Option<&Node> {
+        self.by_id.get(id.0.checked_sub(1)? as usize).filter(|node| !node.fact.vacant)
+    }
+
+    /// Whether `id` waits for the administrator.
+    pub(super) fn waits(&self, id: NodeId) -> bool {
+        self.ever(id).is_some_and(|node| node.fact.standing() == Some(Standing::Pending))
+    }
+
+    /// The number that belongs to `key`.
+    pub(super) fn of_key(&self, key: &PublicKey) -> Option<NodeId> {
+        self.by_key.get(key).copied().filter(|id| self.ever(*id).is_some())
+    }
+
+    /// Who has `hostname`, whether that node belongs or not.
+    pub(super) fn holder_of(&self, hostname: &str) -> Option<NodeId> {
+        self.by_hostname.get(hostname).copied()
     }
 
     pub(super) fn named(&self, hostname: &str) -> Option<&Node> {
         self.by_hostname.get(hostname).and_then(|id| self.find(*id).ok())
     }
 
-    /// The registered nodes with higher numbers than `id`, in order.
+    /// The nodes that belong, with higher numbers than `id`, in order.
     pub(super) fn after(&self, id: NodeId) -> impl Iterator<Item = &Node> {
+        self.enrolled_after(id).filter(|node| node.belongs())
+    }
+
+    /// The registered nodes with higher numbers than `id`, in order.
+    pub(super) fn enrolled_after(&self, id: NodeId) -> impl Iterator<Item = &Node> {
         self.by_id.iter().skip(id.0 as usize).filter(|node| node.fact.registered)
     }
 
@@ -82,24 +121,44 @@ impl Nodes {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.by_id.iter().filter(|node| node.fact.registered)
+        self.by_id.iter().filter(|node| node.belongs())
     }
 
-    pub(super) const fn registered_count(&self) -> usize {
-        self.registered_count
+    /// How many nodes have this standing.
+    pub(super) const fn count(&self, standing: Standing) -> usize {
+        self.counts[standing as usize]
     }
 
-    fn add(&mut self, key: PublicKey, now: Now) -> Result<NodeId, Refusal> {
-        if self.by_id.len() >= self.limit {
-            return Err(Refusal::DirectoryFull);
+    fn recount(&mut self, before: Option<Standing>, after: Option<Standing>) {
+        if let Some(before) = before {
+            self.counts[before as usize] -= 1;
         }
+        if let Some(after) = after {
+            self.counts[after as usize] += 1;
+        }
+    }
+
+    /// Gives a newcomer a number: its own of old, one that became vacant, or the next.
+    fn add(&mut self, key: PublicKey, approval: Approval, now: Now) -> Result<NodeId, Refusal> {
         if !is_identity(&key) {
             return Err(Refusal::KeyInvalid);
         }
-        let id = u32::try_from(self.by_id.len() + 1).map(NodeId).map_err(|_| Refusal::DirectoryFull)?;
-        self.by_id.push(Node { fact: NodeFact::new(id, key, now.unix_seconds), life: Life::default() });
+        let vacant = self.by_key.get(&key).copied().or_else(|| self.vacant.first().copied());
+        let id = match vacant {
+            Some(id) => id,
+            None if self.by_id.len() >= self.limit => return Err(Refusal::DirectoryFull),
+            None => u32::try_from(self.by_id.len() + 1).map(NodeId).map_err(|_| Refusal::DirectoryFull)?,
+        };
+        let fact = NodeFact { approval, ..NodeFact::new(id, key, now.unix_seconds) };
+        self.recount(None, fact.standing());
+        let node = Node { fact, life: Life::default() };
+        if self.vacant.remove(&id) {
+            let before = std::mem::replace(self.entry(id), node);
+            self.by_key.remove(&before.fact.key);
+        } else {
+            self.by_id.push(node);
+        }
         self.by_key.insert(key, id);
-        self.registered_count += 1;
         Ok(id)
     }
 
@@ -120,6 +179,10 @@ impl Service {
         }
         let after = node.fact.clone();
         let public = after.registered && after.public;
+        self.nodes.recount(before.standing(), after.standing());
+        if after.vacant {
+            self.nodes.vacant.insert(id);
+        }
         let words_changed =
             (before.registered, &before.hostname, &before.tags) != (after.registered, &after.hostname, &after.tags);
         if after.hostname != before.hostname {
@@ -145,7 +208,8 @@ impl Service {
         if self.may_register(caller, id, signature) {
             let signed_host = signature.and(listen.ip());
             let last_before = self.last_endpoint(id);
-            self.update(id, |fact| describe(fact, caller.ip, &listen, register, signature.is_some()));
+            let day = signature.map(|_| day_of(now));
+            self.update(id, |fact| describe(fact, caller.ip, &listen, register, day));
             if let Some(signature) = signature {
                 let changed = self.proofs.set_signed_host(id, signed_host);
                 let operation = wire::registry::Operation::Register(register.clone());
@@ -180,22 +244,41 @@ impl Service {
         if let Some(node) = self.nodes.retired_keys.get(&key) {
             return Err(Refusal::KeyRetired(*node));
         }
-        if let Some(id) = self.nodes.by_key.get(&key).copied() {
+        if let Some(id) = self.nodes.of_key(&key) {
+            let fact = &self.nodes.entry(id).fact;
+            if fact.ban.is_some() {
+                return Err(Refusal::Banned(id));
+            }
+            if fact.approval == Approval::None {
+                let approval = self.approval_of(&key)?;
+                if approval != Approval::None {
+                    self.let_in(now, id, approval);
+                }
+            }
             let fact = &self.nodes.entry(id).fact;
             if !fact.registered {
                 if fact.signs && !signed {
                     return Err(Refusal::SignatureRequired("register"));
                 }
-                self.nodes.registered_count += 1;
+                if fact.approval == Approval::None {
+                    self.admit_to_wait(now, caller, id)?;
+                }
                 self.update(id, |fact| fact.registered = true);
                 self.publish(id);
             }
             return Ok(id);
         }
+        let approval = self.approval_of(&key)?;
         if !caller.exempt && !self.registrations.take(now.monotonic, caller.ip) {
             return Err(Refusal::RegistrationsLimited);
         }
-        let id = self.nodes.add(key, now)?;
+        if approval == Approval::None {
+            self.has_room_to_wait(now, caller)?;
+        }
+        let id = self.nodes.add(key, approval, now)?;
+        self.proofs.forget(id);
+        self.enrolled_from(caller, id, approval);
+        self.end_key_rule(&key);
         self.changes.push(Change::Node(Box::new(self.nodes.entry(id).fact.clone())));
         self.publish(id);
         Ok(id)
@@ -208,7 +291,7 @@ impl Service {
         match signature {
             Some(signature) => !self.proofs.is_replay(id, caller.ip, &signature),
             None => {
-                let signs = self.nodes.find(id).is_ok_and(|node| node.fact.signs);
+                let signs = self.nodes.enrolled(id).is_ok_and(|node| node.fact.signs);
                 !signs && (!self.proofs.is_connected(id) || self.proofs.is_from(id, caller.ip))
             }
         }
@@ -225,7 +308,11 @@ impl Service {
     }
 
     pub(super) fn lookup(&self, caller: &Caller<'_>, id: NodeId) -> Result<Answer, Refusal> {
-        let node = self.nodes.find(id)?;
+        let node = self.nodes.find(id).or_else(|refusal| match self.nodes.enrolled(id) {
+            // Who waits may see itself.
+            Ok(node) if self.nodes.waits(id) && self.proofs.is_from(id, caller.ip) => Ok(node),
+            _ => Err(refusal),
+        })?;
         let fact = &node.fact;
         // A daemon learns its own networks by looking itself up, on any of its connections and without a signature.
         let open = fact.public || self.proofs.is_from(id, caller.ip);
@@ -279,16 +366,24 @@ impl Service {
         self.proofs.forget(id);
         self.update(id, |fact| {
             let (signs, key_set_at) = (fact.signs, fact.key_set_at);
-            *fact = NodeFact { registered: false, signs, ..NodeFact::new(id, fact.key, key_set_at) };
+            // What the administrator has decided, and when it was last there, outlasts it.
+            *fact = NodeFact {
+                registered: false,
+                signs,
+                approval: fact.approval,
+                ban: fact.ban.take(),
+                quota: fact.quota,
+                last_seen_day: fact.last_seen_day,
+                ..NodeFact::new(id, fact.key, key_set_at)
+            };
         });
-        self.nodes.registered_count -= 1;
         self.publish(id);
         Answer::Deregister
     }
 }
 
-/// Takes over what a registration says.
-fn describe(fact: &mut NodeFact, caller_ip: IpAddr, listen: &Listen, register: &Register, signed: bool) {
+/// Takes over what a registration says; `signed_day` is the present where it was signed.
+fn describe(fact: &mut NodeFact, caller_ip: IpAddr, listen: &Listen, register: &Register, signed_day: Option<u32>) {
     fact.endpoint = listen.endpoint(caller_ip);
     fact.endpoint_follows = listen.follows_caller();
     fact.owner.clone_from(&register.owner);
@@ -298,8 +393,9 @@ fn describe(fact: &mut NodeFact, caller_ip: IpAddr, listen: &Listen, register: &
     fact.lan_addrs.clone_from(&register.lan_addrs);
     fact.lan_addrs.retain(|addr| !addr.is_empty() && Listen::parse(addr).is_some());
     fact.relay_only = register.relay_only;
-    if signed {
+    if signed_day.is_some() {
         fact.signs = true;
+        fact.last_seen_day = signed_day;
         fact.signed_host = listen.ip();
     }
 }

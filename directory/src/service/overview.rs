@@ -9,11 +9,12 @@ use wire::registry::request::Report;
 
 use super::nodes::Node;
 use super::{Now, Service};
+use crate::enrolment::Standing;
 
 /// The network at a glance. Nothing in it names a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Overview {
-    /// Registered nodes.
+    /// Registered nodes that belong.
     pub nodes: usize,
     /// Of these, present.
     pub online: usize,
@@ -64,6 +65,8 @@ pub struct NodeView {
     pub address: String,
     /// Its name.
     pub hostname: Option<String>,
+    /// Whether it belongs to the network.
+    pub standing: Standing,
     /// Its tags.
     pub tags: Vec<String>,
     /// The title of its capability record.
@@ -121,7 +124,7 @@ impl Service {
     #[must_use]
     pub fn overview(&self, _now: Now) -> Overview {
         Overview {
-            nodes: self.nodes.registered_count(),
+            nodes: self.nodes.count(Standing::Approved),
             online: self.presence.count(),
             capabilities: self.presence.offering(),
             groups: self.groups().collect(),
@@ -142,12 +145,14 @@ impl Service {
     /// between two calls are found as they are when their turn comes, and none is found twice.
     #[must_use]
     pub fn look_further(&self, now: Now, lookup: &mut Lookup, count: usize) -> bool {
-        if let Some(node) = lookup.exact.filter(|_| lookup.after == NodeId(0)).and_then(|id| self.nodes.find(id).ok()) {
+        if let Some(node) =
+            lookup.exact.filter(|_| lookup.after == NodeId(0)).and_then(|id| self.nodes.enrolled(id).ok())
+        {
             lookup.found.push(self.view(now, node));
         }
         let last = self.nodes.last_number();
         let end = NodeId(u32::try_from(count).map_or(last.0, |count| lookup.after.0.saturating_add(count).min(last.0)));
-        let nodes = self.nodes.after(lookup.after).take_while(|node| node.fact.id <= end);
+        let nodes = self.nodes.enrolled_after(lookup.after).take_while(|node| node.fact.id <= end);
         let matching = nodes.filter(|node| Some(node.fact.id) != lookup.exact && self.matches(node, lookup));
         let room = lookup.limit.saturating_sub(lookup.found.len());
         let found: Vec<NodeView> = matching.take(room).map(|node| self.view(now, node)).collect();
@@ -157,12 +162,13 @@ impl Service {
         end < last && lookup.found.len() < lookup.limit
     }
 
-    fn view(&self, now: Now, node: &Node) -> NodeView {
+    pub(super) fn view(&self, now: Now, node: &Node) -> NodeView {
         let fact = &node.fact;
         NodeView {
             node_id: fact.id,
             address: fact.id.address().to_string(),
             hostname: fact.hostname.clone(),
+            standing: fact.standing().unwrap_or(Standing::Pending),
             tags: fact.tags.clone(),
             capability: self.title(fact.id),
             groups: self.groups_of(fact.id).map(str::to_owned).collect(),

@@ -58,6 +58,11 @@ impl Life {
         self.report.as_deref().copied()
     }
 
+    /// Whether there was a sign of life lately, also of one that does not belong.
+    pub(super) fn was_heard_since(&self, then: Duration) -> bool {
+        self.seen.is_some_and(|seen| seen.monotonic >= then)
+    }
+
     fn deadline(&self) -> Option<Duration> {
         let silent = self.seen?.monotonic + PRESENCE_TIMEOUT;
         Some(self.unplugged.map_or(silent, |since| silent.min(since + UNPLUGGED_TIMEOUT)))
@@ -151,9 +156,10 @@ impl Presence {
 impl Service {
     /// Makes those absent whose time is over, a bounded number at once: true when there may be more.
     pub fn sweep(&mut self, now: Now) -> bool {
+        self.collect(now);
         for _ in 0..SWEPT_MAX {
             let Some(node) = self.presence.unplugged.pop_first() else { break };
-            if !self.proofs.is_connected(node) {
+            if !self.proofs.is_connected(node) && self.nodes.find(node).is_ok() {
                 self.unplug(now, node);
             }
         }
@@ -176,9 +182,13 @@ impl Service {
     /// A sign of life.
     pub(super) fn saw(&mut self, node: NodeId, now: Now) {
         self.capabilities.saw(node, now.monotonic);
+        let belongs = self.nodes.find(node).is_ok();
         let life = &mut self.nodes.entry(node).life;
         life.seen = Some(now);
         life.unplugged = None;
+        if !belongs {
+            return;
+        }
         let deadline = now.monotonic + PRESENCE_TIMEOUT;
         match life.filed {
             Some(filed) if filed.abs_diff(deadline) < FILED_EARLY_MAX => {}

@@ -93,6 +93,18 @@ impl Service {
         self.trust.holds(node, peer) || self.networks.share(node, peer)
     }
 
+    /// The key `node` is registered with.
+    #[must_use]
+    pub fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.nodes.find(node).ok().map(|node| node.fact.key.0)
+    }
+
+    /// Whether `requester`, if there is such a node, would be told where `target` is.
+    #[must_use]
+    pub fn lets_resolve(&self, requester: NodeId, target: NodeId) -> bool {
+        self.nodes.find(requester).is_ok() && self.reachable(target, requester).is_ok()
+    }
+
     fn reachable(&self, target: NodeId, requester: NodeId) -> Result<&Node, Refusal> {
         let node = self.nodes.find(target)?;
         let allowed = node.fact.public || target == requester || self.admits(target, requester);

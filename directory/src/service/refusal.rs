@@ -2,6 +2,7 @@
 //! shown (section 6.2); daemons act on "node not found" and "signature verification failed".
 
 use wire::NodeId;
+use wire::registry::PublicKey;
 use wire::registry::answer;
 use wire::registry::capability::RecordError;
 use wire::registry::names::NameError;
@@ -22,6 +23,16 @@ pub enum Refusal {
     RegistrationsLimited,
     #[error("too many nodes: the directory is full")]
     DirectoryFull,
+    #[error("too many nodes wait for approval; try again later, or ask the administrator")]
+    TooManyWaiting,
+    #[error("approval required: node {0} waits for the administrator")]
+    ApprovalPending(NodeId),
+    #[error("approval required: only listed keys may register; ask the administrator to list {0}")]
+    NotListed(PublicKey),
+    #[error("node {0} is banned: pardon of the administrator required")]
+    Banned(NodeId),
+    #[error("cannot register: this key is banned; ask the administrator")]
+    KeyBanned,
     #[error("invalid public_key: not an Ed25519 key")]
     KeyInvalid,
     #[error("invalid public_key: already replaced by another key of node {0}")]
@@ -111,6 +122,8 @@ pub enum Refusal {
 
 #[cfg(test)]
 mod tests {
+    use wire::registry::Base64;
+
     use super::*;
 
     #[test]
@@ -124,6 +137,11 @@ mod tests {
             Refusal::SignatureReplayed,
             Refusal::RegistrationsLimited,
             Refusal::DirectoryFull,
+            Refusal::TooManyWaiting,
+            Refusal::ApprovalPending(node),
+            Refusal::NotListed(Base64([7; 32])),
+            Refusal::Banned(node),
+            Refusal::KeyBanned,
             Refusal::KeyInvalid,
             Refusal::KeyRetired(node),
             Refusal::KeyInUse,

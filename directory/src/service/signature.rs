@@ -42,6 +42,6 @@ pub struct Checked {
 }
 
 /// Whether `key` can be an identity: a point on the curve, and not one of the few that fit any signature.
-pub(super) fn is_identity(key: &PublicKey) -> bool {
+pub(crate) fn is_identity(key: &PublicKey) -> bool {
     VerifyingKey::from_bytes(&key.0).is_ok_and(|key| !key.is_weak())
 }

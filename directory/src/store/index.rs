@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, ToSql, Transaction, params};
@@ -84,17 +84,20 @@ pub struct Reader {
     clock: Clock,
     /// When the search is interrupted, in nanoseconds of the clock.
     deadline_ns: Arc<AtomicU64>,
+    /// To be set when the index turns out to be damaged: who writes makes it anew.
+    damaged: Arc<AtomicBool>,
 }
 
 impl Reader {
-    pub(super) fn new(mut connection: Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(mut connection: Connection, damaged: Arc<AtomicBool>) -> rusqlite::Result<Self> {
         connection.pragma_update(None, "query_only", true)?;
         connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
         let (clock, deadline_ns) = (Clock::start(), Arc::new(AtomicU64::new(u64::MAX)));
         let deadline = Arc::clone(&deadline_ns);
         let is_over = move || ns(clock.now().monotonic) >= deadline.load(Relaxed);
         connection.progress_handler(STEPS_PER_LOOK, Some(is_over))?;
-        Ok(Self { connection, counts: HashMap::new(), counts_uses: 0, bounds: Bounds::default(), clock, deadline_ns })
+        let (counts, bounds) = (HashMap::new(), Bounds::default());
+        Ok(Self { connection, counts, counts_uses: 0, bounds, clock, deadline_ns, damaged })
     }
 
     /// Sets other bounds than the defaults.
@@ -113,6 +116,11 @@ impl Reader {
         self.deadline_ns.store(ns(began + left), Relaxed);
         let found = if left.is_zero() { Err(interrupted()) } else { self.step(&search) };
         self.deadline_ns.store(u64::MAX, Relaxed);
+        if let Err(error) = &found
+            && error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
+        {
+            self.damaged.store(true, Relaxed);
+        }
         let known = !search.narrower.is_empty() || !search.picked.is_empty();
         let Matches { candidates, more } = match found {
             Err(error) if known && is_interrupted(&error) => Matches::default(),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use directory::AdminToken;
+use directory::enrolment::Standing;
 use directory::http::connections::Patience;
 use directory::http::places::Bounds;
 use directory::http::source::Source;
@@ -132,6 +133,7 @@ pub fn node(id: u32, hostname: &str) -> NodeView {
         node_id: NodeId(id),
         address: format!("0:0000.0000.{id:04X}"),
         hostname: Some(hostname.into()),
+        standing: Standing::Approved,
         tags: vec!["papers".into(), "citations".into()],
         capability: Some("Resolve academic citations".into()),
         groups: vec!["BACKBONE".into(), "RESEARCH".into()],

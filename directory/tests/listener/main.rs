@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use directory::{Config, NoRelay, RelayLink, Running, Tls};
+use directory::{Config, Known, NoRelay, RelayLink, Running, Tls};
 use ed25519_dalek::{Signer as _, SigningKey};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -319,7 +319,7 @@ fn tls_and_plain_share_the_port_and_the_fingerprint_stays() {
         directory::start(config, Arc::new(NoRelay::default())).unwrap()
     };
     let running = start(false);
-    let fingerprint = running.tls_fingerprint().unwrap().to_owned();
+    let fingerprint = running.tls_fingerprint().unwrap();
     assert_eq!(fingerprint.len(), 64);
     let address = running.local_addrs()[0];
     let mut secure = Client { stream: tls(address, &folder) };
@@ -330,7 +330,7 @@ fn tls_and_plain_share_the_port_and_the_fingerprint_stays() {
     running.shutdown();
 
     let running = start(true);
-    assert_eq!(running.tls_fingerprint(), Some(fingerprint.as_str()));
+    assert_eq!(running.tls_fingerprint(), Some(fingerprint.clone()));
     let address = running.local_addrs()[0];
     assert_eq!(number(&Client { stream: tls(address, &folder) }.ask(registration(&key(1)))), NodeId(1));
     let mut bare = Client { stream: plain(address) };
@@ -395,8 +395,8 @@ impl Recorder {
 }
 
 impl RelayLink for Recorder {
-    fn publish(&self, node: NodeId, proven: &[IpAddr], _last: Option<SocketAddr>) {
-        self.0.lock().unwrap().push(Told::Publish(node, proven.to_vec()));
+    fn publish(&self, node: NodeId, known: &Known) {
+        self.0.lock().unwrap().push(Told::Publish(node, known.proven.clone()));
     }
 
     fn withdraw(&self, node: NodeId) {

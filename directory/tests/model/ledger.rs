@@ -114,7 +114,8 @@ impl Ledger {
                 self.networks.insert(fact.id, fact.clone());
             }
             Change::Joined(network, node) => {
-                let creates = matches!(cause.request.operation, Operation::CreateNetwork { node_id, .. } if node_id == *node);
+                let creates =
+                    matches!(cause.request.operation, Operation::CreateNetwork { node_id, .. } if node_id == *node);
                 if !creates {
                     by(&[*node]);
                 }
@@ -142,7 +143,8 @@ impl Ledger {
         match self.nodes.get(&fact.id) {
             None => {
                 assert_eq!(fact.id.0 as usize, self.nodes.len() + 1, "numbers have no gap");
-                let is_own = matches!(&request.operation, Operation::Register(register) if register.public_key == fact.key);
+                let is_own =
+                    matches!(&request.operation, Operation::Register(register) if register.public_key == fact.key);
                 assert!(is_own, "a node begins by its registration: {cause:?}");
                 assert_eq!(self.keys.insert(fact.key, fact.id), None, "a key has one number for ever");
             }

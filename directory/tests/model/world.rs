@@ -198,7 +198,9 @@ impl World {
             5 => Operation::SetTaskExec { node_id, enabled: flag },
             6 | 7 => Operation::ReportTrust { node_id, peer_id },
             8 => Operation::RevokeTrust { node_id, peer_id },
-            9 | 10 => Operation::RequestHandshake { from_node_id: node_id, to_node_id: peer_id, justification: "?".into() },
+            9 | 10 => {
+                Operation::RequestHandshake { from_node_id: node_id, to_node_id: peer_id, justification: "?".into() }
+            }
             11 | 12 => Operation::RespondHandshake { node_id, peer_id, accept: flag },
             13 => Operation::PollHandshakes { node_id },
             14 => Operation::Resolve { node_id: peer_id, requester_id: node_id },
@@ -216,13 +218,25 @@ impl World {
             },
             19 => Operation::JoinNetwork { node_id, network_id, token },
             20 => Operation::LeaveNetwork { node_id, network_id },
-            21 => Operation::InviteToNetwork { network_id, inviter_id: node_id, target_node_id: NodeId(u32::from(choice) % 10) },
+            21 => Operation::InviteToNetwork {
+                network_id,
+                inviter_id: node_id,
+                target_node_id: NodeId(u32::from(choice) % 10),
+            },
             22 => Operation::PollInvites { node_id },
             23 => Operation::RespondInvite { node_id, network_id, accept: flag },
             24 => Operation::ListNodes { network_id, after: None },
             25 => Operation::BeaconList,
-            26 => Operation::Changes(Changes { requester_id: flag.then_some(node_id), after: u64::from(choice), ..Changes::default() }),
-            27 => Operation::Query(Query { requester_id: flag.then_some(node_id), text: pick(&["words", ""]), ..Query::default() }),
+            26 => Operation::Changes(Changes {
+                requester_id: flag.then_some(node_id),
+                after: u64::from(choice),
+                ..Changes::default()
+            }),
+            27 => Operation::Query(Query {
+                requester_id: flag.then_some(node_id),
+                text: pick(&["words", ""]),
+                ..Query::default()
+            }),
             _ => Operation::Lookup { node_id: peer_id },
         }
     }
@@ -280,7 +294,9 @@ impl World {
         let outcome = decide(&mut self.service, self.now, id, ip, request);
         let changes = self.service.take_changes();
         assert!(
-            changes.is_empty() || outcome.durable_first || matches!(request.operation, Operation::Heartbeat { .. } | Operation::PollInvites { .. }),
+            changes.is_empty()
+                || outcome.durable_first
+                || matches!(request.operation, Operation::Heartbeat { .. } | Operation::PollInvites { .. }),
             "{request:?} changes facts without waiting for the disk: {changes:?}"
         );
         let cause = Cause { request, is_signed, signed_here: &signed_here };

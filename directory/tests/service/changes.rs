@@ -33,6 +33,7 @@ fn churn(world: &mut World, node_id: NodeId, network_id: u16) {
         exempt: false,
         advertised: &[],
         extensions: &[],
+        relay_key: None,
     };
     let leave = Operation::LeaveNetwork { node_id, network_id };
     let join = Operation::JoinNetwork { node_id, network_id, token: String::new() };

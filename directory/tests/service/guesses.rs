@@ -12,6 +12,7 @@ fn announce(world: &mut World, ip: &str, token: &str, exempt: bool) -> Answer {
         exempt,
         advertised: &[],
         extensions: &[],
+        relay_key: None,
     };
     match world.service.handle(world.now, &caller, &request, None) {
         Decision::Done(outcome) => outcome.answer,

@@ -4,6 +4,8 @@
 mod capabilities;
 mod capture;
 mod changes;
+mod collection;
+mod enrolment;
 mod guesses;
 mod handshakes;
 mod networks;
@@ -16,6 +18,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use directory::config::{AdminToken, Limits};
+use directory::service::enrolment::{Act, ActError, Policy};
 use directory::service::{Caller, ConnectionId, Decision, Effect, Now, Outcome, Service};
 use directory::store::{Reader, Store};
 use ed25519_dalek::{Signer as _, SigningKey};
@@ -35,8 +38,10 @@ struct World {
     reader: Reader,
     now: Now,
     limits: Limits,
+    policy: Policy,
     relays: Vec<String>,
     extensions: Vec<String>,
+    relay_key: Option<PublicKey>,
 }
 
 /// Someone at an address, on a connection.
@@ -56,19 +61,26 @@ impl World {
     }
 
     fn with(limits: Limits) -> Self {
+        Self::under(Policy::default(), limits)
+    }
+
+    fn under(policy: Policy, limits: Limits) -> Self {
         let now = Now { monotonic: Duration::from_secs(1000), unix_seconds: 1_795_000_000 };
         let store = Store::in_memory(now.unix_seconds).unwrap();
-        let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN));
+        let service = Service::new(store.load().unwrap(), &limits, AdminToken::new(ADMIN)).with_policy(policy.clone());
         let reader = store.reader().unwrap();
         let relays = vec!["192.0.2.1:9001".into()];
-        let mut world = Self { service, store, reader, now, limits, relays, extensions: Vec::new() };
+        let extensions = Vec::new();
+        let mut world = Self { service, store, reader, now, limits, policy, relays, extensions, relay_key: None };
         world.service.begin_changes(now.unix_seconds * 1000);
         world
     }
 
     /// Ends the process and starts it again: only facts survive.
     fn restart(&mut self) {
-        self.service = Service::new(self.store.load().unwrap(), &self.limits, AdminToken::new(ADMIN));
+        let service = Service::new(self.store.load().unwrap(), &self.limits, AdminToken::new(ADMIN));
+        self.service = service.with_policy(self.policy.clone());
+        self.store_changes();
         self.service.begin_changes(self.now.unix_seconds * 1000);
     }
 
@@ -80,6 +92,21 @@ impl World {
 
     fn sweep(&mut self) {
         while self.service.sweep(self.now) {}
+        self.store_changes();
+    }
+
+    /// What was decided outside a request.
+    fn store_changes(&mut self) {
+        let changes = self.service.take_changes();
+        self.store.commit(&changes).unwrap();
+    }
+
+    /// The administrator's wish, and what it has the relay told.
+    fn act(&mut self, subject: &str, act: &Act) -> Result<(bool, Vec<Effect>), ActError> {
+        let subject = self.service.subject(subject)?;
+        let changed = self.service.administer(self.now, subject, act)?;
+        self.store_changes();
+        Ok((changed, self.service.take_effects()))
     }
 
     fn outcome(&mut self, from: From, request: &Request) -> Outcome {
@@ -89,6 +116,7 @@ impl World {
             exempt: false,
             advertised: &self.relays,
             extensions: &self.extensions,
+            relay_key: self.relay_key,
         };
         let (mut checked, mut found) = (None, None);
         let outcome = loop {

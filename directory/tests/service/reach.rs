@@ -143,10 +143,34 @@ fn beacons_are_the_own_relay_and_those_an_administrator_announces() {
 fn what_the_own_relay_understands_is_said_of_it_alone() {
     let mut world = World::new();
     world.extensions = vec!["trace".to_owned()];
+    world.relay_key = Some(Base64([7; 32]));
     world.as_admin(Operation::BeaconRegister { beacon_id: NodeId(7), addr: "192.0.2.10:9001".into() });
     let Answer::BeaconList { beacons } = world.ask(Operation::BeaconList) else { panic!("no list") };
     let extensions: Vec<&[String]> = beacons.iter().map(|beacon| beacon.extensions.as_slice()).collect();
     assert_eq!(extensions, [&["trace".to_owned()][..], &[]]);
+    let keys: Vec<_> = beacons.iter().map(|beacon| beacon.relay_key).collect();
+    assert_eq!(keys, [Some(Base64([7; 32])), None]);
+}
+
+#[test]
+fn a_relay_may_ask_whose_key_is_whose_and_who_would_be_told_of_whom() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    let (bob, two) = world.node(2);
+    let stranger = NodeId(77);
+    assert_eq!(world.service.public_key(one), Some(alice.verifying_key().to_bytes()));
+    assert_eq!(world.service.public_key(stranger), None);
+    assert!(world.service.lets_resolve(one, one), "who asks for itself");
+    assert!(!world.service.lets_resolve(one, two), "both are private");
+    world.by(&bob, Operation::ReportTrust { node_id: two, peer_id: one });
+    assert!(world.service.lets_resolve(one, two), "two trusts one");
+    assert!(!world.service.lets_resolve(two, one), "which says nothing of the other way");
+    world.by(&bob, Operation::RevokeTrust { node_id: two, peer_id: one });
+    assert!(!world.service.lets_resolve(one, two), "trust has ended");
+    world.by(&bob, Operation::SetVisibility { node_id: two, public: true });
+    assert!(world.service.lets_resolve(one, two), "whoever is public is there for all");
+    assert!(!world.service.lets_resolve(stranger, two), "but not for those who do not exist");
+    assert!(!world.service.lets_resolve(one, stranger));
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The admin address (HTTP), on a thread of its own: `/healthz`, `/metrics` (Prometheus text), `/counters` (JSON), for the
-//! administrator `/events` and `/events/{node}` (JSON), and with an embedded directory its status page `/` and operator
-//! view `/operator`; without one `/` says what is served.
+//! administrator `/events` and `/events/{node}` (JSON), and with an embedded directory its status page `/`, operator
+//! view `/operator`, and who belongs, `/nodes` (JSON); without one `/` says what is served.
 
 mod events;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,12 +20,13 @@ use serde_json::{Map, Value};
 use telemetry::prometheus::{Kind, Text};
 
 pub use self::events::Events;
+use super::phase::{CurrentPhase, Phase};
 use super::spans::SpanCounts;
 
 /// What a relay without a directory says at `/`.
 const SERVED: &str = "pilot-relay, without a directory of its own (--registry off), so there is no status page here.
 
-/healthz        whether it runs
+/healthz        200 while it serves, 503 while it starts or is drained
 /metrics        counters, for Prometheus
 /counters       counters of each shard, as JSON
 /events         the latest control events, as JSON; for the administrator
@@ -41,6 +42,8 @@ pub struct Sources {
     pub directory: Option<Arc<directory::Running>>,
     /// The control events.
     pub events: Events,
+    /// How far the appliance has come.
+    pub phase: Arc<CurrentPhase>,
 }
 
 /// The admin address at work; dropping it ends it.
@@ -48,16 +51,16 @@ pub struct Sources {
 pub struct Admin(Server);
 
 impl Admin {
-    /// Listens on `address`.
+    /// Serves on `listener`.
     ///
     /// # Errors
-    /// The address cannot be used; the text names `--http`.
-    pub fn start(address: SocketAddr, sources: Sources) -> anyhow::Result<Self> {
+    /// No thread can be started.
+    pub fn start(listener: TcpListener, sources: Sources) -> anyhow::Result<Self> {
         let figures: Arc<dyn RelaySource> = sources.events.source.clone();
         // The pages show what a directory knows; without one there are none.
         let site = sources.directory.as_ref().map(|directory| directory.site(Some(figures)));
         let guard = site.clone();
-        Server::start(address, site, |address| {
+        Server::start_on_listener(listener, site, |address| {
             let mut routes = Router::new()
                 .route("/healthz", get(health))
                 .route("/metrics", get(metrics))
@@ -65,8 +68,12 @@ impl Admin {
             if guard.is_none() {
                 routes = routes.route("/", get(async || SERVED));
             }
+            let nodes = match (&sources.directory, &guard) {
+                (Some(directory), Some(site)) => directory.node_routes(site),
+                _ => Router::new(),
+            };
             let events = events::routes(sources.events.clone(), guard, address);
-            routes.with_state(sources).merge(events)
+            routes.with_state(sources).merge(events).merge(nodes)
         })
         .map(Self)
     }
@@ -78,8 +85,11 @@ impl Admin {
     }
 }
 
-async fn health() -> impl IntoResponse {
-    (StatusCode::OK, "ok\n")
+/// Load balancers stop sending anybody here on anything but 200.
+async fn health(State(sources): State<Sources>) -> impl IntoResponse {
+    let phase = sources.phase.get();
+    let status = if phase == Phase::Serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{}\n", phase.text()))
 }
 
 async fn metrics(State(sources): State<Sources>) -> impl IntoResponse {

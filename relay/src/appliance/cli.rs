@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use directory::Enrolment;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use relay::admission::Budget;
@@ -18,7 +19,7 @@ use wire::stun::SOFTWARE_MAX;
 
 use self::values::{CpuList, Listen, advertised, cpu_list, listen};
 use super::data_dir::DataDir;
-use super::{backup, config_file, import, nodes, upgrade};
+use super::{backup, config_file, drain, import, nodes, upgrade};
 
 /// However low a limit, a few packets in a row must pass, or nothing would.
 const BURST_PACKETS_MIN: u64 = 32;
@@ -35,21 +36,13 @@ pub enum Datapath {
     Auto,
 }
 
-/// Who belongs to the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Enrol {
-    /// Whoever registers.
-    Open,
-    /// Whom the administrator approves.
-    Approve,
-    /// Whose key is on the list.
-    Allowlist,
-}
-
 /// Relay, hole-punch broker, STUN server and directory for a fleet of Pilot nodes.
 ///
 /// Without arguments it serves everything: relay and STUN on UDP 9001, STUN on UDP 3478, the directory on TCP 9000,
 /// health and metrics on 127.0.0.1:3000. Addresses are ADDRESS:PORT, NAME:PORT or `off`; port 0 picks a free one.
+///
+/// Every flag can also be set as PILOT_RELAY_FLAG in the environment, and as a key of the file named by --config; flags
+/// win over the environment, and that over the file.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pilot-relay", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 pub struct CommandLine {
@@ -71,18 +64,35 @@ pub enum Command {
     /// not start, or nodes would not reach it. What to type follows, with the heading of tuning/README.md that says why.
     #[command(after_help = DOCTOR_EXIT_STATUS)]
     Doctor(Box<DoctorArguments>),
-    /// Check or show the settings a relay would run with
+    /// Check or show the settings a relay would run with, or print a configuration file to begin with
     Config(config_file::Arguments),
     /// List, approve, ban and remove the nodes of this network
     Nodes(nodes::Arguments),
-    /// Copy the directory's database while it serves
+    /// Copy the data folder into one file, also while the relay serves
+    ///
+    /// The file is one moment of the directory's database, with the administrator's token, keys and certificates of the data
+    /// folder. It is written beside and renamed, and is as secret as the folder. Settings outside the folder are not in it.
     Backup(backup::BackupArguments),
-    /// Put a backup in the place of the database
+    /// Put a backup in the place of the data folder's database, at once or at the relay's next start
+    ///
+    /// The backup is checked and, if it is of an older version, brought up to date. Where no relay serves, it is put in place
+    /// at once; else it waits in the data folder, and the next start takes it over. What was there before is kept in the
+    /// folder before-restore-TIME. Nodes that have registered since the backup was made register again and may get other
+    /// numbers.
     Restore(backup::RestoreArguments),
     /// Take over the nodes, names and trust of another registry from its snapshot
     Import(import::Arguments),
     /// Have the running relay succeeded by this program without losing a datagram
+    #[command(after_help = upgrade::EXIT_STATUS)]
     Upgrade(upgrade::Arguments),
+    /// Begin no session any more, serve those there are until they fall silent, then end
+    Drain(drain::Arguments),
+    /// Print the words that a shell completes
+    #[command(hide = true)]
+    Completions(flags::documents::Completions),
+    /// Print the manual page, or write the pages of all commands into a folder
+    #[command(hide = true)]
+    Man(flags::documents::Man),
 }
 
 const DOCTOR_EXIT_STATUS: &str = "\
@@ -141,8 +151,14 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", env = "PILOT_RELAY_CONFIG")]
     pub config: Option<PathBuf>,
     /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed
-    #[arg(long, value_enum, default_value_t = Enrol::Open)]
-    pub enrol: Enrol,
+    #[arg(long, value_enum, default_value_t = Enrolment::Open)]
+    pub enrol: Enrolment,
+    /// File with the public keys that are let in, one a line in base64; read again at a reload
+    #[arg(long, value_name = "FILE")]
+    pub allowlist: Option<PathBuf>,
+    /// Forget nodes that were not there for so many days; 0 keeps them
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub forget_after: u32,
     /// Who is checked: nobody (laboratories), everyone by the directory's knowledge, or only the proven are let in
     #[arg(long, value_enum, default_value_t = Admission::Grace)]
     pub admission: Admission,
@@ -155,6 +171,12 @@ pub struct Arguments {
     /// Bytes per second one sender may relay; 0 is no limit
     #[arg(long, value_name = "BPS", default_value_t = 125_000_000)]
     pub sender_bytes: u64,
+    /// Packets per second one source (/32, /56) may relay, all its nodes together; 0 is no limit
+    #[arg(long, value_name = "PPS", default_value_t = 200_000)]
+    pub prefix_packets: u64,
+    /// Bytes per second one source (/32, /56) may relay, all its nodes together; 0 is no limit
+    #[arg(long, value_name = "BPS", default_value_t = 250_000_000)]
+    pub prefix_bytes: u64,
     /// Discovers, punches and STUN requests per second one source (/32, /56) may send; 0 is no limit
     #[arg(long, value_name = "PPS", default_value_t = 500)]
     pub control_packets: u64,
@@ -179,6 +201,12 @@ pub struct Arguments {
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
+    /// What to log: error, warn, info, debug, or as RUST_LOG is written, which wins over it
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Take over from the relay that is asked at this socket; `pilot-relay upgrade` says it
+    #[arg(long, hide = true, value_name = "SOCKET")]
+    pub succeed: Option<PathBuf>,
     /// OpenTelemetry collector that the relay's spans of traced messages are sent to, as http://127.0.0.1:4318 [default:
     /// OTEL_EXPORTER_OTLP_ENDPOINT, else none]
     #[arg(long, value_name = "URL")]
@@ -200,8 +228,20 @@ pub struct Settings {
     pub advertise_text: Vec<String>,
     /// Where spans are sent.
     pub otlp: Option<telemetry::export::Options>,
-    tls: directory::Tls,
-    admin_token_file: Option<PathBuf>,
+    /// Where the relay to be succeeded is asked.
+    pub succeed: Option<PathBuf>,
+    /// Whether the directory speaks TLS, and with which certificate.
+    pub tls: directory::Tls,
+    /// Where the administrator's secret is, if given.
+    pub admin_token_file: Option<PathBuf>,
+    enrolment: Enrolment,
+    allowlist: Option<PathBuf>,
+    forget_after_days: u32,
+}
+
+/// The command line, with environment and file.
+pub fn program() -> flags::Program {
+    flags::Program::new(CommandLine::command(), "PILOT_RELAY_")
 }
 
 impl Arguments {
@@ -215,6 +255,11 @@ impl Arguments {
         let beacon = self.beacon.resolve(has_ipv6);
         if beacon.is_none() && self.stun.resolve(has_ipv6).is_none() && self.registry.resolve(has_ipv6).is_none() {
             bail!("--beacon, --stun and --registry are all off, so there is nothing to serve; leave one of them on");
+        }
+        if self.admission == Admission::Strict && self.registry.resolve(has_ipv6).is_none() {
+            bail!(
+                "--admission strict admits what the directory proves, but --registry is off; leave it on, or choose grace"
+            );
         }
         let cpus = self.cpus()?;
         let all_cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -234,13 +279,15 @@ impl Arguments {
             (_, _, true) => directory::Tls::SelfSigned,
             _ => directory::Tls::Off,
         };
-        let fifth = |per_second: u64| Budget::new(per_second, (per_second / 5).max(BURST_PACKETS_MIN));
+        let packets = |per_second: u64| Budget::new(per_second, (per_second / 5).max(BURST_PACKETS_MIN));
+        let bytes = |per_second: u64| Budget::new(per_second, (per_second / 4).max(BURST_BYTES_MIN));
         let rules = Rules {
             admission: self.admission,
-            sender_packets: fifth(self.sender_packets),
-            sender_bytes: Budget::new(self.sender_bytes, (self.sender_bytes / 4).max(BURST_BYTES_MIN)),
+            sender_packets: packets(self.sender_packets),
+            sender_bytes: bytes(self.sender_bytes),
             prefix_control: Budget::new(self.control_packets, self.control_packets.saturating_mul(4)),
-            prefix_packets: fifth(self.sender_packets),
+            prefix_packets: packets(self.prefix_packets),
+            prefix_bytes: bytes(self.prefix_bytes),
             exempt,
             stun_software: self.stun_software,
             ..Rules::default()
@@ -263,7 +310,11 @@ impl Arguments {
             http: self.http.resolve(has_ipv6),
             data_dir: self.data_dir,
             advertise_text: self.advertise,
+            succeed: self.succeed,
             tls,
+            enrolment: self.enrol,
+            allowlist: self.allowlist,
+            forget_after_days: self.forget_after,
             admin_token_file: self.admin_token_file,
         })
     }
@@ -311,6 +362,9 @@ impl Settings {
             tls: self.tls.clone(),
             admin_token: self.admin_token(Some(data_dir))?,
             exempt: self.relay.rules.exempt.clone(),
+            enrolment: self.enrolment,
+            allowlist: self.allowlist.clone(),
+            forget_after_days: self.forget_after_days,
             ..directory::Config::new(data_dir.path())
         })
     }
@@ -332,7 +386,6 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory as _;
-        CommandLine::command().debug_assert();
+        program().command().clone().debug_assert();
     }
 }

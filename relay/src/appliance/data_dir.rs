@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 const ADMIN_TOKEN: &str = "admin-token";
 const TOKEN_BYTES: usize = 24;
@@ -15,15 +15,29 @@ const TOKEN_BYTES: usize = 24;
 pub struct DataDir(PathBuf);
 
 impl DataDir {
-    /// Makes the folder, or takes it as it is.
+    /// Makes the folder, or takes it as it is. A restore that waits in it is carried out, unless another process serves there.
     ///
     /// # Errors
-    /// It cannot be made; the text names `--data-dir`.
+    /// It cannot be made or written to; the text says what to do.
     pub fn open(given: Option<PathBuf>) -> anyhow::Result<Self> {
         let path = given.map_or_else(default_path, Ok)?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).with_context(|| {
             format!("cannot make the data folder {}; choose another with --data-dir", path.display())
         })?;
+        // Before anything in it is read: a backup that waits brings the token and keys along.
+        directory::store::restore::finish(&path)?;
+        Ok(Self(path))
+    }
+
+    /// Takes the folder as it is.
+    ///
+    /// # Errors
+    /// There is none; the text names `--data-dir`.
+    pub fn existing(given: Option<PathBuf>) -> anyhow::Result<Self> {
+        let path = given.map_or_else(default_path, Ok)?;
+        if !path.is_dir() {
+            bail!("there is no data folder {}; name the relay's with --data-dir", path.display());
+        }
         Ok(Self(path))
     }
 
@@ -40,7 +54,10 @@ impl DataDir {
     pub fn admin_token(&self) -> anyhow::Result<String> {
         let path = self.0.join(ADMIN_TOKEN);
         match fs::read_to_string(&path) {
-            Ok(token) if !token.trim().is_empty() => return Ok(token),
+            Ok(token) if !token.trim().is_empty() => {
+                keep_to_owner(&path);
+                return Ok(token);
+            }
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -59,6 +76,26 @@ impl DataDir {
     }
 }
 
+/// Where the admin token of the relay with this data folder is, whether it is there or not.
+///
+/// # Errors
+/// No folder is given, and there is no home folder.
+pub fn token_file(data_dir: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    Ok(data_dir.map_or_else(default_path, Ok)?.join(ADMIN_TOKEN))
+}
+
+/// What others could read is theirs no more; where it cannot be changed, it is said.
+fn keep_to_owner(path: &Path) {
+    let mode = |path| fs::metadata(path).map_or(0, |file| file.permissions().mode());
+    if mode(path) & 0o077 == 0 {
+        return;
+    }
+    tracing::warn!(path = %path.display(), "others could read the admin token; changing its mode to 0600");
+    if let Err(error) = fs::set_permissions(path, fs::Permissions::from_mode(0o600)) {
+        tracing::warn!(path = %path.display(), %error, "cannot change its mode; run chmod 600 on it");
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "a secret is drawn once, at the first start")]
 fn new_token() -> anyhow::Result<String> {
     let mut bytes = [0; TOKEN_BYTES];
@@ -66,7 +103,11 @@ fn new_token() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
 }
 
-fn default_path() -> anyhow::Result<PathBuf> {
+/// The folder where none is named.
+///
+/// # Errors
+/// There is no home folder.
+pub fn default_path() -> anyhow::Result<PathBuf> {
     if nix::unistd::geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/pilot-relay"));
     }

@@ -1,15 +1,17 @@
 //! The directory's side of the seam: what it knows goes to the shards, what they know comes back.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use directory::RelayLink;
+use directory::enrolment::Quota;
+use directory::{Known, RelayLink};
 use relay::locals::Service;
 use relay::runtime::Relay;
 use relay::server::Handoff;
 use wire::NodeId;
-use wire::registry::answer::EXTENSION_TRACE;
+use wire::registry::answer::{EXTENSION_CLAIM, EXTENSION_TRACE};
 
 /// Connects the embedded directory with the relay in the same process.
 #[derive(Debug)]
@@ -17,16 +19,21 @@ pub struct Link {
     relay: Arc<Relay>,
     /// `HOST:PORT` as given, or nothing.
     advertise: Vec<String>,
+    /// Nodes may sign claims for the relay with this key.
+    relay_key: Option<[u8; 32]>,
     warned: AtomicBool,
+    /// Nodes with a quota of their own, as the shards were told.
+    quotas: Mutex<HashMap<NodeId, Quota>>,
 }
 
 impl Link {
-    /// A link to `relay` that hands out `advertise`, or the address a client has reached.
+    /// A link to `relay` that hands out `advertise`, or the address a client has reached, and the relay's key where it
+    /// takes signed claims.
     #[must_use]
-    pub fn new(relay: Arc<Relay>, advertise: Vec<String>) -> Self {
+    pub fn new(relay: Arc<Relay>, advertise: Vec<String>, relay_key: Option<[u8; 32]>) -> Self {
         let port = relay.beacon_port();
         let advertise = advertise.into_iter().filter_map(|text| with_port(text, port?)).collect();
-        Self { relay, advertise, warned: AtomicBool::new(false) }
+        Self { relay, advertise, relay_key, warned: AtomicBool::new(false), quotas: Mutex::default() }
     }
 }
 
@@ -42,13 +49,26 @@ impl Link {
 }
 
 impl RelayLink for Link {
-    fn publish(&self, node: NodeId, proven: &[IpAddr], last: Option<SocketAddr>) {
-        self.relay.membership().publish(node, proven, last);
+    fn publish(&self, node: NodeId, known: &Known) {
+        self.relay.membership().publish(node, &known.proven, known.last);
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = quotas.get(&node).copied().unwrap_or_default();
+        if known.quota != before {
+            quotas.insert(node, known.quota);
+            let Quota { packets_per_second, bytes_per_second } = known.quota;
+            let quota = relay::quota::Quota::new(packets_per_second, bytes_per_second);
+            self.relay.hand_surely(node, Handoff::Quota(node, quota));
+        }
+        if known.quota == Quota::DEFAULT {
+            quotas.remove(&node);
+        }
     }
 
     fn withdraw(&self, node: NodeId) {
         self.relay.membership().withdraw(node);
-        self.relay.hand(node, Handoff::Withdraw(node));
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        // Whoever was banned must not go on until the next sweep.
+        self.relay.hand_surely(node, Handoff::Withdraw(node));
     }
 
     fn notify(&self, node: NodeId) {
@@ -68,7 +88,12 @@ impl RelayLink for Link {
     }
 
     fn extensions(&self) -> Vec<String> {
-        vec![EXTENSION_TRACE.to_owned()]
+        let claim = self.relay_key.map(|_| EXTENSION_CLAIM.to_owned());
+        std::iter::once(EXTENSION_TRACE.to_owned()).chain(claim).collect()
+    }
+
+    fn relay_key(&self) -> Option<[u8; 32]> {
+        self.relay_key
     }
 }
 

@@ -123,6 +123,24 @@ fn limit_facts(settings: &Settings, host: &Host, relays: &[u32]) -> limits::Fact
     }
 }
 
+/// What there is to say of each port that these settings want: flag and address, and whether a relay at work has it. The
+/// error says why it cannot be had.
+pub fn ports(settings: &Settings) -> Vec<(String, Result<bool, String>)> {
+    let host = Host::at("/");
+    let relays = host.relays(std::process::id());
+    let say = |port: Port| {
+        let verdict = match port.holder {
+            Holder::Free => Ok(false),
+            Holder::Relay(_) => Ok(true),
+            Holder::Other(program, pid) => Err(format!("{program} (process {pid}) has it")),
+            Holder::Unknown => Err("another program has it; run this as root to see which".to_owned()),
+            Holder::Unusable(reason) => Err(reason),
+        };
+        (format!("{} {} {}", port.flag, port.transport, port.address), verdict)
+    };
+    ports_of(settings, &host, &relays).into_iter().map(say).collect()
+}
+
 /// Whose the wanted ports are; port 0 is always free.
 fn ports_of(settings: &Settings, host: &Host, relays: &[u32]) -> Vec<Port> {
     let wanted = [

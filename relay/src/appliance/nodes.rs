@@ -1,17 +1,217 @@
-//! `pilot-relay nodes …`: who belongs to the network.
+//! `pilot-relay nodes …`: who belongs to the network. Asks the relay at work on its admin address; changes nothing itself.
 
+mod client;
+mod rate;
+mod table;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
 
-/// What to do.
+use self::client::{Client, Failure};
+use self::rate::{Rate, rate};
+
+/// Nodes asked for at once.
+const PAGE: usize = 500;
+
+const EXIT_STATUS: &str = "\
+A node is named by its number (5), address (0:0000.0000.0005), hostname, or public key (base64).
+
+Exit status:
+  0  done, or it was so already
+  1  it cannot be done; the message says why
+  2  the command line is wrong
+  3  no such node
+  4  no relay answers at the admin address
+  5  the admin token cannot be read, or is not the relay's";
+
+/// What to do, and where.
 #[derive(Clone, Debug, Args)]
-pub struct Arguments {}
+#[command(after_help = EXIT_STATUS)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+    /// Admin address of the relay, as 127.0.0.1:3000 or http://127.0.0.1:3000
+    #[arg(long, global = true, value_name = "ADDR", env = "PILOT_RELAY_HTTP", default_value = "127.0.0.1:3000")]
+    http: String,
+    /// File with the administrator's token [default: admin-token in the data folder]
+    #[arg(long, global = true, value_name = "FILE", env = "PILOT_RELAY_ADMIN_TOKEN_FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// Data folder of the relay, for its admin token [default: /var/lib/pilot-relay for root, else
+    /// ~/.local/share/pilot-relay]
+    #[arg(long, global = true, value_name = "DIR", env = "PILOT_RELAY_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    /// List nodes, and keys that were approved or banned before they registered
+    List {
+        /// Only these
+        #[arg(long, value_enum, default_value_t = State::All)]
+        state: State,
+    },
+    /// Show all that is known of one node
+    Show {
+        /// Which
+        node: String,
+    },
+    /// Let nodes in: such as wait, or by public key such as have not registered yet
+    Approve {
+        /// Which
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Keep nodes out: nothing of them is relayed, resolved or found from now on, and they cannot register
+    ///
+    /// Tunnels that lead directly to other nodes, past the relay, end when these notice.
+    Ban {
+        /// Which
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// Why, to be shown with the node
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+    /// End bans
+    Unban {
+        /// Which
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// End registrations, with names, trust and memberships. Numbers stay with their keys; a node that still runs registers
+    /// again, so ban it to keep it out
+    Remove {
+        /// Which
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+    },
+    /// Say what a node may send through the relay, in the place of --sender-packets and --sender-bytes; without flags, show it
+    Quota {
+        /// Which
+        node: String,
+        /// Packets per second, as 500 or 20k; `default` is what everyone may send, `unlimited` is no limit
+        #[arg(long, value_name = "N", value_parser = rate)]
+        packets: Option<Rate>,
+        /// Bytes per second, as 10M
+        #[arg(long, value_name = "N", value_parser = rate)]
+        bytes: Option<Rate>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum State {
+    All,
+    Approved,
+    Pending,
+    Banned,
+}
 
 /// Runs it.
 ///
 /// # Errors
-/// What went wrong, and what to do.
-pub fn run(_arguments: Arguments) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+/// Standard output cannot be written.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { command, http, admin_token_file, data_dir, json } = arguments;
+    let done = Client::new(&http, admin_token_file, data_dir).and_then(|client| match command {
+        Command::List { state } => list(&client, state, json),
+        Command::Show { node } => show(&client.get(&node_path(&node, ""))?, json),
+        Command::Approve { nodes } => each(&client, &nodes, "approve", &Value::Null, json),
+        Command::Ban { nodes, reason } => each(&client, &nodes, "ban", &json!({ "reason": reason }), json),
+        Command::Unban { nodes } => each(&client, &nodes, "unban", &Value::Null, json),
+        Command::Remove { nodes } => each(&client, &nodes, "remove", &Value::Null, json),
+        Command::Quota { node, packets: None, bytes: None } => {
+            let found = client.get(&node_path(&node, ""))?;
+            if json { print(&found["quota"]) } else { write(&table::quota(&found)) }
+        }
+        Command::Quota { node, packets, bytes } => {
+            let mut wanted = serde_json::Map::new();
+            packets.map(|Rate(rate)| wanted.insert("packets_per_second".to_owned(), rate.into()));
+            bytes.map(|Rate(rate)| wanted.insert("bytes_per_second".to_owned(), rate.into()));
+            each(&client, &[node], "quota", &Value::Object(wanted), json)
+        }
+    });
+    Ok(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("pilot-relay: {failure}");
+            failure.exit_code()
+        }
+    })
+}
+
+/// Of `/nodes/NODE` and what follows.
+fn node_path(node: &str, act: &str) -> String {
+    format!("/nodes/{}{act}", client::encoded(node))
+}
+
+fn list(client: &Client, state: State, json: bool) -> Result<(), Failure> {
+    let state = state.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+    let (mut nodes, mut keys) = (Vec::new(), Vec::new());
+    let (mut after, mut begun) = (0, false);
+    loop {
+        let mut page = client.get(&format!("/nodes?state={state}&after={after}&limit={PAGE}"))?;
+        let now = page["now"].as_u64().unwrap_or_default();
+        let (some, said) = (taken(&mut page["nodes"]), taken(&mut page["keys"]));
+        if json {
+            nodes.extend(some);
+            keys.extend(said);
+        } else {
+            // Page by page, so that a large network begins to appear at once.
+            write(&table::nodes(&some, now, !begun))?;
+            keys.extend(said);
+            begun = true;
+        }
+        match page["next_after"].as_u64() {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    if json { print(&json!({ "nodes": nodes, "keys": keys })) } else { write(&table::keys(&keys)) }
+}
+
+fn taken(value: &mut Value) -> Vec<Value> {
+    match value.take() {
+        Value::Array(values) => values,
+        _ => Vec::new(),
+    }
+}
+
+fn show(node: &Value, json: bool) -> Result<(), Failure> {
+    if json { print(node) } else { write(&table::one(node)) }
+}
+
+/// Does the same to all of them; the first that cannot be done ends it.
+fn each(client: &Client, nodes: &[String], act: &str, body: &Value, json: bool) -> Result<(), Failure> {
+    for node in nodes {
+        let answer = client.post(&node_path(node, &format!("/{act}")), body)?;
+        if json {
+            print(&answer)?;
+        } else {
+            write(&table::done(node, act, &answer))?;
+        }
+    }
+    Ok(())
+}
+
+fn print(value: &Value) -> Result<(), Failure> {
+    write(&format!("{value:#}\n"))
+}
+
+/// A reader that has gone away is no error.
+fn write(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Other(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }

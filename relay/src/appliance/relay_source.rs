@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use directory::RelaySource;
-use directory::relay_source::{DropFigures, NodeAtRelay, RelayEvent, RelaySnapshot, ShardFigures};
+use directory::relay_source::{DropFigures, NodeAtRelay, RelayEvent, RelaySnapshot, ShardFigures, Usage};
 use relay::Time;
 use relay::events::Event;
 use relay::metrics::{Counter, Counters, DropReason, Gauge};
 use relay::runtime::Relay;
-use relay::sessions::{Grade, shard_of};
+use relay::sessions::{Grade, Session, shard_of};
 use wire::NodeId;
 
 use super::recorder::{Recorder, WallClock};
@@ -78,15 +78,24 @@ impl RelaySource for Source {
         }
         let remote = session.map(|session| session.path.remote);
         // As the shard itself weighs it when somebody contests the number.
-        let grade = |ip| if self.relay.membership().proves(node, ip) { Grade::ProvenAddress } else { Grade::Unproven };
+        let grade = |session: &Session| match session.claimed {
+            true => Grade::SignedClaim,
+            false if self.relay.membership().proves(node, session.path.remote.ip) => Grade::ProvenAddress,
+            false => Grade::Unproven,
+        };
         let heard = self.relay.table().heard(node);
         Some(NodeAtRelay {
             endpoint: remote.map(|remote| remote.socket_addr()),
             shard: shard_of(node, self.cpus.len()),
-            grade: remote.map(|remote| grade(remote.ip) as u8),
+            grade: session.as_ref().map(|session| grade(session) as u8),
             heard_seconds_ago: heard.map(|heard| Time::read_clock().since(heard).as_secs()),
             events,
         })
+    }
+
+    fn usage(&self, node: NodeId) -> Option<Usage> {
+        let relay::usage::Usage { packets, bytes, dropped } = self.relay.usage(node);
+        Some(Usage { packets, bytes, dropped })
     }
 }
 

@@ -1,1 +1,591 @@
 //! How a relay takes over from the one before it, and hands over to the next.
+//!
+//! ```text
+//! successor                                   the relay at work
+//!   connect, Succeed ───────────────────────►  copies of its sockets, of the sessions' ledger
+//!   checks them, has rings and threads ready
+//!   Take ───────────────────────────────────►  cancels receives, decides on what it has, writes the ledger
+//!   reads the ledger, receives  ◄── Stopped ─  (what arrives meanwhile waits in the sockets)
+//!   tells the service manager its number
+//!   Serving ────────────────────────────────►  ends connections, closes the database, exits
+//!   opens the database  ◄────────── the end ─
+//! ```
+//!
+//! Until `Take` anything may go wrong and the relay at work goes on. After it the successor is alone; if it ends then, the
+//! old one ends with an error, so that the service manager starts a third on what its store has kept.
+//!
+//! The same socket answers what state the relay is in, and takes the order to drain. Who may connect: the user the relay
+//! runs as, and root. Messages are JSON, one a packet.
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt::PeerCredentials};
+use relay::Time;
+use relay::inheritance::Descriptor;
+use relay::runtime::Relay;
+use relay::socket::{DESCRIPTORS_PER_MESSAGE_MAX, receive_with_descriptors};
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::phase::{CurrentPhase, Phase};
+
+/// The socket's name in the run-time folder.
+const SOCKET: &str = "pilot-relay.sock";
+/// A message holds at most the names of one packet's descriptors.
+const MESSAGE_MAX: usize = 96 << 10;
+/// Connections served at once; the next waits.
+const CONNECTIONS_MAX: usize = 8;
+const BACKLOG: i32 = 8;
+/// How long the other side may take for its next word: a successor makes its tables and rings meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the relay before may take to end its connections and to close its database.
+const FAREWELL_WITHIN: Duration = Duration::from_secs(30);
+
+/// What one asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    /// How are you?
+    Status,
+    /// Begin no session any more, and end.
+    Drain {
+        /// Seconds after which the end comes even so.
+        deadline_seconds: u64,
+    },
+    /// I am ready to become your successor.
+    Succeed,
+    /// Stop; I take over.
+    Take,
+    /// I serve; you may go.
+    Serving,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Drain`].
+    Draining,
+    /// To [`Request::Succeed`]: open files come with it.
+    Descriptors {
+        /// Their names, in order.
+        names: Vec<String>,
+        /// Whether another such message follows.
+        more: bool,
+        /// How long the service manager waits for signs of life.
+        watchdog_micros: Option<u64>,
+    },
+    /// To [`Request::Take`].
+    Stopped {
+        /// When it began to stop receiving, in nanoseconds of `CLOCK_MONOTONIC`.
+        since_nanos: u64,
+    },
+    /// No.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
+
+/// How a relay is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its phase, in a word.
+    pub phase: String,
+    /// The unit of the service manager that started it.
+    pub unit: Option<String>,
+    /// The flags it was started with.
+    pub arguments: Vec<String>,
+    /// Its sessions.
+    pub sessions: u64,
+    /// How it took over.
+    pub inherited: Option<Inherited>,
+}
+
+/// How a relay took over from the one before.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Inherited {
+    /// The version before; `None` where the store of the service manager had the sockets.
+    pub from_version: Option<String>,
+    /// Milliseconds in which nobody received; `None` where nobody knows when the one before ended.
+    pub gap_ms: Option<f64>,
+    /// Sessions taken over.
+    pub sessions: usize,
+    /// Datagrams the sockets had no room for in the gap.
+    pub kernel_drops: u64,
+    /// What could not be taken over, and why.
+    pub refused: Vec<String>,
+}
+
+/// Why the relay ends.
+#[derive(Debug)]
+pub enum End {
+    /// A signal.
+    Signal,
+    /// A successor serves.
+    Succeeded,
+    /// A successor had taken over, and is gone.
+    Abandoned,
+    /// It has been drained.
+    Drained,
+}
+
+/// What the relay at work can do for those who ask.
+pub struct Duties {
+    /// The relay.
+    pub relay: Arc<Relay>,
+    /// Its phase.
+    pub phase: Arc<CurrentPhase>,
+    /// Where open files are listed that are not the relay's own: listening sockets and the ledger.
+    pub others: Vec<Descriptor>,
+    /// How long the service manager waits for signs of life.
+    pub watchdog: Option<Duration>,
+    /// How it took over.
+    pub inherited: Option<Inherited>,
+    /// Begins to drain, within this time.
+    pub drain: Box<dyn Fn(Duration) + Send + Sync>,
+    /// Is told of the end.
+    pub end: Mutex<mpsc::Sender<End>>,
+}
+
+impl Duties {
+    fn end(&self, end: End) {
+        let _ = self.end.lock().unwrap_or_else(PoisonError::into_inner).send(end);
+    }
+
+    fn status(&self) -> Status {
+        let inherited = self.inherited.clone();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            phase: self.phase.get().text().to_owned(),
+            unit: super::service_manager::unit(),
+            arguments: without_succeed(std::env::args().skip(1)),
+            sessions: self.relay.counters().iter().map(|shard| shard.gauge(relay::metrics::Gauge::Sessions)).sum(),
+            inherited,
+        }
+    }
+
+    fn descriptors(&self) -> io::Result<Vec<Descriptor>> {
+        let mut descriptors = self.relay.descriptors()?;
+        for Descriptor { name, file } in &self.others {
+            descriptors.push(Descriptor { name: name.clone(), file: file.try_clone()? });
+        }
+        Ok(descriptors)
+    }
+}
+
+/// The flags of a relay that began as a successor, for the next.
+fn without_succeed(arguments: impl Iterator<Item = String>) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        if argument == "--succeed" {
+            arguments.next();
+        } else {
+            kept.push(argument);
+        }
+    }
+    kept
+}
+
+/// Where the relay with this data folder is asked.
+#[must_use]
+pub fn socket_path(data_dir: Option<&Path>) -> Option<PathBuf> {
+    // The service manager may name several folders.
+    let runtime = std::env::var_os("RUNTIME_DIRECTORY").filter(|folder| !folder.is_empty());
+    let runtime = runtime.and_then(|folders| folders.to_str()?.split(':').next().map(PathBuf::from));
+    runtime.or_else(|| data_dir.map(Path::to_path_buf)).and_then(|folder| socket_in(&folder))
+}
+
+/// The same in a folder; `None` where its name would be too long for a socket.
+#[must_use]
+pub fn socket_in(folder: &Path) -> Option<PathBuf> {
+    let path = folder.join(SOCKET);
+    SockAddr::unix(&path).is_ok().then_some(path)
+}
+
+/// A connection that carries messages.
+#[derive(Debug)]
+pub struct Channel(Socket);
+
+impl Channel {
+    fn connect(path: &Path) -> io::Result<Self> {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        Self::new(socket)
+    }
+
+    fn new(socket: Socket) -> io::Result<Self> {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(socket))
+    }
+
+    fn send(&self, message: &impl Serialize, files: &[OwnedFd]) -> anyhow::Result<()> {
+        let text = serde_json::to_vec(message)?;
+        let raw: Vec<_> = files.iter().map(|file| file.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let rights = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&text)], rights, MsgFlags::MSG_NOSIGNAL, None)?;
+        Ok(())
+    }
+
+    /// The next message and what came with it; `None` at the end.
+    fn receive<M: for<'a> Deserialize<'a>>(&self) -> anyhow::Result<Option<(M, Vec<OwnedFd>)>> {
+        let mut bytes = vec![0; MESSAGE_MAX];
+        let (len, files) = receive_with_descriptors(&self.0, &mut bytes)?;
+        if len == 0 {
+            return Ok(None);
+        }
+        let message = serde_json::from_slice(&bytes[..len]).context("another version speaks otherwise")?;
+        Ok(Some((message, files)))
+    }
+
+    /// Asks and takes the answer.
+    ///
+    /// # Errors
+    /// There is none, or it is no.
+    pub fn ask(&self, request: &Request) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
+        self.send(request, &[])?;
+        match self.receive()? {
+            Some((Answer::Refused { why }, _)) => bail!("{why}"),
+            Some(answer) => Ok(answer),
+            None => bail!("the relay has ended"),
+        }
+    }
+}
+
+/// Connects to the relay at `path`; `None` where none listens.
+///
+/// # Errors
+/// It may not be connected to.
+pub fn connect(path: &Path) -> anyhow::Result<Option<Channel>> {
+    match Channel::connect(path) {
+        Ok(channel) => Ok(Some(channel)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot ask the relay at {}", path.display())),
+    }
+}
+
+/// How the relay behind `channel` is.
+///
+/// # Errors
+/// It does not say.
+pub fn status(channel: &Channel) -> anyhow::Result<Status> {
+    match channel.ask(&Request::Status)? {
+        (Answer::Status(status), _) => Ok(*status),
+        (other, _) => bail!("the relay answers {other:?}"),
+    }
+}
+
+/// The relay before this one, which is at work until [`Self::take`].
+#[derive(Debug)]
+pub struct Predecessor {
+    channel: Channel,
+    /// How it is.
+    pub status: Status,
+    /// How long the service manager waits for signs of life.
+    pub watchdog: Option<Duration>,
+}
+
+impl Predecessor {
+    /// Has copies of its sockets sent.
+    ///
+    /// # Errors
+    /// There is none at `path`, or it refuses.
+    pub fn meet(path: &Path) -> anyhow::Result<(Self, Vec<Descriptor>)> {
+        let channel = connect(path)?;
+        let channel =
+            channel.with_context(|| format!("no relay listens at {}, so there is none to succeed", path.display()))?;
+        let status = status(&channel)?;
+        let mut descriptors = Vec::new();
+        let (mut answer, mut files) = channel.ask(&Request::Succeed)?;
+        loop {
+            let Answer::Descriptors { names, more, watchdog_micros } = answer else {
+                bail!("the relay answers {answer:?}");
+            };
+            if names.len() != files.len() {
+                bail!("{} descriptors came for {} names; raise the limit of open files", files.len(), names.len());
+            }
+            descriptors.extend(names.into_iter().zip(files).map(|(name, file)| Descriptor { name, file }));
+            if !more {
+                let watchdog = watchdog_micros.map(Duration::from_micros);
+                return Ok((Self { channel, status, watchdog }, descriptors));
+            }
+            (answer, files) = channel.receive()?.context("the relay has ended")?;
+        }
+    }
+
+    /// Has it stop, and says since when it does not receive. From now on this process is alone.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn take(&self) -> anyhow::Result<Time> {
+        match self.channel.ask(&Request::Take)? {
+            (Answer::Stopped { since_nanos }, _) => Ok(Time(since_nanos)),
+            (other, _) => bail!("the relay answers {other:?}"),
+        }
+    }
+
+    /// Lets it go, and waits until it has closed its database.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn dismiss(self) -> anyhow::Result<()> {
+        self.channel.send(&Request::Serving, &[])?;
+        self.channel.0.set_read_timeout(Some(FAREWELL_WITHIN))?;
+        match self.channel.receive::<Answer>() {
+            Ok(None) => Ok(()),
+            Err(error) if error.downcast_ref::<io::Error>().is_some_and(is_end) => Ok(()),
+            Ok(Some((other, _))) => bail!("the relay before answers {other:?} instead of ending"),
+            Err(error) => Err(error).context("the relay before does not end, and has the database"),
+        }
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+/// The socket at which this relay is asked.
+#[derive(Debug)]
+pub struct Seat {
+    listener: Socket,
+    path: PathBuf,
+}
+
+impl Seat {
+    /// Takes the place at `path`, from the relay before if this one succeeds it.
+    ///
+    /// # Errors
+    /// Another relay is there, or the folder cannot be written.
+    pub fn take(path: &Path, succeeds: bool) -> anyhow::Result<Self> {
+        if !succeeds && Channel::connect(path).is_ok() {
+            bail!("another relay is at work with this folder: {} answers", path.display());
+        }
+        let beside = path.with_extension("new");
+        let bind = || {
+            // Left by one that was killed.
+            if fs::symlink_metadata(&beside).is_ok_and(|found| found.file_type().is_socket()) {
+                fs::remove_file(&beside)?;
+            }
+            let listener = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
+            listener.bind(&SockAddr::unix(&beside)?)?;
+            fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
+            listener.listen(BACKLOG)?;
+            fs::rename(&beside, path)?;
+            Ok::<_, io::Error>(listener)
+        };
+        let listener = bind().with_context(|| format!("cannot make the socket {}", path.display()))?;
+        Ok(Self { listener, path: path.to_path_buf() })
+    }
+
+    /// Answers for as long as the process lives.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn attend(self, duties: Arc<Duties>) -> io::Result<Attendance> {
+        let (path, listener) = (self.path, self.listener);
+        let attendance = Attendance(path);
+        let office = Arc::new(Office { duties, guests: AtomicUsize::new(0), succession: AtomicBool::new(false) });
+        let body = move || {
+            loop {
+                match listener.accept() {
+                    Ok((socket, _)) => office.clone().admit(socket),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        tracing::error!(%error, "no successor can ask any more; restart the relay to upgrade it");
+                        return;
+                    }
+                }
+            }
+        };
+        thread::Builder::new().name("succession".to_owned()).spawn(body)?;
+        Ok(attendance)
+    }
+}
+
+/// The socket's path, to be removed at the end by the one who has made it.
+#[derive(Debug)]
+pub struct Attendance(PathBuf);
+
+impl Attendance {
+    /// Removes it, at an end without a successor.
+    pub fn remove(&self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+struct Office {
+    duties: Arc<Duties>,
+    guests: AtomicUsize,
+    /// Whether somebody is becoming the successor.
+    succession: AtomicBool,
+}
+
+impl Office {
+    fn admit(self: Arc<Self>, socket: Socket) {
+        let allowed = getsockopt(&socket, PeerCredentials)
+            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
+        if !allowed || self.guests.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
+            if allowed {
+                self.guests.fetch_sub(1, Ordering::AcqRel);
+            }
+            return;
+        }
+        let office = Arc::clone(&self);
+        let body = move || {
+            if let Ok(channel) = Channel::new(socket)
+                && let Err(error) = office.serve(&channel)
+            {
+                tracing::debug!(%error, "a connection to the relay's own socket has failed");
+            }
+            office.guests.fetch_sub(1, Ordering::AcqRel);
+        };
+        if thread::Builder::new().name("succession".to_owned()).spawn(body).is_err() {
+            self.guests.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn serve(&self, channel: &Channel) -> anyhow::Result<()> {
+        while let Some((request, _)) = channel.receive::<Request>()? {
+            match request {
+                Request::Status => channel.send(&Answer::Status(Box::new(self.duties.status())), &[])?,
+                Request::Drain { deadline_seconds } => {
+                    (self.duties.drain)(Duration::from_secs(deadline_seconds));
+                    channel.send(&Answer::Draining, &[])?;
+                }
+                Request::Succeed => return self.hand_over(channel),
+                Request::Take | Request::Serving => refuse(channel, "say Succeed first")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&self, channel: &Channel) -> anyhow::Result<()> {
+        if self.duties.phase.get() != Phase::Serving {
+            return refuse(channel, &format!("this relay is {}", self.duties.phase.get().text()));
+        }
+        if self.succession.swap(true, Ordering::AcqRel) {
+            return refuse(channel, "another successor is about to take over");
+        }
+        let outcome = self.hand_over_to(channel);
+        self.succession.store(false, Ordering::Release);
+        outcome
+    }
+
+    fn hand_over_to(&self, channel: &Channel) -> anyhow::Result<()> {
+        let duties = &self.duties;
+        send_descriptors(channel, duties.descriptors()?, duties.watchdog)?;
+        match channel.receive::<Request>() {
+            Ok(Some((Request::Take, _))) => {}
+            other => {
+                tracing::warn!("a successor came and did not take over ({other:?}); this relay goes on");
+                return Ok(());
+            }
+        }
+        let since = Time::read_clock();
+        duties.phase.advance(Phase::Stopping);
+        duties.relay.stop();
+        duties.relay.close_sockets();
+        let taken = channel.send(&Answer::Stopped { since_nanos: since.0 }, &[]).and_then(|()| channel.receive());
+        match taken {
+            Ok(Some((Request::Serving, _))) => duties.end(End::Succeeded),
+            other => {
+                tracing::error!("the successor took over and has failed: {other:?}");
+                duties.end(End::Abandoned);
+            }
+        }
+        // The connection stays open until this process has ended: that is what the successor waits for.
+        loop {
+            thread::park();
+        }
+    }
+}
+
+fn refuse(channel: &Channel, why: &str) -> anyhow::Result<()> {
+    channel.send(&Answer::Refused { why: why.to_owned() }, &[])
+}
+
+fn send_descriptors(channel: &Channel, mut rest: Vec<Descriptor>, watchdog: Option<Duration>) -> anyhow::Result<()> {
+    let watchdog_micros = watchdog.and_then(|watchdog| u64::try_from(watchdog.as_micros()).ok());
+    loop {
+        let next = rest.split_off(rest.len().min(DESCRIPTORS_PER_MESSAGE_MAX));
+        let (names, files): (Vec<_>, Vec<_>) = rest.into_iter().map(|one| (one.name, one.file)).unzip();
+        let more = !next.is_empty();
+        channel.send(&Answer::Descriptors { names, more, watchdog_micros }, &files)?;
+        if !more {
+            return Ok(());
+        }
+        rest = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_successor_gets_the_flags_of_the_first() {
+        let flags = ["--http", "off", "--succeed", "/run/x.sock", "--log-json"].map(str::to_owned);
+        assert_eq!(without_succeed(flags.into_iter()), ["--http", "off", "--log-json"]);
+    }
+
+    #[test]
+    fn a_place_is_taken_once_and_handed_on_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = socket_in(folder.path()).unwrap();
+        assert!(connect(&path).unwrap().is_none(), "nobody is there");
+        let first = Seat::take(&path, false).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let refused = Seat::take(&path, false).unwrap_err();
+        assert!(refused.to_string().contains("another relay is at work"), "{refused}");
+        let second = Seat::take(&path, true).unwrap();
+        drop(first);
+        assert!(connect(&path).unwrap().is_some(), "the second is asked now");
+        drop(second);
+        assert!(connect(&path).unwrap().is_none(), "a socket file nobody serves");
+        Seat::take(&path, false).unwrap();
+        assert!(socket_in(Path::new(&"x".repeat(200))).is_none(), "too long for a socket");
+    }
+
+    #[test]
+    fn open_files_come_with_their_names_however_many() {
+        let (one, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        let (one, other) = (Channel::new(one).unwrap(), Channel::new(other).unwrap());
+        let count = DESCRIPTORS_PER_MESSAGE_MAX + 10;
+        let file =
+            |index: usize| Descriptor { name: format!("file.{index}"), file: tempfile::tempfile().unwrap().into() };
+        let sender = thread::spawn(move || {
+            send_descriptors(&one, (0..count).map(file).collect(), Some(Duration::from_secs(3))).unwrap();
+        });
+        let mut received = Vec::new();
+        loop {
+            let (answer, files) = other.receive::<Answer>().unwrap().unwrap();
+            let Answer::Descriptors { names, more, watchdog_micros } = answer else { panic!("{answer:?}") };
+            assert_eq!((names.len(), watchdog_micros), (files.len(), Some(3_000_000)));
+            received.extend(names);
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(received, (0..count).map(|index| format!("file.{index}")).collect::<Vec<_>>());
+        sender.join().unwrap();
+    }
+}

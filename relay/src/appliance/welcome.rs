@@ -35,7 +35,7 @@ pub fn print(
     let registry = directory.map(|directory| directory.local_addrs().to_vec()).unwrap_or_default();
     line("directory", join(&registry));
     if let Some(fingerprint) = directory.and_then(|directory| directory.tls_fingerprint()) {
-        line("TLS pin", fingerprint.to_owned());
+        line("TLS pin", fingerprint);
     }
     let beacon = beacon_host(settings, relay);
     // As another host would name it.

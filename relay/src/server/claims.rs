@@ -6,6 +6,7 @@ use wire::NodeId;
 use wire::beacon::Message;
 
 use super::{Admission, Handoff, Send, Server};
+use crate::admission::is_service_port;
 use crate::contests::{Arrival, Claim, Contest, Kind};
 use crate::endpoint::{Endpoint, LocalId, Path};
 use crate::events::{Event, Refusal, What};
@@ -36,21 +37,36 @@ impl Server {
     pub(super) fn claim(&mut self, now: Time, claim: Claim) -> Outcome {
         let Claim { node, path, .. } = claim;
         let grade = self.grade(node, &path.remote);
+        let is_barred = self.is_barred(grade);
         let Some((slot, held)) = self.sessions.find_own(node) else {
+            if is_barred {
+                return self.refuse_unproven(now, &claim);
+            }
             self.contests.note_arrival(now, &claim);
             return self.begin_session(now, claim, grade);
         };
         if held.path.remote == path.remote {
-            let session = Session { path, extended: claim.extended };
+            if is_barred && !held.claimed {
+                self.contests.end(node);
+                self.sessions.remove(slot);
+                self.counters.count(Counter::SessionsExpired);
+                self.note(now, node, What::SessionLapsed);
+                return Outcome::Refused;
+            }
+            let session = Session { path, extended: claim.extended, ..held };
             if session != held {
                 self.sessions.update(slot, session);
             }
             self.touch(now, slot, node);
-            self.sessions.activity(slot).grade = grade;
+            let grade = self.held_grade(node, &held);
+            self.sessions.set_grade(slot, grade);
             return Outcome::Holds;
         }
+        if is_barred {
+            return self.refuse_unproven(now, &claim);
+        }
         self.contests.note_arrival(now, &claim);
-        let held_grade = self.grade(node, &held.path.remote);
+        let held_grade = self.held_grade(node, &held);
         let silent = now.since(self.sessions.activity(slot).seen) > HOLDER_SILENT_MAX;
         if self.rules.admission == Admission::Open || grade > held_grade || (grade == held_grade && silent) {
             self.displace(now, claim, grade);
@@ -77,13 +93,35 @@ impl Server {
         if self.membership.proves(node, endpoint.ip) { Grade::ProvenAddress } else { Grade::Unproven }
     }
 
+    /// How well the holder of a session is proven, as of now.
+    pub(super) fn held_grade(&self, node: NodeId, held: &Session) -> Grade {
+        if held.claimed { Grade::SignedClaim } else { self.grade(node, &held.path.remote) }
+    }
+
+    /// Whether who has shown no more than this is not let in.
+    pub(super) fn is_barred(&self, grade: Grade) -> bool {
+        self.rules.admission == Admission::Strict && grade == Grade::Unproven
+    }
+
+    fn refuse_unproven(&mut self, now: Time, claim: &Claim) -> Outcome {
+        self.counters.count(Counter::ClaimsUnproven);
+        self.note(now, claim.node, What::ClaimRefused { candidate: claim.path.remote, why: Refusal::Unproven });
+        Outcome::Refused
+    }
+
     pub(super) fn begin_session(&mut self, now: Time, claim: Claim, grade: Grade) -> Outcome {
+        if self.draining {
+            self.counters.count(Counter::ClaimsWhileDraining);
+            return Outcome::Refused;
+        }
         if !self.may_be_stored(claim.node) {
             // A claim on its way between shards, and a question under way, may outlive the node.
             return Outcome::Refused;
         }
-        let session = Session { path: claim.path, extended: claim.extended };
-        let activity = Activity { seen: now, grade, ..Activity::default() };
+        let claimed = grade == Grade::SignedClaim;
+        let session = Session { path: claim.path, extended: claim.extended, claimed };
+        let quota = self.quotas.of(claim.node);
+        let activity = Activity { seen: now, grade, quota, ..Activity::default() };
         let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {
             let notes = &mut self.notes;
             let stale = |node: NodeId, activity: &Activity| {
@@ -123,7 +161,8 @@ impl Server {
         };
         let activity = self.sessions.activity(slot);
         *activity = Activity { seen: now, grade, contested: false, ..*activity };
-        self.sessions.update(slot, Session { path: claim.path, extended: claim.extended });
+        let claimed = grade == Grade::SignedClaim;
+        self.sessions.update(slot, Session { path: claim.path, extended: claim.extended, claimed });
         self.counters.count(Counter::SessionsMoved);
         self.note(now, claim.node, What::SessionMoved { from: held.path.remote, to: claim.path.remote });
     }
@@ -174,7 +213,7 @@ impl Server {
                     self.win(now, &claim);
                     self.displace(now, claim, grade);
                 }
-                (Kind::Recall, None) if !self.is_a_neighbours(endpoint, claim.node) => {
+                (Kind::Recall, None) if !self.is_barred(grade) && !self.is_a_neighbours(endpoint, claim.node) => {
                     self.counters.count(Counter::SessionsRecalled);
                     self.note(now, claim.node, What::SessionRecalled { at: claim.path.remote });
                     self.begin_session(now, claim, grade);
@@ -212,7 +251,7 @@ impl Server {
     /// Somebody wants to reach a node that has no session. It costs what a discover costs. Says whether it
     /// is asked, or its own shard told to.
     pub(super) fn want(&mut self, now: Time, node: NodeId, from: Path) -> bool {
-        let known = self.may_be_stored(node) && self.membership.last_endpoint(node).as_ref().is_some_and(may_be_asked);
+        let known = self.may_be_stored(node) && self.recall_at(node).is_some();
         if !known || !self.charge_control(now, from) {
             return false;
         }
@@ -222,10 +261,16 @@ impl Server {
         }
     }
 
+    /// Where a node without a session may be asked for a sign of life.
+    fn recall_at(&self, node: NodeId) -> Option<Endpoint> {
+        let remote = self.membership.last_endpoint(node).filter(may_be_asked)?;
+        (!self.is_barred(self.grade(node, &remote))).then_some(remote)
+    }
+
     /// Asks a node for a sign of life where it last registered, from an address of the right family: the one it is
     /// wanted through, else the first. Says whether it is being asked.
     pub(super) fn recall(&mut self, now: Time, node: NodeId, wanted_through: LocalId) -> bool {
-        let Some(remote) = self.membership.last_endpoint(node).filter(may_be_asked) else { return false };
+        let Some(remote) = self.recall_at(node) else { return false };
         let usable = |local: &Local| {
             local.present && local.service == Service::Beacon && local.bound.is_ipv4() == remote.socket_addr().is_ipv4()
         };
@@ -263,8 +308,8 @@ impl Server {
     }
 }
 
-/// Whoever registers names an endpoint of its choice; none of this host's own.
+/// Whoever registers names an endpoint of its choice; none of this host's own, and no service's.
 fn may_be_asked(endpoint: &Endpoint) -> bool {
     let ip = endpoint.ip();
-    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast())
+    !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || is_service_port(endpoint.port))
 }

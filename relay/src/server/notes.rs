@@ -131,7 +131,8 @@ impl Server {
         } else {
             Destination::Unknown
         };
-        let grade = self.grade(sender, &from.remote);
+        let session = self.sessions.find(sender).filter(|session| session.path.remote == from.remote);
+        let grade = session.map_or_else(|| self.grade(sender, &from.remote), |held| self.held_grade(sender, &held));
         let is_ipv6 = from.remote.ip().is_ipv6();
         self.note_present(now, sender, What::TraceSent { peer: dest, context, found, grade, is_ipv6 });
         self.note(now, dest, What::TraceReceived { peer: sender, trace_id: context.trace_id });

@@ -4,6 +4,7 @@ use wire::NodeId;
 
 use super::claims::Outcome;
 use super::{Admission, Handoff, Server};
+use crate::admission::is_service_port;
 use crate::contests::Claim;
 use crate::endpoint::Path;
 use crate::events::What;
@@ -14,6 +15,8 @@ use crate::time::Time;
 /// Relays to unknown destinations in a row after which each costs the sender [`UNKNOWN_COST`] packets.
 const UNKNOWN_RUN_MAX: u8 = 32;
 const UNKNOWN_COST: u64 = 16;
+/// What each costs the source prefix, whose ids may be many, beside the packet itself.
+const UNKNOWN_PREFIX_COST: u64 = 4;
 
 impl Server {
     /// Checks that a punch request comes from its requester. After a restart of ours it may be the first that is heard
@@ -54,7 +57,7 @@ impl Server {
         }
         if !self.sessions.owns(sender) {
             self.counters.count(Counter::Foreign);
-            return self.admit_foreign_sender(now, from, sender).map(|()| None);
+            return self.admit_foreign_sender(now, from, sender, len).map(|()| None);
         }
         let slot = match self.sessions.find_own(sender) {
             Some((slot, session)) if session.path.remote == from.remote => {
@@ -64,11 +67,13 @@ impl Server {
             found => self.admit_moved_sender(now, from, sender, found.map(|(_, session)| session))?,
         };
         let activity = self.sessions.activity(slot);
-        let within = self.rules.sender_packets.charge(&mut activity.packets, now, 1)
-            && self.rules.sender_bytes.charge(&mut activity.bytes, now, len as u64);
+        let quota = activity.quota;
+        let within = quota.packets(&self.rules.sender_packets).charge(&mut activity.packets, now, 1)
+            && quota.bytes(&self.rules.sender_bytes).charge(&mut activity.bytes, now, len as u64);
         if within {
             return Ok(Some(slot));
         }
+        activity.tally.refused();
         self.note_seldom(now, slot, sender, What::BudgetExhausted);
         Err(DropReason::SenderBudget)
     }
@@ -94,11 +99,18 @@ impl Server {
     }
 
     /// Several nodes may share a socket, and a merged receive is steered by its first datagram: the sender may belong
-    /// to another shard. Its session is read there; the source address pays.
-    pub(super) fn admit_foreign_sender(&mut self, now: Time, from: Path, sender: NodeId) -> Result<(), DropReason> {
+    /// to another shard. Its session is read there; the source prefix pays, as one sender.
+    pub(super) fn admit_foreign_sender(
+        &mut self,
+        now: Time,
+        from: Path,
+        sender: NodeId,
+        len: usize,
+    ) -> Result<(), DropReason> {
         let held = self.sessions.find(sender);
         if held.is_some_and(|session| session.path.remote == from.remote) {
-            let within = self.foreign.charge(&self.rules.prefix_packets, from.remote.ip, now, 1);
+            let budgets = [(self.rules.sender_packets, 1), (self.rules.sender_bytes, len as u64)];
+            let within = self.foreign.charge(&budgets, from.remote.ip, now);
             return if within { Ok(()) } else { Err(DropReason::PrefixBudget) };
         }
         if self.may_claim_by_relay(now, from, sender, held) {
@@ -109,14 +121,39 @@ impl Server {
         Err(DropReason::SourceMismatch)
     }
 
-    /// From a proven address always; from another only against a holder, who is asked first, and at the price of a
+    /// From a proven address always; from another never in `strict`, and else only against a holder, who is asked first, and at the price of a
     /// discover, which would achieve the same.
     pub(super) fn may_claim_by_relay(&mut self, now: Time, from: Path, node: NodeId, held: Option<Session>) -> bool {
         let proven = node.is_node() && self.membership.proves(node, from.remote.ip);
+        // No session begins where no answer may go.
+        if is_service_port(from.remote.port) || self.rules.admission == Admission::Strict {
+            return proven && !is_service_port(from.remote.port);
+        }
         proven || (held.is_some() && self.may_be_stored(node) && self.charge_control(now, from))
     }
 
-    pub(super) fn charge_unknown(&mut self, now: Time, slot: Option<Slot>, sender: NodeId, dest: NodeId) {
+    /// Charges the source prefix for a packet whose sender may send it.
+    pub(super) fn charge_relayed(&mut self, now: Time, from: Path, len: usize) -> bool {
+        self.rules.admission == Admission::Open || self.relayed.charge(from.remote.ip, now, len as u64)
+    }
+
+    /// Charges the source prefix for a packet that goes no further, lest it cost nothing to send what is refused; the
+    /// reason to count. What the sender's budget refused is not charged again.
+    pub(super) fn charge_refused(&mut self, now: Time, from: Path, reason: DropReason) -> DropReason {
+        let is_free = matches!(reason, DropReason::SenderBudget | DropReason::PrefixBudget);
+        if is_free || self.relayed.charge_exactly(from.remote.ip, now, 1, 0) {
+            reason
+        } else {
+            DropReason::PrefixBudget
+        }
+    }
+
+    /// A packet to nobody. In a row they cost the sender budget; each costs the source prefix, whose ids may be many.
+    pub(super) fn charge_unknown(&mut self, now: Time, from: Path, slot: Option<Slot>, sender: NodeId, dest: NodeId) {
+        if self.rules.admission != Admission::Open {
+            // Refusal is fine: what comes next will be refused.
+            let _ = self.relayed.charge_exactly(from.remote.ip, now, UNKNOWN_PREFIX_COST, 0);
+        }
         let Some(slot) = slot else { return };
         let activity = self.sessions.activity(slot);
         activity.unknown_run = activity.unknown_run.saturating_add(1);

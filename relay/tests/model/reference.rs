@@ -15,8 +15,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use relay::Time;
-use relay::admission::Budget;
+use relay::admission::{Budget, is_service_port};
+use relay::authority::{self, Introduction, Question as Asked};
 use relay::contests::Claim;
+use relay::cookie::SLOT;
 use relay::endpoint::{Endpoint, LocalId, Path};
 use relay::locals::{Local, Service};
 use relay::membership::PROVEN_MAX;
@@ -43,6 +45,8 @@ pub struct Known {
 pub struct Holder {
     pub path: Path,
     pub extended: bool,
+    /// By a signature.
+    pub claimed: bool,
     pub seen: Time,
     /// As it was when the holder was last heard.
     grade: Grade,
@@ -60,6 +64,8 @@ pub enum Verdict {
     Forward(Path, Vec<u8>),
     /// These bytes go back to the source from the address asked; perhaps a second message to another.
     Answer(Vec<u8>, Option<(Path, Vec<u8>)>),
+    /// A challenge for that node goes back to the source.
+    Challenge(NodeId),
     /// What STUN answers is tested elsewhere; here only that it answers the source, or drops.
     Stun,
     Defer,
@@ -134,6 +140,10 @@ pub struct Reference {
     pub sends: Vec<(Path, Vec<u8>)>,
     /// What this step tells other shards.
     pub mail: Vec<(usize, Handoff)>,
+    /// What this step asks those who know the nodes.
+    pub asked: Vec<Asked>,
+    /// Challenges, to whom and in which slot of time.
+    challenges: Vec<(NodeId, Endpoint, [u8; 16], u128)>,
 }
 
 impl Reference {
@@ -156,6 +166,8 @@ impl Reference {
             remembered: HashMap::new(),
             sends: Vec::new(),
             mail: Vec::new(),
+            asked: Vec::new(),
+            challenges: Vec::new(),
         }
     }
 
@@ -193,6 +205,9 @@ impl Reference {
         let service = self.local(shard, from.local).service;
         match bytes {
             [0x05, ..] if service == Service::Beacon => self.relay(shard, now, from, bytes),
+            _ if is_service_port(from.remote.port) && self.admission != Admission::Open => {
+                Verdict::Drop(&[DropReason::ServicePort])
+            }
             _ if service == Service::Stun => Verdict::Stun,
             [b'P', b'I', b'L', b'P', ..] => self.sign_of_life(shard, now, from.remote),
             [0x01..=0x0D, ..] => self.control(shard, now, from, bytes),
@@ -217,9 +232,9 @@ impl Reference {
                 }
                 _ => MALFORMED,
             },
-            (0x01 | 0x03 | 0x08 | 0x0D, ..) => MALFORMED,
-            // A signed claim, for relays that know it; and what only relays send, whole or not.
-            (0x0B | 0x0C, ..) => UNKNOWN_TYPE,
+            (0x0C, Some(node), _) if bytes.len() >= 85 => self.signed_claim(now, from, node, bytes),
+            (0x01 | 0x03 | 0x08 | 0x0C | 0x0D, ..) => MALFORMED,
+            // What only relays send, whole or not.
             _ => Verdict::Drop(&[DropReason::UnknownType, DropReason::Malformed]),
         }
     }
@@ -244,6 +259,10 @@ impl Reference {
         if self.admission != Admission::Open && !self.admit_requester(shard, now, from, requester) {
             return MISMATCH;
         }
+        if self.admission == Admission::Strict {
+            self.asked.push(Asked::Introduction(Introduction { requester, from, target }));
+            return Verdict::Defer;
+        }
         let target_path = self.sessions.get(&target).map(|holder| holder.path);
         let Some(path) = target_path.filter(|path| self.local(shard, path.local).present) else {
             self.want(shard, now, target, from.local);
@@ -265,7 +284,8 @@ impl Reference {
             Ok(is_own) => is_own,
             Err(refusal) => return refusal,
         };
-        if is_sampled && self.may_note_trace(shard, now, is_own.then_some(sender)) && !self.sessions.contains_key(&dest) {
+        if is_sampled && self.may_note_trace(shard, now, is_own.then_some(sender)) && !self.sessions.contains_key(&dest)
+        {
             self.want(shard, now, dest, from.local);
         }
         Verdict::Defer
@@ -311,7 +331,25 @@ impl Reference {
                 self.end_question(shard, node);
                 self.sessions.remove(&node);
             }
-            Handoff::Watch(_) => {}
+            Handoff::Claimed(claim, authority::Verdict::Signed) => self.claimed(shard, now, claim),
+            Handoff::Introduce(Introduction { requester, from, target }, true) => {
+                let place = |node: NodeId| self.sessions.get(&node).map(|holder| holder.path);
+                if place(requester).is_none_or(|path| path.remote != from.remote) {
+                    return;
+                }
+                match place(target).filter(|path| self.local(shard, path.local).present) {
+                    Some(path) => {
+                        self.sends.push((from, endpoint_message(0x04, path.remote)));
+                        self.sends.push((path, endpoint_message(0x04, from.remote)));
+                    }
+                    None => self.want(shard, now, target, from.local),
+                }
+            }
+            Handoff::Claimed(..)
+            | Handoff::Introduce(..)
+            | Handoff::Quota(..)
+            | Handoff::AddUp(_)
+            | Handoff::Watch(_) => {}
         }
     }
 
@@ -350,7 +388,10 @@ impl Reference {
             holder.sweeps_survived = if has_expired { holder.sweeps_survived + 1 } else { 0 };
             let remains = remains(*node);
             assert!(remains || has_expired, "the session of {node} was swept away alive");
-            assert!(!remains || holder.sweeps_survived <= SWEEPS_PER_ROUND, "the session of {node} is never swept away");
+            assert!(
+                !remains || holder.sweeps_survived <= SWEEPS_PER_ROUND,
+                "the session of {node} is never swept away"
+            );
             remains
         });
     }
@@ -370,9 +411,7 @@ impl Reference {
         if is_there {
             return Ok(self.owner(sender) == shard);
         }
-        let may_claim = sender.is_node() && self.proves(sender, from.remote)
-            || held.is_some() && self.may_be_stored(sender);
-        if !may_claim {
+        if !self.may_claim_by_relay(sender, from, held.is_some()) {
             return Err(MISMATCH);
         }
         let claim = Claim { node: sender, path: from, extended: held.is_some_and(|holder| holder.extended) };
@@ -399,11 +438,46 @@ impl Reference {
             }
             None => {
                 is_own
-                    && requester.is_node()
-                    && self.proves(requester, from.remote)
+                    && self.may_claim_by_relay(requester, from, false)
                     && self.claim(shard, now, Claim { node: requester, path: from, extended: false }) == Outcome::Holds
             }
         }
+    }
+
+    fn may_claim_by_relay(&self, node: NodeId, from: Path, is_held: bool) -> bool {
+        let is_proven = node.is_node() && self.proves(node, from.remote);
+        let may_contest = is_held && self.may_be_stored(node) && self.admission != Admission::Strict;
+        !is_service_port(from.remote.port) && (is_proven || may_contest)
+    }
+
+    fn signed_claim(&mut self, now: Time, from: Path, node: NodeId, bytes: &[u8]) -> Verdict {
+        let (cookie, signature) =
+            (*bytes[5..].first_chunk().expect("whole"), *bytes[21..].first_chunk().expect("whole"));
+        if self.admission == Admission::Open {
+            return UNKNOWN_TYPE;
+        }
+        if !self.may_be_stored(node) {
+            return Verdict::Drop(&[DropReason::UnknownClaimant]);
+        }
+        if cookie == [0; 16] {
+            let stands = self.sessions.get(&node).is_some_and(|holder| holder.claimed && holder.path == from);
+            return if stands { Verdict::Defer } else { Verdict::Challenge(node) };
+        }
+        let slot = slot(now);
+        let fits = |(to, at, made, in_slot): &(NodeId, Endpoint, [u8; 16], u128)| {
+            (*to, *at, *made) == (node, from.remote, cookie) && (*in_slot == slot || *in_slot + 1 == slot)
+        };
+        if !self.challenges.iter().any(fits) {
+            return Verdict::Drop(&[DropReason::StaleCookie]);
+        }
+        let claim = Claim { node, path: from, extended: false };
+        self.asked.push(Asked::Signature { claim, cookie, signature });
+        Verdict::Defer
+    }
+
+    /// The relay has sent a challenge.
+    pub fn challenged(&mut self, now: Time, node: NodeId, to: Endpoint, cookie: [u8; 16]) {
+        self.challenges.push((node, to, cookie, slot(now)));
     }
 
     // Small things.
@@ -430,6 +504,10 @@ impl Reference {
             change(holder);
         }
     }
+}
+
+fn slot(now: Time) -> u128 {
+    u128::from(now.0) / SLOT.as_nanos()
 }
 
 fn node_at(bytes: &[u8], offset: usize) -> Option<NodeId> {

@@ -43,6 +43,7 @@ pub fn config(beacon: SocketAddr, shards: usize) -> Config {
             sender_bytes: Budget::unlimited(),
             prefix_control: Budget::unlimited(),
             prefix_packets: Budget::unlimited(),
+            prefix_bytes: Budget::unlimited(),
             ..Rules::default()
         },
     }

@@ -25,6 +25,10 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
         bytes.extend(rest);
         bytes
     });
+    let claim = (0u32..6, any::<bool>(), any::<u8>()).prop_map(|(node, zeros, byte)| {
+        let filling = if zeros { 0 } else { byte };
+        [&[0x0C][..], &node.to_be_bytes(), &[filling; 16 + 64]].concat()
+    });
     let probe = Just(b"PILP".to_vec());
     let cut = |strategy: BoxedStrategy<Vec<u8>>| {
         (strategy, any::<prop::sample::Index>()).prop_map(|(mut bytes, index)| {
@@ -32,16 +36,20 @@ fn datagram() -> impl Strategy<Value = Vec<u8>> {
             bytes
         })
     };
-    prop_oneof![noise, typed.clone(), cut(typed.boxed()), stun.clone(), cut(stun.boxed()), probe]
+    prop_oneof![noise, typed.clone(), cut(typed.boxed()), stun.clone(), cut(stun.boxed()), claim, probe]
 }
 
 proptest! {
     #[test]
     fn whatever_arrives_is_accounted_for_and_nothing_panics(
         script in prop::collection::vec((datagram(), 0u8..6, 0u16..6, 0usize..3, 0u64..900), 1..200),
-        open in any::<bool>(),
+        admission in 0..3,
     ) {
-        let mut world = if open { World::new(Admission::Open, 3) } else { World::with_directory(3) };
+        let mut world = match admission {
+            0 => World::new(Admission::Open, 3),
+            1 => World::with_directory(3),
+            _ => World::strict(3),
+        };
         for (datagram, host, local, shard, wait_ms) in &script {
             let from = format!("198.18.1.{host}:{}", 4000 + u16::from(*host));
             let action = world.receive_on(*shard, LocalId(*local), &from, datagram);

@@ -1,12 +1,15 @@
 //! A relay without sockets: the rules of every shard, a clock moved by hand, and daemons that are addresses.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ed25519_dalek::{Signer as _, SigningKey};
 use relay::Time;
+use relay::authority::{Authority, Judge, Question};
 use relay::contests::Board;
+use relay::cookie::Cookies;
 use relay::endpoint::{Endpoint, LocalId, Path};
 use relay::events::What;
 use relay::locals::{Local, Locals, Service};
@@ -15,7 +18,7 @@ use relay::metrics::Counters;
 use relay::server::{Action, Admission, Handoff, REPLY_MAX, Rules, Server, Shared};
 use relay::sessions::{Session, Table, shard_of};
 use wire::NodeId;
-use wire::beacon::Message;
+use wire::beacon::{Message, claim_text};
 use wire::codec::Writer;
 
 /// The beacon port of the first address.
@@ -37,8 +40,40 @@ pub struct Sent {
     pub bytes: Vec<u8>,
 }
 
+/// The key the relay is known by.
+pub const RELAY_KEY: [u8; 32] = [0x4B; 32];
+
+/// What the directory knows: every node's key, and who would be told of whom.
+#[derive(Debug, Default)]
+pub struct Directory {
+    pub introduces: BTreeSet<(u32, u32)>,
+    /// How often it was asked for a key.
+    pub keys_asked: std::sync::atomic::AtomicU32,
+}
+
+impl Authority for Directory {
+    fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
+        self.keys_asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Some(key(node.0).verifying_key().to_bytes())
+    }
+
+    fn lets_resolve(&self, requester: NodeId, target: NodeId) -> bool {
+        self.introduces.contains(&(requester.0, target.0))
+    }
+}
+
+/// The key of a node.
+pub fn key(node: u32) -> SigningKey {
+    SigningKey::from_bytes(&[node as u8; 32])
+}
+
 pub struct World {
     pub now: Time,
+    pub directory: Directory,
+    /// Questions to the directory wait for [`World::answer`].
+    pub holds_questions: bool,
+    held: Vec<(usize, Question)>,
+    judge: Judge,
     pub membership: Arc<Membership>,
     pub shards: Vec<Server>,
     table: Arc<Table>,
@@ -47,12 +82,22 @@ pub struct World {
 
 impl World {
     pub fn new(admission: Admission, shards: usize) -> Self {
-        Self::with_rules(Rules { admission, ..Rules::default() }, shards, 1024)
+        let cookies = Some(Arc::new(Cookies::new(RELAY_KEY, &[0x5E; 32])));
+        Self::with_rules(Rules { admission, cookies, ..Rules::default() }, shards, 1024)
     }
 
     /// A relay that knows the nodes 1 to 9 through its directory.
     pub fn with_directory(shards: usize) -> Self {
-        let world = Self::new(Admission::Grace, shards);
+        Self::admitting(Admission::Grace, shards)
+    }
+
+    /// The same relay, which lets in what is proven alone.
+    pub fn strict(shards: usize) -> Self {
+        Self::admitting(Admission::Strict, shards)
+    }
+
+    fn admitting(admission: Admission, shards: usize) -> Self {
+        let world = Self::new(admission, shards);
         world.membership.set_authority(true);
         (1..10).for_each(|node| world.membership.publish(NodeId(node), &[], None));
         world
@@ -69,6 +114,10 @@ impl World {
         let server = |index| Server::new(rules.clone(), index, &shared, Arc::clone(&locals));
         Self {
             now: Time(1_000_000_000_000),
+            directory: Directory::default(),
+            holds_questions: false,
+            held: Vec::new(),
+            judge: Judge::new(RELAY_KEY),
             membership,
             shards: (0..shards).map(server).collect(),
             table: shared.table,
@@ -127,6 +176,38 @@ impl World {
 
     pub fn relay(&mut self, from: &str, sender: u32, dest: u32, inner: &[u8]) -> Action {
         self.message(from, Message::Relay { sender: NodeId(sender), dest: NodeId(dest), inner })
+    }
+
+    /// A claim of zeros from `from`; the cookie of the challenge it is answered with.
+    pub fn challenge(&mut self, from: &str, node: u32) -> Option<[u8; 16]> {
+        self.take_sent();
+        self.message(from, Message::Claim { node: NodeId(node), cookie: &[0; 16], signature: &[0; 64] });
+        self.take_sent().into_iter().find_map(|sent| match Message::decode(&sent.bytes) {
+            Ok(Message::Challenge { relay_key, cookie }) => {
+                assert_eq!((relay_key, sent.to), (&RELAY_KEY, from.parse().unwrap()));
+                Some(*cookie)
+            }
+            _ => None,
+        })
+    }
+
+    /// A claim with this cookie, signed by the key of `signer`.
+    pub fn sign(&mut self, from: &str, node: u32, cookie: &[u8; 16], signer: u32) -> Action {
+        let signature = key(signer).sign(&claim_text(&RELAY_KEY, NodeId(node), cookie)).to_bytes();
+        self.message(from, Message::Claim { node: NodeId(node), cookie, signature: &signature })
+    }
+
+    /// What the agent does beside its discover.
+    pub fn claim(&mut self, from: &str, node: u32) {
+        if let Some(cookie) = self.challenge(from, node) {
+            assert_eq!(self.sign(from, node, &cookie, node), Action::Defer);
+        }
+    }
+
+    /// Has the questions that wait answered.
+    pub fn answer(&mut self) {
+        self.holds_questions = false;
+        self.settle();
     }
 
     pub fn hand(&mut self, handoff: Handoff, node: u32) {
@@ -201,8 +282,20 @@ impl World {
                 while let Some(send) = self.shards[index].poll_send() {
                     self.sent(send.to, send.bytes());
                 }
+                self.held.extend(std::iter::from_fn(|| self.shards[index].poll_question()).map(|asked| (index, asked)));
                 while let Some((to, handoff)) = self.shards[index].poll_handoff() {
                     self.shards[to].handle_handoff(self.now, handoff);
+                    moved = true;
+                }
+            }
+            if !self.holds_questions {
+                for (asking, question) in std::mem::take(&mut self.held) {
+                    let answer = self.judge.judge(self.now, &self.directory, &question);
+                    let to = match &answer {
+                        Handoff::Claimed(claim, _) => shard_of(claim.node, self.shards.len()),
+                        _ => asking,
+                    };
+                    self.shards[to].handle_handoff(self.now, answer);
                     moved = true;
                 }
             }

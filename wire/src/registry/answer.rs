@@ -398,8 +398,14 @@ pub struct Beacon {
     /// Ours: what else the relay understands. `trace` is [`kind::TRACE`](crate::beacon::kind::TRACE).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub extensions: Vec<String>,
+    /// Ours: by which the relay is known to nodes that sign claims for it ([`EXTENSION_CLAIM`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay_key: Option<PublicKey>,
 }
 
+/// In [`Beacon::extensions`]: the relay takes signed claims ([`kind::CLAIM`](crate::beacon::kind::CLAIM)), for which it
+/// has a [`Beacon::relay_key`].
+pub const EXTENSION_CLAIM: &str = "claim";
 /// In [`Beacon::extensions`]: the relay takes trace messages.
 pub const EXTENSION_TRACE: &str = "trace";
 

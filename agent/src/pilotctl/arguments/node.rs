@@ -142,7 +142,7 @@ pub struct Disconnect {
 #[derive(Debug, Args)]
 pub struct Completions {
     /// Which shell
-    pub shell: clap_complete::Shell,
+    pub shell: flags::Shell,
 }
 
 /// `man`.

@@ -172,3 +172,31 @@ fn nodes_that_find_different_relays_reach_each_other() {
     world.dial_until_delivered(a, b, SECOND * 60);
     println!("{}", world.evidence("different relays"));
 }
+
+#[test]
+fn an_hour_without_directory_and_relay_is_not_noticed_on_direct_paths() {
+    let mut pair = Pair::slow(39, [STRICT, STRICT]);
+    pair.go_direct();
+    let Pair { mut world, a, b, sites } = pair;
+    let ids = [a, b].map(|host| world.hosts[host.0].id());
+    world.stop_directory();
+    world.relays[0].up = false;
+    for _ in 0..12 {
+        world.run_for(SECOND * 290);
+        assert!(world.is_direct(a, b), "the path stands");
+        let flow = world.dial(b, a, [10_000, 10_000]);
+        world.delivered(flow, SECOND * 10);
+    }
+    world.start_directory();
+    world.restart_relay(0);
+    let back_at = world.now;
+    // Both are known again, also to the relay: one that has never met them finds them.
+    let stranger = world.host(sites[0]);
+    for host in [a, b] {
+        world.dial_until_delivered(stranger, host, SECOND * 120);
+    }
+    let after = world.now.since(back_at);
+    assert_eq!([a, b].map(|host| world.hosts[host.0].id()), ids, "the same numbers");
+    world.check();
+    println!("{}; found by strangers {after:?} after", world.evidence("an hour alone"));
+}

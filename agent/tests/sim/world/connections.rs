@@ -69,8 +69,8 @@ impl World {
                 let relay = &mut self.relays[index];
                 let sent = match effect {
                     Effect::Publish(node) => match self.directory.known(node) {
-                        Some((proven, last)) => {
-                            relay.publish(node, &proven, last);
+                        Some((key, proven, last)) => {
+                            relay.publish(node, key, &proven, last);
                             Vec::new()
                         }
                         None => relay.withdraw(now, node),

@@ -25,8 +25,8 @@ impl World {
     pub fn restart_relay(&mut self, relay: usize) {
         self.relays[relay] = Relay::new(self.relays[relay].ip);
         for node in self.directory.registered() {
-            if let Some((proven, last)) = self.directory.known(node) {
-                self.relays[relay].publish(node, &proven, last);
+            if let Some((key, proven, last)) = self.directory.known(node) {
+                self.relays[relay].publish(node, key, &proven, last);
             }
         }
         self.sent_by_relay(relay, Vec::new());

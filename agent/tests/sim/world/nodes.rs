@@ -69,7 +69,11 @@ impl World {
             }
             Event::RelaysListed(list) => {
                 let relays: Vec<SocketAddr> = list.iter().filter_map(|relay| relay.parse().ok()).collect();
-                self.hosts[host.0].node_mut().set_relays(now, &relays);
+                let node = self.hosts[host.0].node_mut();
+                node.set_relays(now, &relays);
+                let claiming = node.relays_that_take_claims().iter();
+                let claiming: Vec<_> = claiming.filter_map(|(relay, key)| Some((relay.parse().ok()?, *key))).collect();
+                node.set_claim_relays(now, &claiming);
             }
             Event::Datagram { source, port, data } => {
                 let expected = self.hosts.iter().any(|host| host.known_as == Some(source.address.node));

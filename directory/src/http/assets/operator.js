@@ -51,7 +51,7 @@
   };
   const MAPPINGS = ["not told", "no NAT", "endpoint-independent", "could not be told", "address-dependent", "address- and port-dependent (symmetric)"];
   const FILTERINGS = ["not told", "endpoint-independent", "endpoint-independent or address-dependent", "address-dependent", "address- and port-dependent (port-restricted)"];
-  const GRADES = ["not proven to the directory", "proven to the directory"];
+  const GRADES = ["not proven to the directory", "proven to the directory", "signed for by the node"];
   const WEIGHTS = { prevents: "Prevents a direct path", hinders: "Hinders a direct path", unknown: "Not known", clear: "Speaks for a direct path" };
 
   const pairs = (list) => {
@@ -73,6 +73,7 @@
     const title = make("h3");
     title.append(name(node.hostname || `Node ${node.node_id}`));
     head.append(title, make("span", node.address, "quiet"));
+    if (node.standing !== "approved") head.append(make("span", node.standing, "badge"));
     head.append(make("span", node.online ? "online" : "offline", node.online ? "badge on" : "badge"));
     card.append(head);
 

@@ -1,8 +1,16 @@
 //! Texts of the command line to values: addresses, names, lists of CPUs. A refusal says what to write instead.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
 
 use nix::sched::CpuSet;
+
+/// What the C library says when no name server has answered; any other answer is one.
+const NO_ANSWER: &str = "Temporary failure in name resolution";
+/// How often a name server that does not answer is asked, for about a minute.
+const NAME_TRIES_MAX: u32 = 60;
+const NAME_PAUSE: Duration = Duration::from_secs(1);
+const NAME_TRIES_PER_LINE: u32 = 10;
 
 /// Where an address flag points: nowhere, or to an address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,13 +58,30 @@ fn resolve_name(text: &str) -> Result<Vec<SocketAddr>, String> {
     if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
 }
 
+/// As [`resolve_name`], but a name server that does not answer is asked again for a while: at boot the relay may be there
+/// before the network.
+fn resolve_patiently(text: &str) -> Result<Vec<SocketAddr>, String> {
+    for tries_left in (0..NAME_TRIES_MAX).rev() {
+        match resolve_name(text) {
+            Err(error) if error.contains(NO_ANSWER) && tries_left > 0 => {
+                if tries_left % NAME_TRIES_PER_LINE == NAME_TRIES_PER_LINE - 1 {
+                    tracing::warn!(name = text, %error, "the name server does not answer; waiting for it");
+                }
+                std::thread::park_timeout(NAME_PAUSE);
+            }
+            resolved => return resolved,
+        }
+    }
+    Err(NO_ANSWER.to_owned())
+}
+
 /// What an `--advertise` value names; the port is that of the beacon unless given.
 pub fn advertised(text: &str, beacon_port: u16) -> anyhow::Result<Vec<SocketAddr>> {
     if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, beacon_port)]);
     }
     let with_port = if text.contains(':') { text.to_owned() } else { format!("{text}:{beacon_port}") };
-    resolve_name(&with_port)
+    resolve_patiently(&with_port)
         .map_err(|error| anyhow::anyhow!("--advertise {text}: {error}; write HOST or HOST:PORT as nodes reach it"))
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use relay::Time;
+use relay::admission::is_service_port;
 use relay::contests::Claim;
 use relay::endpoint::{Endpoint, LocalId, Path};
 use relay::locals::{Local, Service};
@@ -32,22 +33,59 @@ impl Reference {
         if self.proves(node, at) { Grade::ProvenAddress } else { Grade::Unproven }
     }
 
+    fn held_grade(&self, node: NodeId, held: &Holder) -> Grade {
+        if held.claimed { Grade::SignedClaim } else { self.grade(node, held.path.remote) }
+    }
+
+    fn is_barred(&self, grade: Grade) -> bool {
+        self.admission == Admission::Strict && grade == Grade::Unproven
+    }
+
+    /// A signed claim wins at once.
+    pub(super) fn claimed(&mut self, shard: usize, now: Time, claim: Claim) {
+        if !self.may_be_stored(claim.node) {
+            return;
+        }
+        let held = self.sessions.get(&claim.node).map(|holder| holder.path.remote);
+        if held == Some(claim.path.remote) {
+            self.hear(shard, now, claim.node);
+            self.holder(claim.node, |holder| {
+                (holder.path, holder.claimed, holder.grade) = (claim.path, true, Grade::SignedClaim);
+            });
+            return;
+        }
+        self.note_arrival(shard, now, claim);
+        self.displace(shard, now, claim, Grade::SignedClaim);
+    }
+
     pub(super) fn claim(&mut self, shard: usize, now: Time, claim: Claim) -> Outcome {
         let Claim { node, path, extended } = claim;
         let grade = self.grade(node, path.remote);
-        let Some(held) = self.sessions.get(&node).cloned() else {
+        let is_barred = self.is_barred(grade);
+        let held = self.sessions.get(&node).cloned();
+        let is_claimed_here = held.as_ref().is_some_and(|held| held.claimed && held.path.remote == path.remote);
+        if is_barred && !is_claimed_here {
+            // Where it stood without proof it stands no longer.
+            if held.is_some_and(|held| held.path.remote == path.remote) {
+                self.end_question(shard, node);
+                self.sessions.remove(&node);
+            }
+            return Outcome::Refused;
+        }
+        let Some(held) = held else {
             self.note_arrival(shard, now, claim);
             return self.begin(shard, now, claim, grade);
         };
         if held.path.remote == path.remote {
             self.hear(shard, now, node);
+            let grade = self.held_grade(node, &held);
             self.holder(node, |holder| {
                 (holder.path, holder.extended, holder.grade) = (path, extended, grade);
             });
             return Outcome::Holds;
         }
         self.note_arrival(shard, now, claim);
-        let held_grade = self.grade(node, held.path.remote);
+        let held_grade = self.held_grade(node, &held);
         let is_silent = now.since(held.seen) > SILENT;
         if self.admission == Admission::Open || grade > held_grade || (grade == held_grade && is_silent) {
             self.displace(shard, now, claim, grade);
@@ -77,7 +115,8 @@ impl Reference {
             return Outcome::Refused;
         }
         let shards = self.shards.len();
-        let used = |reference: &Self| reference.sessions.keys().filter(|node| shard_of(**node, shards) == shard).count();
+        let used =
+            |reference: &Self| reference.sessions.keys().filter(|node| shard_of(**node, shards) == shard).count();
         if used(self) >= self.room {
             self.sessions.retain(|node, holder| {
                 let is_stale = holder.grade == Grade::Unproven && now.since(holder.seen) > STALE;
@@ -88,8 +127,16 @@ impl Reference {
             return Outcome::Refused;
         }
         let Claim { node, path, extended } = claim;
-        let holder =
-            Holder { path, extended, seen: now, grade, contested: false, traces: (0, 0), sweeps_survived: 0 };
+        let holder = Holder {
+            path,
+            extended,
+            claimed: grade == Grade::SignedClaim,
+            seen: now,
+            grade,
+            contested: false,
+            traces: (0, 0),
+            sweeps_survived: 0,
+        };
         self.sessions.insert(node, holder);
         self.end_question(shard, node);
         Outcome::Holds
@@ -103,7 +150,8 @@ impl Reference {
         }
         self.holder(claim.node, |holder| {
             (holder.path, holder.extended) = (claim.path, claim.extended);
-            (holder.seen, holder.grade, holder.contested) = (now, grade, false);
+            (holder.claimed, holder.seen, holder.grade) = (grade == Grade::SignedClaim, now, grade);
+            holder.contested = false;
         });
     }
 
@@ -139,7 +187,15 @@ impl Reference {
         let is_asked = questions.iter().any(|question| question.asked.remote == asked.remote);
         if !is_asked {
             let interval = Duration::from_millis(interval_ms);
-            questions.push(Question { kind, claim, grade, asked, tries_left: tries - 1, interval, due: now + interval });
+            questions.push(Question {
+                kind,
+                claim,
+                grade,
+                asked,
+                tries_left: tries - 1,
+                interval,
+                due: now + interval,
+            });
         }
         !is_asked
     }
@@ -159,9 +215,7 @@ impl Reference {
     pub(super) fn answered(&mut self, shard: usize, now: Time, from: Endpoint) {
         while let Some(index) = self.shards[shard].questions.iter().position(|question| question.asked.remote == from) {
             let Question { kind, claim, grade, .. } = self.shards[shard].questions.swap_remove(index);
-            let neighbour = self
-                .last_arrival(from)
-                .filter(|arrival| arrival.node != claim.node && !arrival.extended);
+            let neighbour = self.last_arrival(from).filter(|arrival| arrival.node != claim.node && !arrival.extended);
             let held = self.sessions.get(&claim.node).cloned();
             match (kind, held) {
                 (Kind::Contest, Some(held)) => {
@@ -175,7 +229,7 @@ impl Reference {
                     }
                 }
                 (Kind::Takeover, Some(_)) => self.displace(shard, now, claim, grade),
-                (Kind::Recall, None) => {
+                (Kind::Recall, None) if !self.is_barred(grade) => {
                     let stands_here = |node| self.sessions.get(&node).is_some_and(|other| other.path.remote == from);
                     if !neighbour.is_some_and(|neighbour| stands_here(neighbour.node)) {
                         self.begin(shard, now, claim, grade);
@@ -230,7 +284,8 @@ impl Reference {
         let known = || self.known.get(&node).and_then(|known| known.last).filter(|last| last.port != 0);
         let last = self.remembered.get(&node).copied().or_else(known)?;
         let ip = last.ip();
-        (!ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()).then_some(last)
+        let is_host = !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && !is_service_port(last.port);
+        (is_host && !self.is_barred(self.grade(node, last))).then_some(last)
     }
 
     pub(super) fn note_arrival(&mut self, shard: usize, at: Time, Claim { node, path, extended }: Claim) {

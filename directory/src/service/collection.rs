@@ -1,0 +1,145 @@
+//! Which registrations are forgotten. Silence deletes no fact of a node that has proven to hold its key, unless the
+//! administrator wants it; what never proved itself must not fill the database.
+//!
+//! | registration | forgotten | its number |
+//! |---|---|---|
+//! | never signed anything, in a directory open to all | after a day | goes to the next newcomer |
+//! | waits for approval | after a week without a signature | goes to the next newcomer |
+//! | belongs, and is gone for `forget_after_days` | then, where that is not 0 | stays with the key |
+//! | banned | never | stays with the key |
+//!
+//! Nothing is forgotten within a day after the start, so that all who live can come back first, nor after the clock has
+//! jumped. When a node was last seen is known to the day, written in batches.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use wire::NodeId;
+
+use super::{Now, Service};
+use crate::enrolment::{Approval, Enrolment, Standing};
+use crate::facts::{Change, NodeFact};
+
+const SECONDS_PER_DAY: u64 = 86_400;
+/// Registrations that never signed anything, and such that wait, are kept for so long.
+const UNPROVEN_KEPT_SECONDS: u64 = SECONDS_PER_DAY;
+const WAITING_KEPT_SECONDS: u64 = 7 * SECONDS_PER_DAY;
+/// After the start.
+const QUIET: Duration = Duration::from_secs(SECONDS_PER_DAY);
+/// The clock has jumped when it differs by so much from the one that cannot.
+const JUMP_SECONDS: u64 = 3600;
+/// Numbers looked at in one sweep, once a second.
+const EXAMINED_MAX: usize = 1024;
+/// Between two batches of days; and how many nodes a batch has.
+const SEEN_INTERVAL: Duration = Duration::from_secs(60);
+const SEEN_MAX: usize = 4096;
+
+/// Where the search for what can be forgotten stands.
+#[derive(Debug, Default)]
+pub(super) struct Collection {
+    /// The first sweep.
+    started: Option<Now>,
+    /// Up to here all numbers were looked at.
+    hand: NodeId,
+    /// Nodes whose day is not on its way to the disk yet.
+    seen: BTreeSet<NodeId>,
+    seen_written: Duration,
+}
+
+/// Days since 1970.
+pub(super) fn day_of(now: Now) -> u32 {
+    u32::try_from(now.unix_seconds / SECONDS_PER_DAY).unwrap_or(u32::MAX)
+}
+
+impl Service {
+    /// `node` has signed something.
+    pub(super) fn note_day(&mut self, node: NodeId, now: Now) {
+        let today = Some(day_of(now));
+        let fact = &mut self.nodes.entry(node).fact;
+        if fact.last_seen_day != today {
+            fact.last_seen_day = today;
+            self.collection.seen.insert(node);
+        }
+    }
+
+    /// Forgets what can be forgotten among the next numbers, and sends the days on their way.
+    pub(super) fn collect(&mut self, now: Now) {
+        let started = *self.collection.started.get_or_insert(now);
+        self.write_days(now);
+        let elapsed = now.monotonic.saturating_sub(started.monotonic);
+        let by_clock = now.unix_seconds.saturating_sub(started.unix_seconds);
+        if elapsed < QUIET || by_clock.abs_diff(elapsed.as_secs()) > JUMP_SECONDS {
+            return;
+        }
+        let after = self.collection.hand;
+        let last = self.nodes.last_number();
+        let end = NodeId(after.0.saturating_add(EXAMINED_MAX as u32).min(last.0));
+        let nodes = self.nodes.enrolled_after(after).take_while(|node| node.fact.id <= end);
+        let absent = nodes.filter(|node| !node.life.is_present());
+        let due: Vec<(NodeId, Due)> =
+            absent.filter_map(|node| Some((node.fact.id, self.due(now, &node.fact)?))).collect();
+        for (id, due) in due {
+            match due {
+                Due::Vacate => self.vacate(now, id),
+                Due::Forget => drop(self.deregister(now, id)),
+            }
+        }
+        self.collection.hand = if end >= last { NodeId(0) } else { end };
+    }
+
+    fn due(&self, now: Now, fact: &NodeFact) -> Option<Due> {
+        let policy = &self.enrolled.policy;
+        let last = fact.last_seen_day.map_or(0, |day| u64::from(day) * SECONDS_PER_DAY).max(fact.key_set_at);
+        let silent = now.unix_seconds.saturating_sub(last);
+        let is_absent = !self.proofs.is_connected(fact.id);
+        match fact.standing()? {
+            Standing::Pending if silent > WAITING_KEPT_SECONDS && is_absent => Some(Due::Vacate),
+            Standing::Approved
+                if fact.last_seen_day.is_none()
+                    && fact.approval == Approval::Admitted
+                    && policy.enrolment == Enrolment::Open
+                    && silent > UNPROVEN_KEPT_SECONDS =>
+            {
+                Some(Due::Vacate)
+            }
+            Standing::Approved if policy.forget_after_days > 0 => {
+                let days = fact.last_seen_day.map(|day| day_of(now).saturating_sub(day));
+                days.is_some_and(|days| days > policy.forget_after_days && is_absent).then_some(Due::Forget)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends a registration whose key never proved itself or was never let in: nobody can hold anything of its number.
+    pub(super) fn vacate(&mut self, now: Now, id: NodeId) {
+        self.deregister(now, id);
+        self.enrolled.waits_no_more(id);
+        self.collection.seen.remove(&id);
+        self.update(id, |fact| fact.vacant = true);
+    }
+
+    fn write_days(&mut self, now: Now) {
+        if self.collection.seen.is_empty() || now.monotonic < self.collection.seen_written + SEEN_INTERVAL {
+            return;
+        }
+        let today = day_of(now);
+        let mut nodes = Vec::new();
+        while nodes.len() < SEEN_MAX
+            && let Some(node) = self.collection.seen.pop_first()
+        {
+            // One that was seen before midnight is written down as of today.
+            nodes.push(node);
+        }
+        if self.collection.seen.is_empty() {
+            self.collection.seen_written = now.monotonic;
+        }
+        self.changes.push(Change::Seen(today, nodes));
+    }
+}
+
+enum Due {
+    /// The number goes to the next newcomer.
+    Vacate,
+    /// The number stays.
+    Forget,
+}

@@ -1,0 +1,133 @@
+//! The disk is full, refuses, hangs, or is read-only: changes are refused or wait, everything else goes on, and no restart
+//! is needed once it works again.
+
+use std::time::Duration;
+
+use lab::fault::{self, Disk};
+use lab::{Appliance, CallError, Stopwatch, World, wait_until};
+use serde_json::json;
+
+use crate::book::{Book, Pair, ask};
+
+const MEGABYTES: u64 = 16;
+/// The database is tried once a second.
+const BACK_WITHIN: Duration = Duration::from_secs(20);
+const REFUSAL: &str = "cannot store the change at the moment, try again later";
+const LOGGED: &str = "cannot write to the database";
+/// While it hangs, changes wait for as long as a client has patience.
+const HANG: Duration = Duration::from_secs(3);
+
+#[test]
+fn a_full_disk_refuses_changes_and_nothing_else() {
+    story("disk full", Disk::fill, Disk::empty);
+}
+
+#[test]
+fn a_disk_that_refuses_writes_refuses_changes_and_nothing_else() {
+    let names = ["directory.sqlite", "directory.sqlite-wal"];
+    story("disk refuses writes", |disk| disk.refuse(&names), |disk| disk.accept(&names));
+}
+
+fn story(what: &str, break_it: impl Fn(&Disk), mend: impl Fn(&Disk)) {
+    let Some(world) = World::open() else { return };
+    let disk = Disk::mount(&world.data_dir(), MEGABYTES);
+    let mut appliance = world.appliance();
+    let pair = Pair::join(&world);
+    let mut book = Book::of(&world);
+    book.write_many(10);
+
+    break_it(&disk);
+    let refused = wait_until("a change to be refused", BACK_WITHIN * 3, || match book.write() {
+        Err(CallError::Refused(text)) => Some(text),
+        Err(CallError::Connection(error)) => panic!("the directory hangs up: {error}"),
+        // Some room may be left in a file that is there.
+        Ok(_) => None,
+    });
+    assert_eq!(refused, REFUSAL);
+    assert_eq!(lookups(&book), 200, "questions are answered");
+    assert!(pair.speaks(20), "the relay goes on");
+    assert!(appliance.is_healthy());
+
+    mend(&disk);
+    let watch = Stopwatch::start();
+    wait_until("changes to be taken again", BACK_WITHIN, || book.write().ok());
+    let recovery = watch.elapsed();
+    let lost_running = book.lost();
+    assert_eq!(fault::logged(&appliance, LOGGED), 1, "one line a minute:\n{}", appliance.log_tail());
+    assert_eq!(fault::logged(&appliance, "can be written to again"), 1);
+    appliance.kill();
+    appliance.restart();
+    let lost = book.lost() + lost_running;
+    let happened = format!("changes refused ({REFUSAL}), {} entries and all lookups and relaying kept", book.len());
+    fault::row(what, &happened, lost, recovery);
+    assert_eq!(lost, 0);
+    drop(appliance);
+}
+
+fn lookups(book: &Book) -> usize {
+    let mut reader = book.client("reader").expect("connections are taken");
+    (0..200).filter(|_| ask(&mut reader, &json!({ "type": "lookup", "node_id": 3 }))["node_id"] == 3).count()
+}
+
+#[test]
+fn a_disk_that_hangs_delays_changes_and_nothing_else() {
+    let Some(world) = World::open() else { return };
+    let disk = Disk::mount(&world.data_dir(), MEGABYTES);
+    let appliance = world.appliance();
+    let pair = Pair::join(&world);
+    let mut book = Book::of(&world);
+    book.write_many(10);
+    let probe = Book::of(&world);
+
+    disk.freeze();
+    let watch = Stopwatch::start();
+    let recovery = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| book.write());
+        while watch.elapsed() < HANG {
+            assert!(pair.speaks(1), "the relay goes on");
+            assert_eq!(lookups(&probe), 200, "questions are answered");
+            assert!(appliance.is_healthy());
+            assert!(!waiting.is_finished(), "nothing is acknowledged that is not on the disk");
+        }
+        disk.thaw();
+        let thawed = Stopwatch::start();
+        waiting.join().expect("a writer does not panic").expect("it was only late");
+        thawed.elapsed()
+    });
+    let lost = book.lost();
+    fault::row(
+        "disk hangs for 3 s",
+        "changes wait and are then acknowledged; lookups, relaying and health go on",
+        lost,
+        recovery,
+    );
+    assert_eq!(lost, 0);
+    drop(appliance);
+}
+
+#[test]
+fn a_read_only_disk_is_named_at_the_start() {
+    let Some(world) = World::open() else { return };
+    let disk = Disk::mount(&world.data_dir(), MEGABYTES);
+    let mut book = Book::of(&world);
+    let appliance: Appliance = world.appliance();
+    book.write_many(5);
+    drop(appliance);
+    disk.read_only(true);
+    let (text, status) = world.refused_start();
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("data folder") && text.contains("Read-only file system"), "{text}");
+    disk.read_only(false);
+    let watch = Stopwatch::start();
+    let appliance = world.appliance();
+    let recovery = watch.elapsed();
+    let lost = book.lost();
+    fault::row(
+        "disk read-only at the start",
+        "refused with exit status 1, naming the data folder; starts once it can",
+        lost,
+        recovery,
+    );
+    assert_eq!(lost, 0);
+    drop(appliance);
+}

@@ -1,0 +1,212 @@
+//! What this relay has from the one before: sockets, listening sockets and sessions, by the hand of a relay at work or
+//! from the store of the service manager. What does not fit is told in a line and begins anew.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::getpid;
+use relay::Time;
+use relay::inheritance::Descriptor;
+use relay::ledger::{self, Contents};
+use relay::runtime::Relay;
+use socket2::{SockRef, Type};
+
+use super::service_manager::ServiceManager;
+use super::store::Store;
+use super::succession::{Inherited, Predecessor};
+
+/// Names of listening sockets.
+pub const DIRECTORY: &str = "directory";
+/// The same for the admin address.
+pub const ADMIN: &str = "admin";
+/// Names of ledgers begin so; that of each process is another.
+const LEDGER: &str = "ledger.";
+
+/// The name of this process's ledger, which that of the one before must not be.
+#[must_use]
+pub fn ledger_name() -> String {
+    format!("{LEDGER}{}.{}", Time::read_clock().0, getpid())
+}
+
+/// What there is from before.
+#[derive(Debug)]
+pub struct Before {
+    predecessor: Option<Predecessor>,
+    sockets: Vec<Descriptor>,
+    listeners: Vec<Descriptor>,
+    ledgers: Vec<Descriptor>,
+    refused: Vec<String>,
+    found: bool,
+}
+
+impl Before {
+    /// Asks the relay at `succeeded`, else takes what the service manager has passed.
+    ///
+    /// # Errors
+    /// The relay to be succeeded is not there, or refuses.
+    pub fn find(succeeded: Option<&Path>, passed: Vec<Descriptor>) -> anyhow::Result<Self> {
+        let (predecessor, descriptors) = match succeeded {
+            Some(path) => {
+                let (predecessor, descriptors) = Predecessor::meet(path)?;
+                (Some(predecessor), descriptors)
+            }
+            None => (None, passed),
+        };
+        let found = !descriptors.is_empty();
+        let (listeners, rest): (Vec<_>, Vec<_>) =
+            descriptors.into_iter().partition(|one| one.name == DIRECTORY || one.name == ADMIN);
+        let (ledgers, sockets) = rest.into_iter().partition(|one| one.name.starts_with(LEDGER));
+        Ok(Self { predecessor, sockets, listeners, ledgers, refused: Vec::new(), found })
+    }
+
+    /// Whether there is anything: then nodes are served before the directory is there.
+    #[must_use]
+    pub const fn is_something(&self) -> bool {
+        self.found
+    }
+
+    /// Every name under which something is kept.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [&self.sockets, &self.listeners, &self.ledgers].into_iter().flatten().map(|one| one.name.as_str())
+    }
+
+    /// How long the service manager waits for signs of life, as the relay before knows it.
+    #[must_use]
+    pub fn watchdog(&self) -> Option<Duration> {
+        self.predecessor.as_ref()?.watchdog
+    }
+
+    /// The UDP sockets.
+    pub fn take_sockets(&mut self) -> Vec<Descriptor> {
+        std::mem::take(&mut self.sockets)
+    }
+
+    /// The socket called `name`, where it listens at `wanted`.
+    pub fn take_listener(&mut self, name: &str, wanted: SocketAddr) -> Option<TcpListener> {
+        let index = self.listeners.iter().position(|one| one.name == name)?;
+        let Descriptor { file, .. } = self.listeners.swap_remove(index);
+        if listens_at(&file, wanted) {
+            return Some(TcpListener::from(file));
+        }
+        self.refused.push(format!("{name}: it does not listen at {wanted}"));
+        None
+    }
+
+    /// Takes over: from here on this relay is alone. What arrived since the one before stopped waits in the sockets.
+    ///
+    /// # Errors
+    /// The relay before has ended, or an address cannot be bound.
+    pub fn take_over(mut self, relay: &Relay, store: &mut Store) -> anyhow::Result<Taken> {
+        let since = self.predecessor.as_ref().map(Predecessor::take).transpose()?;
+        let drops_before = relay.kernel_drops();
+        for refused in relay.refused() {
+            let place = refused.bound.map_or_else(|| refused.names.join(" "), |bound| format!("UDP {bound}"));
+            self.refused.push(format!("{place}: {}", refused.why));
+            refused.names.iter().for_each(|name| store.forget(name));
+        }
+        // A port is free when the last one has closed it, the store included.
+        store.manager().settle();
+        relay.bind_late()?;
+        let mut records = Vec::new();
+        for Descriptor { name, file } in std::mem::take(&mut self.ledgers) {
+            match ledger::read(file) {
+                Ok(Contents { records: found, torn }) => {
+                    if torn > 0 {
+                        tracing::warn!(
+                            torn,
+                            "sessions were being written when the relay before ended; they are left out"
+                        );
+                    }
+                    records.extend(found);
+                }
+                Err(skew) => self.refused.push(format!("{name}: {skew}")),
+            }
+        }
+        let known = ledger::newest(records);
+        let (found, sessions) = (known.len(), relay.inherit(known));
+        relay.serve()?;
+        relay.wait_for_a_turn();
+        let gap = since.map(|since| Time::read_clock().since(since));
+        for line in &self.refused {
+            tracing::warn!("not taken over from the relay before: {line}; it begins anew");
+        }
+        if sessions < found {
+            tracing::warn!(
+                left = found - sessions,
+                "sessions not taken over: their address is no longer served, or no room"
+            );
+        }
+        let inherited = Inherited {
+            from_version: self.predecessor.as_ref().map(|predecessor| predecessor.status.version.clone()),
+            gap_ms: gap.map(|gap| gap.as_secs_f64() * 1e3),
+            sessions,
+            kernel_drops: relay.kernel_drops().saturating_sub(drops_before),
+            refused: self.refused,
+        };
+        tracing::info!(sessions, gap_ms = inherited.gap_ms, "took over from the relay before");
+        Ok(Taken { inherited, predecessor: self.predecessor })
+    }
+}
+
+/// What has been taken over.
+#[derive(Debug)]
+pub struct Taken {
+    /// The account of it.
+    pub inherited: Inherited,
+    predecessor: Option<Predecessor>,
+}
+
+impl Taken {
+    /// Tells the service manager who is the one now, and lets the relay before go; when this returns its database is
+    /// closed.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn dismiss(self, manager: &ServiceManager) -> anyhow::Result<()> {
+        let Some(predecessor) = self.predecessor else { return Ok(()) };
+        manager.tell(&[&format!("MAINPID={}", std::process::id())]);
+        // Before the other ends: the service manager would take that for the end of the service.
+        manager.settle();
+        predecessor.dismiss()
+    }
+}
+
+fn listens_at(file: &OwnedFd, wanted: SocketAddr) -> bool {
+    let socket = SockRef::from(file);
+    let bound = socket.local_addr().ok().and_then(|address| address.as_socket());
+    let fits = |bound: SocketAddr| {
+        // Where IPv6 is off, its wildcard stands for that of IPv4.
+        let ip = bound.ip() == wanted.ip() || (bound.ip().is_unspecified() && wanted.ip().is_unspecified());
+        ip && (wanted.port() == 0 || bound.port() == wanted.port())
+    };
+    socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
+        && socket.is_listener().unwrap_or(false)
+        && bound.is_some_and(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listening_socket_is_taken_where_it_listens_as_wanted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let descriptor = |name: &str, file: OwnedFd| Descriptor { name: name.to_owned(), file };
+        let passed = vec![
+            descriptor(ADMIN, listener.try_clone().unwrap().into()),
+            descriptor(DIRECTORY, std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into()),
+        ];
+        let mut before = Before::find(None, passed).unwrap();
+        assert!(before.is_something());
+        assert_eq!(before.names().count(), 2);
+        assert!(before.take_listener(DIRECTORY, address).is_none(), "a UDP socket");
+        assert_eq!(before.take_listener(ADMIN, address).unwrap().local_addr().unwrap(), address);
+        assert!(before.take_listener(ADMIN, address).is_none(), "it is taken");
+        let mut before = Before::find(None, vec![descriptor(ADMIN, listener.into())]).unwrap();
+        assert!(before.take_listener(ADMIN, "127.0.0.2:0".parse().unwrap()).is_none());
+        assert!(!Before::find(None, Vec::new()).unwrap().is_something());
+    }
+}

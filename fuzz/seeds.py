@@ -44,7 +44,6 @@ def registry():
                 yield len(message).to_bytes(4, "big") + message
 
 
-<<<<<<< HEAD
 # --- relay_engine: see relay/tests/model/script.rs ---
 
 
@@ -155,8 +154,7 @@ def relay_histories():
 
 STORIES = {"relay_engine": relay_histories()}
 
-||||||| 8518e45
-=======
+
 def extensions():
     """Beacon messages of ours, of which no vector file knows: challenge, claim with zeros and without, trace."""
     node = (7).to_bytes(4, "big")
@@ -166,7 +164,6 @@ def extensions():
     yield b"\x0d" + node + (8).to_bytes(4, "big") + bytes(range(1, 26))
 
 
->>>>>>> dev
 SEEDS = {
     "address": [vector["inputs"]["text"].encode() for vector in document("addresses.json")["vectors"]],
     "beacon": messages("beacon.json") + list(extensions()),

@@ -26,29 +26,17 @@
 //! | [`inheritance`] | which sockets of the relay before can be served on | no |
 //! | [`ledger`] | nothing; what outlives a process | yes |
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
-<<<<<<< HEAD
-//! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
-//! | [`mailbox`], [`event_queues`], [`doorbell`], [`runtime`] | nothing; messages between threads, and the threads | yes |
-||||||| 8518e45
-//! | [`uring`], [`socket`], [`interfaces`] | nothing; the safe face of the kernel | yes |
-//! | [`mailbox`], [`event_queues`], [`runtime`] | nothing; messages between threads, and the threads | yes |
-=======
 //! | [`guard`] | nothing; has the kernel do what [`fairness`] decided, and accounts for it | yes |
 //! | [`uring`], [`socket`], [`interfaces`], [`overflows`] | nothing; the safe face of the kernel | yes |
-//! | [`mailbox`], [`event_queues`], [`questions`], [`runtime`] | nothing; messages between threads, and the threads | yes |
->>>>>>> dev
+//! | [`mailbox`], [`event_queues`], [`questions`], [`doorbell`], [`runtime`] | nothing; messages between threads, and the threads | yes |
 #![deny(unsafe_code)]
 
 pub mod admission;
 pub mod authority;
 pub mod config;
 pub mod contests;
-<<<<<<< HEAD
-pub mod doorbell;
-||||||| 8518e45
-=======
 pub mod cookie;
->>>>>>> dev
+pub mod doorbell;
 pub mod endpoint;
 pub mod event_queues;
 pub mod events;

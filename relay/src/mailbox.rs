@@ -1,25 +1,13 @@
 //! Messages to a shard: from other shards, the directory and the main thread. Bounded; a full mailbox refuses.
 
 use std::os::fd::{AsFd, BorrowedFd};
-<<<<<<< HEAD
-use std::sync::Arc;
-||||||| 8518e45
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-=======
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
->>>>>>> dev
 
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-<<<<<<< HEAD
 use crate::doorbell::Doorbell;
-||||||| 8518e45
-=======
 use crate::ledger::Record;
->>>>>>> dev
 use crate::locals::Locals;
 use crate::server::Handoff;
 use crate::socket::LocalSockets;

@@ -134,7 +134,19 @@ impl Ledger {
                 self.invites.remove(&(*network, *target));
             }
             Change::Capability(fact) => by(&[fact.node]),
+            Change::Seen(..) => self.apply_unasked(change),
             _ => {}
+        }
+    }
+
+    /// Takes over a change that needs no request.
+    ///
+    /// # Panics
+    /// If it does.
+    pub fn apply_unasked(&mut self, change: &Change) {
+        let Change::Seen(day, nodes) = change else { panic!("{change:?}, and nobody has asked for it") };
+        for node in nodes {
+            self.nodes.get_mut(node).expect("only nodes are seen").last_seen_day = Some(*day);
         }
     }
 

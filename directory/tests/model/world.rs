@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use directory::config::Limits;
+use directory::facts::Change;
 use directory::search;
 use directory::service::{Caller, ConnectionId, Decision, Effect, Now, Outcome, Service};
 use directory::store::Store;
@@ -112,6 +113,11 @@ impl World {
                 self.now.monotonic += Duration::from_secs(*seconds);
                 self.now.unix_seconds += seconds;
                 while self.service.sweep(self.now) {}
+                let changes = self.service.take_changes();
+                changes.iter().for_each(|change| self.ledger.apply_unasked(change));
+                if let Some(store) = &mut self.store {
+                    store.commit(&changes).expect("what was decided can be stored");
+                }
             }
             Step::Restart => self.restart(),
         }
@@ -293,10 +299,12 @@ impl World {
         let (id, ip) = (connection.id, connection.ip);
         let outcome = decide(&mut self.service, self.now, id, ip, request);
         let changes = self.service.take_changes();
+        let may_wait = |change: &Change| {
+            matches!(change, Change::Seen(..))
+                || matches!(request.operation, Operation::Heartbeat { .. } | Operation::PollInvites { .. })
+        };
         assert!(
-            changes.is_empty()
-                || outcome.durable_first
-                || matches!(request.operation, Operation::Heartbeat { .. } | Operation::PollInvites { .. }),
+            outcome.durable_first || changes.iter().all(may_wait),
             "{request:?} changes facts without waiting for the disk: {changes:?}"
         );
         let cause = Cause { request, is_signed, signed_here: &signed_here };
@@ -343,7 +351,14 @@ impl World {
 }
 
 fn decide(service: &mut Service, now: Now, connection: ConnectionId, ip: IpAddr, request: &Request) -> Outcome {
-    let caller = Caller { connection, ip, exempt: true, advertised: &["192.0.2.1:9001".into()], extensions: &[] };
+    let caller = Caller {
+        connection,
+        ip,
+        exempt: true,
+        advertised: &["192.0.2.1:9001".into()],
+        extensions: &[],
+        relay_key: None,
+    };
     let (mut checked, mut found) = (None, None);
     for _ in 0..DECISIONS_MAX {
         let decision = match found.take() {

@@ -55,7 +55,12 @@ impl Reference {
             return;
         }
         self.note_arrival(shard, now, claim);
-        self.displace(shard, now, claim, Grade::SignedClaim);
+        match held {
+            Some(_) => self.displace(shard, now, claim, Grade::SignedClaim),
+            None => {
+                self.begin(shard, now, claim, Grade::SignedClaim);
+            }
+        }
     }
 
     pub(super) fn claim(&mut self, shard: usize, now: Time, claim: Claim) -> Outcome {

@@ -68,10 +68,10 @@ impl Appliance {
         appliance
     }
 
-    /// Its process.
+    /// Its process: the one started, or the one that has succeeded it.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.successor.unwrap_or_else(|| self.process.id())
     }
 
     /// Whether it answers its health check, just now.
@@ -130,10 +130,6 @@ impl Appliance {
         let pid = told["after"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
         self.successor = Some(pid.expect("a report names the successor"));
         told
-    }
-
-    fn pid(&self) -> u32 {
-        self.successor.unwrap_or_else(|| self.process.id())
     }
 
     /// Starts it again on the same data folder; returns how long it took to be healthy.

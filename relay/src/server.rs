@@ -428,7 +428,7 @@ impl Server {
     fn may_be_stored(&self, node: NodeId) -> bool {
         node.is_node()
             && (self.rules.admission == Admission::Open
-                || !self.membership.has_authority()
+                || self.membership.admits_unknown()
                 || self.membership.knows(node))
     }
 

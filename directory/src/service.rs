@@ -411,7 +411,7 @@ impl Service {
             };
         };
         let first_use = self.prove(caller, node, &request.operation, signature);
-        if !first_use && sets_value(&request.operation) {
+        if !first_use && (sets_value(&request.operation) || proofs::is_act(&request.operation)) {
             return Err(Refusal::SignatureReplayed);
         }
         if !is_said_to_all(&request.operation) {

@@ -246,6 +246,7 @@ fn what_makes_no_sense_is_refused_with_what_to_write_instead() {
         (&["--cpus", "1023"], "CPU 1023, which this process may not use"),
         (&["--cpus", "0", "--shards", "2"], "between 1 and 1, the number of CPUs"),
         (&["--tls-cert", "cert.pem"], "--tls-key"),
+        (&["--tls-required"], "--tls-self-signed"),
     ] {
         let given = |flag: &str| arguments.contains(&flag);
         let others = ANYWHERE.chunks(2).filter(|pair| !given(pair[0])).flatten();

@@ -124,12 +124,30 @@ fn greet(context: &Rc<Context>, socket: UnixStream) {
 
 /// The user the daemon runs as, and root.
 fn may_connect(socket: &UnixStream) -> io::Result<bool> {
-    let uid = socket.peer_cred()?.uid();
-    Ok(uid == 0 || uid == geteuid().as_raw())
+    Ok(is_served(socket.peer_cred()?.uid(), geteuid().as_raw()))
+}
+
+const fn is_served(client: u32, own: u32) -> bool {
+    const ROOT: u32 = 0;
+    client == ROOT || client == own
 }
 
 async fn refuse(mut socket: UnixStream, text: &str) {
     let mut frame = Vec::new();
     Reply::Error { code: ERROR_CODE, text }.encode(&mut frame);
     let _ = timeout(FAREWELL, socket.write_all(&frame)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemons_own_user_is_served_and_root() {
+        for (client, own, expected) in
+            [(1000, 1000, true), (0, 1000, true), (0, 0, true), (1000, 0, false), (1001, 1000, false)]
+        {
+            assert_eq!(is_served(client, own), expected, "{client} {own}");
+        }
+    }
 }

@@ -1,11 +1,16 @@
 //! Clients that misbehave: garbage, silence, sudden death. The daemon and its other clients do not mind.
 
+use std::fs::{self, Permissions};
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use wire::ipc::{Reply, Request};
 
@@ -51,6 +56,37 @@ fn errors_are_worded_as_clients_know_them() {
         client.send_raw(&[0x08, 0, 0, 0xFF, 0xFF]).await;
         assert_eq!(client.next().await.unwrap().reply(), Reply::CloseOk { connection: 65535 });
         client.info().await;
+    });
+}
+
+/// Whatever the mode of the socket. Only root can be another user for once.
+#[test]
+fn another_user_is_told_to_go() {
+    const NOBODY: u32 = 65_534;
+    if !nix::unistd::geteuid().is_root() {
+        println!("not run: only root can be another user");
+        return;
+    }
+    run(|| async {
+        let world = World::new();
+        let daemon = world.daemon("alpha").await;
+        // Where everybody gets to them.
+        let program = world.folder().join("pilotctl");
+        fs::copy(env!("CARGO_BIN_EXE_pilotctl"), &program).unwrap();
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(world.folder(), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&daemon.socket, Permissions::from_mode(0o666)).unwrap();
+        let info = |uid| {
+            let mut command = Command::new(&program);
+            command.env_clear().uid(uid).args(["--json", "--socket"]).arg(&daemon.socket).arg("info");
+            spawn_blocking(move || command.output().unwrap())
+        };
+        let own = info(0).await.unwrap();
+        assert!(own.status.success(), "{own:?}");
+        let other = info(NOBODY).await.unwrap();
+        assert!(!other.status.success(), "{other:?}");
+        let said = [other.stdout, other.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert!(said.contains("serves only the user it runs as"), "{said}");
     });
 }
 

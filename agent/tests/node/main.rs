@@ -11,6 +11,8 @@ use agent::node::{Config, DialError, Event, Trouble};
 use agent::stream::End;
 use wire::NodeId;
 use wire::address::SocketAddress;
+use wire::beacon::Message;
+use wire::codec::Writer;
 
 use world::{DELAY, World};
 
@@ -302,6 +304,25 @@ fn who_hides_answers_nobody_directly() {
     }
     world.run_for(SECOND);
     assert_eq!(world.direct, before);
+}
+
+/// Whatever a relay says that has gone bad: so many probes of four bytes a second, and none on anybody else's word.
+#[test]
+fn a_relay_gone_bad_makes_no_flood_of_a_node() {
+    let mut world = World::with_public_nodes(2);
+    let (relay, victim) = (world.relay, world.hosts[1].endpoint);
+    let mut buffer = [0; 32];
+    let mut writer = Writer::new(&mut buffer);
+    Message::PunchCommand(victim).encode(&mut writer);
+    let command = writer.written().to_vec();
+    for (from, probes) in [("203.0.113.9:9001".parse().unwrap(), 0), (relay, 64 * 3)] {
+        let (now, before) = (world.now, world.direct);
+        for _ in 0..1000 {
+            world.hosts[0].node.handle_datagram(now, from, &mut command.clone());
+        }
+        world.run_for(SECOND / 2);
+        assert_eq!(world.direct - before, probes, "{from}");
+    }
 }
 
 #[test]

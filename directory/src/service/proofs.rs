@@ -2,7 +2,7 @@
 //! live connections that carried a valid signature of it. The relay trusts these when two sources claim one node.
 //!
 //! Signatures can be replayed for ever (section 12, weakness 9). So a signature that has already come from one address
-//! proves nothing from another while a connection from the first lives.
+//! proves nothing from another while a connection from the first lives; nor does it grant or end anything there.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -18,6 +18,8 @@ use crate::relay_link::PROVEN_MAX;
 const CONNECTIONS_MAX: usize = 16;
 /// Signatures remembered per node. The operations that prove have one text each, but for `register`.
 const SIGNATURES_MAX: usize = 16;
+/// Signed acts remembered per node: what they say of other nodes has many texts.
+const ACTS_MAX: usize = 32;
 
 /// A connection, told from all others that this process has seen or will see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +40,8 @@ struct NodeProofs {
     connections: VecDeque<(ConnectionId, IpAddr)>,
     /// Where each signature came from first; newest last.
     signatures: VecDeque<(Fingerprint, IpAddr)>,
+    /// The same of what [`is_act`]; apart, so that their number pushes none of the first kind out.
+    acts: VecDeque<(Fingerprint, IpAddr)>,
     /// What the relay has been told.
     published: Vec<IpAddr>,
 }
@@ -110,6 +114,25 @@ impl Proofs {
         changed
     }
 
+    /// Whether the signature of an act has come from elsewhere, by a connection that lives, and `ip` is not the node's as well.
+    fn is_replayed_act(&self, node: NodeId, ip: IpAddr, signature: &Signature) -> bool {
+        let fingerprint = fingerprint(signature);
+        self.get(node).is_some_and(|node| {
+            let mut elsewhere = node.acts.iter().filter(|(seen, from)| *seen == fingerprint && *from != ip);
+            !node.lives_at(ip) && elsewhere.any(|(_, from)| node.lives_at(*from))
+        })
+    }
+
+    /// Takes note of the signature of an act that is no replay.
+    fn add_act(&mut self, node: NodeId, ip: IpAddr, signature: &Signature) {
+        let acts = &mut self.entry(node).acts;
+        acts.retain(|(seen, _)| *seen != fingerprint(signature));
+        if acts.len() >= ACTS_MAX {
+            acts.pop_front();
+        }
+        acts.push_back((fingerprint(signature), ip));
+    }
+
     /// The host in a node's latest signed registration. True when the proven addresses are others than before.
     pub(super) fn set_signed_host(&mut self, node: NodeId, host: Option<IpAddr>) -> bool {
         let proofs = self.entry(node);
@@ -117,9 +140,10 @@ impl Proofs {
         proofs.refresh()
     }
 
-    /// Forgets all about a node.
+    /// Forgets all about a node but what it has signed to do, lest copies of that do it again once the node is back.
     pub(super) fn forget(&mut self, node: NodeId) {
-        *self.entry(node) = NodeProofs::default();
+        let proofs = self.entry(node);
+        *proofs = NodeProofs { acts: std::mem::take(&mut proofs.acts), ..NodeProofs::default() };
     }
 
     /// Forgets what `connection` proved; returns the nodes whose proven addresses are others than before.
@@ -197,11 +221,18 @@ impl Service {
         operation: &Operation,
         signature: Signature,
     ) -> bool {
-        if self.proofs.is_replay(node, caller.ip, &signature) {
+        let is_act = is_act(operation);
+        let is_replay = match is_act {
+            true => self.proofs.is_replayed_act(node, caller.ip, &signature),
+            false => self.proofs.is_replay(node, caller.ip, &signature),
+        };
+        if is_replay {
             self.replays.note(node, caller.ip);
             return false;
         }
-        if proves_address(operation) {
+        if is_act {
+            self.proofs.add_act(node, caller.ip, &signature);
+        } else if proves_address(operation) {
             if !self.proofs.is_from(node, caller.ip) {
                 self.follow(node, caller.ip);
             }
@@ -226,6 +257,21 @@ const fn proves_address(operation: &Operation) -> bool {
             | Operation::SetTags { .. }
             | Operation::SetVisibility { .. }
             | Operation::SetTaskExec { .. }
+    )
+}
+
+/// What gives others something, or ends the node's own registration: copies of it would do so again after it was taken
+/// back. To take something back is no act: that has to get through whatever happens.
+pub(super) const fn is_act(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::ReportTrust { .. }
+            | Operation::RequestHandshake { .. }
+            | Operation::RespondHandshake { .. }
+            | Operation::JoinNetwork { .. }
+            | Operation::InviteToNetwork { .. }
+            | Operation::RespondInvite { .. }
+            | Operation::Deregister { .. }
     )
 }
 

@@ -201,6 +201,8 @@ fn bad_messages_are_answered_and_the_connection_goes_on() {
         (b"{\"type\":\"lookup\"}", "invalid request: node_id is required"),
         (b"{\"type\":\"lookup\",\"node_id\":\"1\"}", "invalid node_id: expected a whole number from 0 to 4294967295"),
         (b"{\"type\":\"get_polo_score\",\"node_id\":1}", "invalid request type \"get_polo_score\""),
+        (b"{\"type\":\"set_polo_score\",\"node_id\":1,\"score\":9}", "invalid request type \"set_polo_score\""),
+        (b"{\"type\":\"update_polo_score\",\"node_id\":1,\"delta\":9}", "invalid request type \"update_polo_score\""),
         (deep.as_bytes(), "invalid request: nested deeper than 16 levels"),
         (wide.as_bytes(), "invalid request: too many values, at most 4096"),
         (&[b' '; MESSAGE_BYTES_MAX], "invalid request: expected one JSON object"),
@@ -209,7 +211,7 @@ fn bad_messages_are_answered_and_the_connection_goes_on() {
         assert_eq!(error(client.answer()), text);
     }
     assert_eq!(client.ask(Operation::BeaconList), Answer::BeaconList { beacons: vec![] });
-    assert_eq!(served.metric("requests_invalid_total"), 11);
+    assert_eq!(served.metric("requests_invalid_total"), 13);
 }
 
 #[test]

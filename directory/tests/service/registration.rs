@@ -323,3 +323,37 @@ fn a_signature_replayed_from_elsewhere_proves_nothing_while_the_first_connection
     assert_eq!(world.proven(one), ["::1", "203.0.113.9"]);
     assert_eq!(endpoint(&mut world, &alice, one), "203.0.113.9:4000", "the endpoint follows");
 }
+
+/// Trust that was taken back does not come back with a copy of what once gave it, nor does a copy end a registration.
+#[test]
+fn acts_recorded_on_the_way_are_refused_from_elsewhere() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    let (bob, two) = world.node(2);
+    let (home, evil) = (from(HOME, 1), from("203.0.113.9", 9));
+    let report = sign(&alice, Operation::ReportTrust { node_id: one, peer_id: two });
+    world.outcome(home, &report);
+    world.by(&alice, Operation::RevokeTrust { node_id: one, peer_id: two });
+    assert!(error(world.outcome(evil, &report).answer).starts_with("signature already in use"));
+    assert!(!trusts(&mut world, one, two));
+    assert_eq!(world.service.replays().count, 1);
+    assert_eq!(world.outcome(home, &report).answer, Answer::ReportTrust, "its own node may");
+    assert!(trusts(&mut world, one, two));
+
+    let request = Operation::RequestHandshake { from_node_id: two, to_node_id: one, justification: String::new() };
+    let request = sign(&bob, request);
+    world.outcome(home, &request);
+    assert!(error(world.outcome(evil, &request).answer).starts_with("signature already in use"));
+
+    let leave = sign(&alice, Operation::Deregister { node_id: one });
+    world.outcome(home, &leave);
+    world.node(1);
+    assert!(error(world.outcome(evil, &leave).answer).starts_with("signature already in use"));
+
+    // A node with two addresses at once is no replay, and one that has moved is none either.
+    world.by(&alice, Operation::ReportTrust { node_id: one, peer_id: two });
+    world.outcome(evil, &sign(&alice, Operation::PollInvites { node_id: one }));
+    assert_eq!(world.outcome(evil, &report).answer, Answer::ReportTrust);
+    world.service.handle_close(ConnectionId(1));
+    assert!(matches!(world.outcome(from("203.0.113.77", 7), &request).answer, Answer::RequestHandshake { .. }));
+}

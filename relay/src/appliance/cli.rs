@@ -195,6 +195,9 @@ pub struct Arguments {
     /// Offer TLS with a certificate of our own making, whose fingerprint is printed
     #[arg(long, conflicts_with = "tls_cert")]
     pub tls_self_signed: bool,
+    /// Refuse connections to the directory that do not open with TLS
+    #[arg(long)]
+    pub tls_required: bool,
     /// File with the administrator's token [default: admin-token in the data folder, made at the first start]
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
@@ -232,6 +235,7 @@ pub struct Settings {
     pub succeed: Option<PathBuf>,
     /// Whether the directory speaks TLS, and with which certificate.
     pub tls: directory::Tls,
+    tls_required: bool,
     /// Where the administrator's secret is, if given.
     pub admin_token_file: Option<PathBuf>,
     enrolment: Enrolment,
@@ -277,6 +281,9 @@ impl Arguments {
         let tls = match (self.tls_cert, self.tls_key, self.tls_self_signed) {
             (Some(cert), Some(key), _) => directory::Tls::Files { cert, key },
             (_, _, true) => directory::Tls::SelfSigned,
+            _ if self.tls_required => {
+                bail!("--tls-required needs a certificate: add --tls-self-signed, or --tls-cert and --tls-key")
+            }
             _ => directory::Tls::Off,
         };
         let packets = |per_second: u64| Budget::new(per_second, (per_second / 5).max(BURST_PACKETS_MIN));
@@ -312,6 +319,7 @@ impl Arguments {
             advertise_text: self.advertise,
             succeed: self.succeed,
             tls,
+            tls_required: self.tls_required,
             enrolment: self.enrol,
             allowlist: self.allowlist,
             forget_after_days: self.forget_after,
@@ -360,6 +368,7 @@ impl Settings {
         Ok(directory::Config {
             listen: vec![listen],
             tls: self.tls.clone(),
+            tls_required: self.tls_required,
             admin_token: self.admin_token(Some(data_dir))?,
             exempt: self.relay.rules.exempt.clone(),
             enrolment: self.enrolment,

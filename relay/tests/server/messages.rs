@@ -124,6 +124,23 @@ fn nobody_relays_in_anothers_name() {
     assert_eq!(world.take_sent(), []);
 }
 
+/// No relay takes another's word for where nodes are, whoever that is and whatever it lists.
+#[test]
+fn lists_of_other_relays_teach_nothing() {
+    let mut world = World::with_directory(2);
+    world.discover(ALICE, 1);
+    world.discover(BOB, 2);
+    world.take_sent();
+    let listed = [[0, 0, 0, 2], [0, 0, 0, 3]].concat();
+    for from in ["198.18.9.9:9001", BOB] {
+        let action = world.message(from, Message::Sync { beacon: 7, nodes: &listed });
+        assert_eq!(action, Action::Drop(DropReason::UnknownType));
+    }
+    assert_eq!((world.place(2).as_deref(), world.session(3)), (Some(BOB), None));
+    assert_eq!(world.relay(ALICE, 1, 3, b"x"), Action::Drop(DropReason::UnknownDestination));
+    assert_eq!(world.take_sent(), []);
+}
+
 #[test]
 fn senders_that_share_a_socket_are_served_by_whichever_shard_meets_them() {
     let mut world = World::with_directory(2);

@@ -47,6 +47,7 @@ stage_tools() {
 
 stage_lint() {
     cargo fmt --all --check
+    lab/check-security.py
     shellcheck install.sh packaging/*.sh packaging/deb/*/*
     cargo clippy --workspace --all-targets -- -D warnings
 }

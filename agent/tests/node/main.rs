@@ -7,6 +7,7 @@ mod world;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use agent::identity::Identity;
 use agent::node::{Config, DialError, Event, Trouble};
 use agent::stream::End;
 use wire::NodeId;
@@ -223,6 +224,27 @@ fn to_revoke_trust_opens_no_door() {
     let stream = world.hosts[0].node.dial(world.now, to).unwrap();
     world.run_for(5 * SECOND);
     assert!(!world.is_open(0, stream));
+}
+
+/// Who was trusted with one key is not met under another, whatever the directory has come to say.
+#[test]
+fn a_trusted_peers_key_is_the_one_it_was_trusted_with() {
+    let mut world = friends();
+    let (to, friend) = (world.address(1, 1000), world.id(1));
+    let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+    world.run_until(SECOND, |world| world.is_open(0, stream));
+    let kept = world.hosts[0].node.trust().to_json();
+    for is_false in [true, false] {
+        let false_key = wire::registry::Base64(Identity::from_seed(&[66; 32]).public_key());
+        world.false_keys = is_false.then_some((friend, false_key)).into_iter().collect();
+        world.restart(0, Config::default());
+        let now = world.now;
+        world.hosts[0].node.with_trust(now, |trust| trust.restore(&kept)).unwrap();
+        world.run_until(5 * SECOND, |world| world.hosts[0].node.id().is_some());
+        let stream = world.hosts[0].node.dial(world.now, to).unwrap();
+        world.run_for(5 * SECOND);
+        assert_eq!(world.is_open(0, stream), !is_false);
+    }
 }
 
 #[test]

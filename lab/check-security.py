@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""Checks that every test which SECURITY.md names is there: `CRATE FILE::TEST`, in CRATE/tests/FILE.rs or CRATE/src/FILE.rs.
+
+    lab/check-security.py
+"""
+import pathlib
+import re
+import sys
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+CRATE = re.compile(r"\b(relay|directory|agent|lab|wire|telemetry) (?=`)")
+NAME = re.compile(r"`([a-z0-9_/]+)::([a-z0-9_]+)`")
+
+
+def proofs(line):
+    """The tests a line names; a crate holds for all names up to the next one."""
+    crate, position = None, 0
+    for found in NAME.finditer(line):
+        for named in CRATE.finditer(line, position, found.end()):
+            crate = named.group(1)
+        position = found.end()
+        yield crate, found.group(1), found.group(2)
+
+
+def is_there(crate, file, test):
+    places = (TOP / str(crate) / folder / f"{file}.rs" for folder in ("tests", "src"))
+    function = re.compile(rf"^\s*(async )?fn {test}\(", re.MULTILINE)
+    return any(place.is_file() and function.search(place.read_text()) for place in places)
+
+
+def main():
+    lines = (TOP / "SECURITY.md").read_text().splitlines()
+    named = [proof for line in lines for proof in proofs(line)]
+    missing = [f"{crate} {file}::{test}" for crate, file, test in named if not is_there(crate, file, test)]
+    for proof in missing:
+        print(f"SECURITY.md names a test that is not there: {proof}")
+    if len(named) < 50:
+        sys.exit(f"only {len(named)} tests found in SECURITY.md; has its form changed?")
+    print(f"{len(named)} tests named, {len(missing)} missing")
+    sys.exit(bool(missing))
+
+
+main()

@@ -1,8 +1,8 @@
 //! What is served where, and the sockets for it: bound, taken over from a relay before, and following the host's addresses.
 
 use std::io;
-use std::os::fd::AsFd as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::sync::{Arc, mpsc};
 
 use super::{StartError, post};

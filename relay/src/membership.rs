@@ -207,7 +207,7 @@ mod loom_tests {
 
     const NODE: NodeId = NodeId(1);
     /// Switches from one thread to the other in the middle of its work; a record has many words.
-    const PREEMPTIONS_MAX: usize = 2;
+    const PREEMPTIONS_MAX: usize = 1;
 
     fn address(number: u8) -> IpAddr {
         Ipv4Addr::new(198, 18, 0, number).into()

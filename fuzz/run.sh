@@ -20,6 +20,7 @@ targets=("$@")
 if [ ${#targets[@]} -eq 0 ]; then
     cargo fuzz build "${flags[@]}" >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
     mapfile -t targets < <(cargo fuzz list --fuzz-dir .)
+    [ ${#targets[@]} -gt 0 ] || { echo "fuzz/run.sh: no targets found" >&2; exit 1; }
 fi
 
 failed=0

@@ -35,8 +35,6 @@ stage_tools() {
         # shellcheck disable=SC1091
         source "$HOME/.cargo/env"
     fi
-    rustup toolchain list | grep -q nightly && rustup component list --toolchain nightly --installed | grep -q miri ||
-        rustup toolchain install nightly --profile minimal -c miri -c rust-src
     command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --version 0.13.2 --root target/tools
     # Tools of the build, not of the programs: quickly built is good enough.
     for tool in cargo-deb@3.8.0 cargo-deny@0.20.2; do
@@ -79,8 +77,9 @@ stage_loom() {
 }
 
 # The formats and the relay's engines in an interpreter that knows undefined behaviour when it sees it. What asks the kernel
-# is left out, and so are properties, which take hours there.
+# is left out, and so are properties, which take hours there. Not among the stages that run unless named.
 stage_miri() (
+    cargo +nightly miri --version 2>/dev/null || rustup toolchain install nightly --profile minimal -c miri -c rust-src
     export CARGO_TARGET_DIR=target/miri
     cargo +nightly miri test -p wire --lib
     cargo +nightly miri test -p relay --lib -- admission:: membership:: metrics:: train::

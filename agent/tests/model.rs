@@ -33,10 +33,12 @@ fn random_histories_deliver_only_what_was_written() {
         Some(seed) => seed..seed + 1,
         None => 0..number("MODEL_RUNS").unwrap_or(RUNS),
     };
+    let mut delivered = 0;
     for seed in seeds {
         let result = std::panic::catch_unwind(|| model::run(&history(seed)));
-        assert!(result.is_ok(), "MODEL_SEED={seed} shows it");
+        delivered += result.unwrap_or_else(|_| panic!("MODEL_SEED={seed} shows it"));
     }
+    assert!(delivered > 0, "nothing came through");
 }
 
 /// What the fuzzer has found worth keeping, and what it found wrong.

@@ -3,4 +3,6 @@
 #[path = "../../agent/tests/model/mod.rs"]
 mod model;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| model::run(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    model::run(bytes);
+});

@@ -45,12 +45,17 @@ mod loom_tests {
 
     use super::Doorbell;
 
+    /// Switches from one thread to the other in the middle of its work; each more multiplies the time by ten.
+    const PREEMPTIONS_MAX: usize = 2;
+
     /// Two leave something, each once; the thread sleeps whenever its eventfd is empty. If a wake-up were lost it would
     /// sleep for ever, which loom reports. What was left is read without any order of its own: it is the bell's.
     #[test]
     fn nothing_left_stays_behind_unseen() {
         const LEAVING: usize = 2;
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(PREEMPTIONS_MAX);
+        model.check(|| {
             let bell = Arc::new(Doorbell::default());
             let queue = Arc::new(AtomicUsize::new(0));
             let eventfd = Arc::new((Mutex::new(0_u32), Condvar::new()));

@@ -21,7 +21,7 @@ pub const PROVEN_MAX: usize = 4;
 const LAST_IP: usize = PROVEN_MAX * 2;
 const LAST_PORT: usize = LAST_IP + 2;
 const WORDS: usize = LAST_PORT + 1;
-const PAGE_LEN: usize = if cfg!(loom) { 1 } else { 1 << 10 };
+const PAGE_LEN: usize = 1 << 10;
 const PAGES_PER_CHAPTER: usize = 1 << 11;
 const CHAPTERS: usize = 1 << 11;
 const KNOWN: u32 = 1;
@@ -209,52 +209,5 @@ mod tests {
         assert!(!membership.knows(NodeId(1)));
         assert!(!membership.proves(NodeId(1), mapped(ips[0])));
         assert_eq!(membership.known(), 3);
-    }
-}
-
-#[cfg(all(test, loom))]
-mod loom_tests {
-    use std::net::Ipv4Addr;
-    use std::sync::Arc;
-
-    use loom::thread;
-
-    use super::*;
-
-    const NODE: NodeId = NodeId(1);
-    /// Switches from one thread to the other in the middle of its work; a record has many words.
-    const PREEMPTIONS_MAX: usize = 2;
-
-    fn address(number: u8) -> IpAddr {
-        Ipv4Addr::new(198, 18, 0, number).into()
-    }
-
-    /// A node's proofs and place are replaced while a shard reads them, and then the node is gone: the place is that of one
-    /// publication, and an address is proven only where one of them says so.
-    #[test]
-    fn a_shard_sees_one_publication_or_the_other() {
-        let mut model = loom::model::Builder::new();
-        model.preemption_bound = Some(PREEMPTIONS_MAX);
-        model.check(|| {
-            let membership = Arc::new(Membership::default());
-            let publish = |membership: &Membership, number: u8| {
-                let last = SocketAddr::new(address(number), number.into());
-                membership.publish(NODE, &[address(number)], Some(last));
-            };
-            publish(&membership, 1);
-            let shared = Arc::clone(&membership);
-            let directory = thread::spawn(move || {
-                publish(&shared, 2);
-                shared.withdraw(NODE);
-            });
-            if let Some(last) = membership.last_endpoint(NODE) {
-                assert_eq!(last.ip, mapped(address(last.port as u8)), "address and port of one publication");
-            }
-            assert!(!membership.proves(NODE, mapped(address(3))));
-            directory.join().unwrap();
-            assert!(!membership.knows(NODE));
-            assert!(!membership.proves(NODE, mapped(address(2))));
-            assert_eq!(membership.last_endpoint(NODE), None);
-        });
     }
 }

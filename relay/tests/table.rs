@@ -254,7 +254,7 @@ fn changes_tell_of_every_slot_once_and_of_what_it_holds_last() {
         remote: relay::Endpoint { ip: std::net::Ipv6Addr::LOCALHOST, port },
         local: relay::endpoint::LocalId(0),
     };
-    let session = |port| relay::sessions::Session { path: path(port), extended: false };
+    let session = |port| relay::sessions::Session { path: path(port), extended: false, claimed: false };
     let slots: Vec<_> = (1..=3)
         .map(|node| sessions.insert(wire::NodeId(node), session(1), relay::sessions::Activity::default()).unwrap())
         .collect();

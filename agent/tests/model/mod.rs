@@ -63,13 +63,14 @@ struct Model {
     /// Every so many datagrams one is lost; 0 for none.
     loss: Rc<Cell<u32>>,
     restarted: [bool; 2],
+    delivered: usize,
 }
 
-/// Runs one history.
+/// Runs one history; how many bytes came through streams.
 ///
 /// # Panics
 /// If a node does not do as it should; the panic's text says what was expected.
-pub fn run(bytes: &[u8]) {
+pub fn run(bytes: &[u8]) -> usize {
     let mut model = Model::new();
     for step in script::read(bytes) {
         model.step(&step);
@@ -80,6 +81,7 @@ pub fn run(bytes: &[u8]) {
     model.world.directory_is_away = false;
     model.world.run_for(Duration::from_secs(20));
     model.look();
+    model.delivered
 }
 
 impl Model {
@@ -103,6 +105,7 @@ impl Model {
             datagrams: BTreeSet::new(),
             loss,
             restarted: [false; 2],
+            delivered: 0,
         }
     }
 
@@ -135,7 +138,7 @@ impl Model {
             Step::Pass(time) => self.world.run_for(*time),
             Step::Inject { host, which, change, source, wrapped } => {
                 let Some((from, _, bytes)) = self.recorded(*which) else { return };
-                let mut bytes = bytes.clone();
+                let (from, mut bytes) = (*from, bytes.clone());
                 // What travels to the relay comes from it as a delivery.
                 if let Ok(Message::Relay { inner, .. }) = Message::decode(&bytes) {
                     bytes = inner.to_vec();
@@ -263,6 +266,7 @@ impl Model {
             let expected: Vec<u8> = (end.read..end.read + count).map(|place| content(number, place)).collect();
             assert!(expected == piece[..count], "bytes that were not written, at {}", end.read);
             end.read += count;
+            self.delivered += count;
             assert!(end.read <= written.len, "more than was written");
         }
     }

@@ -8,16 +8,16 @@ import re
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-CRATE = re.compile(r"\b(relay|directory|agent|lab|wire|telemetry) (?=`)")
+CRATE = re.compile(r"\b(relay|directory|agent|lab|wire|telemetry)\s(?=`[a-z0-9_/]+::)", re.IGNORECASE)
 NAME = re.compile(r"`([a-z0-9_/]+)::([a-z0-9_]+)`")
 
 
-def proofs(line):
-    """The tests a line names; a crate holds for all names up to the next one."""
+def proofs(text):
+    """The tests a text names; a crate holds for all names up to the next one."""
     crate, position = None, 0
-    for found in NAME.finditer(line):
-        for named in CRATE.finditer(line, position, found.end()):
-            crate = named.group(1)
+    for found in NAME.finditer(text):
+        for named in CRATE.finditer(text, position, found.end()):
+            crate = named.group(1).lower()
         position = found.end()
         yield crate, found.group(1), found.group(2)
 
@@ -29,8 +29,9 @@ def is_there(crate, file, test):
 
 
 def main():
-    lines = (TOP / "SECURITY.md").read_text().splitlines()
-    named = [proof for line in lines for proof in proofs(line)]
+    # Of a table a row, else a paragraph.
+    texts = re.split(r"\n\n|\n(?=\||- )", re.sub(r"\n  +", " ", (TOP / "SECURITY.md").read_text()))
+    named = [proof for text in texts for proof in proofs(text)]
     missing = [f"{crate} {file}::{test}" for crate, file, test in named if not is_there(crate, file, test)]
     for proof in missing:
         print(f"SECURITY.md names a test that is not there: {proof}")

@@ -119,6 +119,7 @@ fn classic_binding() -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the table is for people")]
 fn the_table_of_bytes_out_for_bytes_in() {
     let mut rows: Vec<(&str, [Outcome; 2], [usize; 2])> = Vec::new();
     // What it is, who says what to which port, and the payload bytes of all that follows, over IPv4 and IPv6.

@@ -8,7 +8,8 @@ import re
 import sys
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-CRATE = re.compile(r"\b(relay|directory|agent|lab|wire|telemetry)\s(?=`[a-z0-9_/]+::)", re.IGNORECASE)
+CRATES = "|".join(manifest.parent.name for manifest in TOP.glob("*/Cargo.toml"))
+CRATE = re.compile(rf"\b({CRATES})\s(?=`[a-z0-9_/]+::)", re.IGNORECASE)
 NAME = re.compile(r"`([a-z0-9_/]+)::([a-z0-9_]+)`")
 
 

@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, RestrictionStatus, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, RestrictionStatus, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
 
 use crate::Confinement;
@@ -56,7 +56,8 @@ fn apply(confinement: &Confinement) -> Result<RestrictionStatus, RulesetError> {
     let change = AccessFs::from_all(KNOWN)
         & !(AccessFs::Execute | AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::MakeFifo | AccessFs::IoctlDev);
     let appear = AccessFs::MakeSock | AccessFs::RemoveFile;
-    let connects = connects.iter().chain([&NAME_SERVER_PORT]).map(|port| Ok(NetPort::new(*port, AccessNet::ConnectTcp)));
+    let connects =
+        connects.iter().chain([&NAME_SERVER_PORT]).map(|port| Ok(NetPort::new(*port, AccessNet::ConnectTcp)));
     let binds = binds.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::BindTcp)));
     Ruleset::default()
         .handle_access(AccessFs::from_all(KNOWN))?

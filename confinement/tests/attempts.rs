@@ -103,10 +103,10 @@ const ATTEMPTS: &[Attempt] = &[
     }),
     fine("a ring", |_| refused(io_uring::IoUring::new(8), libc::ENOSYS)),
     fine("a process", |_| refused(Command::new("/bin/true").spawn(), libc::ENOSYS)),
-    fatal("a program", |_| drop(nix::unistd::execv(c"/bin/true", &[c"/bin/true"]))),
-    fatal("another view of the host", |_| drop(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS))),
-    fatal("another user", |_| drop(nix::unistd::setuid(nix::unistd::getuid()))),
-    fatal("another root", |place| drop(nix::unistd::chroot(&place.own))),
+    fatal("a program", |_| _ = nix::unistd::execv(c"/bin/true", &[c"/bin/true"])),
+    fatal("another view of the host", |_| _ = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)),
+    fatal("another user", |_| _ = nix::unistd::setuid(nix::unistd::getuid())),
+    fatal("another root", |place| _ = nix::unistd::chroot(&place.own)),
     Attempt { name: "a panic", make: |_| panic!("as wanted"), ends: |status| status.code() == Some(PANICKED) },
     Attempt {
         name: "a crash without a core dump",
@@ -203,7 +203,7 @@ fn on_request(script: &str) -> impl FnOnce() + use<> {
 /// A process with a second thread is not wholly confined.
 fn strict_needs_every_part() {
     let (end, wait) = std::sync::mpsc::channel::<()>();
-    let second = thread::spawn(move || drop(wait.recv()));
+    let second = thread::spawn(move || _ = wait.recv());
     let needs = Confinement { mode: Mode::Strict, ..Confinement::default() };
     let error = needs.enter().expect_err("a thread escaped").to_string();
     assert!(error.contains("2 threads") && error.contains("--confinement strict"), "{error}");

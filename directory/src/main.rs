@@ -178,9 +178,11 @@ fn confine(flags: &Flags) -> anyhow::Result<()> {
     confinement::harden(flags.confinement);
     // Rules are for folders that are there.
     let folder = &flags.data_dir;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| {
-        format!("cannot make the data folder {}; choose another with --data-dir", folder.display())
-    })?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make the data folder {}; choose another with --data-dir", folder.display()))?;
     confinement::keep_to_owner(folder, directory::store::FILE_NAME, &[]);
     let files = [&flags.config, &flags.tls_cert, &flags.tls_key, &flags.allowlist, &flags.admin_token_file];
     let ports: Vec<u16> = flags.listen.iter().chain(&flags.http).map(SocketAddr::port).collect();

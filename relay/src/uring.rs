@@ -524,8 +524,13 @@ impl Lease {
 /// What the ring does, and nothing else from here on: no file is opened, no connection made through it, even by one who
 /// controls this process. A filter of system calls does not see what a ring does.
 fn restrict(ring: &IoUring) -> io::Result<()> {
-    let operations =
-        [opcode::RecvMsgMulti::CODE, opcode::SendMsg::CODE, opcode::Send::CODE, opcode::Read::CODE, opcode::AsyncCancel::CODE];
+    let operations = [
+        opcode::RecvMsgMulti::CODE,
+        opcode::SendMsg::CODE,
+        opcode::Send::CODE,
+        opcode::Read::CODE,
+        opcode::AsyncCancel::CODE,
+    ];
     let flags = FLAG_FIXED_FILE | FLAG_BUFFER_SELECT | FLAG_SKIP_SUCCESS;
     let mut restrictions: Vec<Restriction> = operations.into_iter().map(Restriction::sqe_op).collect();
     restrictions.push(Restriction::sqe_flags_allowed(flags));
@@ -630,6 +635,26 @@ mod tests {
         assert!(text(libc::EINVAL).contains("lacks X"));
         assert!(text(libc::ENOMEM).contains("LimitMEMLOCK"));
         assert!(text(libc::EMFILE).contains("cannot set up"));
+    }
+
+    #[test]
+    fn a_ring_does_its_work_and_nothing_else() {
+        let mut ring = Ring::new(1, 0).unwrap();
+        let file = c"/proc/self/stat";
+        let nowhere = io_uring::types::Fd(libc::AT_FDCWD);
+        let others = [
+            opcode::OpenAt::new(nowhere, file.as_ptr()).build(),
+            opcode::Socket::new(libc::AF_INET, libc::SOCK_DGRAM, 0).build(),
+            opcode::Nop::new().build().flags(squeue::Flags::IO_LINK),
+        ];
+        for other in others {
+            ring.push(&other.user_data(1)).unwrap();
+            ring.submit_and_wait(Wait::No).unwrap();
+            let result = ring.ring.completion().next().map(|entry| entry.result());
+            assert_eq!(result, Some(-libc::EACCES));
+        }
+        let refused = ring.ring.submitter().register_eventfd(0).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
     }
 
     #[test]

@@ -18,7 +18,12 @@ const LOW_PORTS_END: u16 = 1024;
 
 /// What a relay with these settings needs, whose settings are in `file` and whose successors ask at `place`.
 #[must_use]
-pub fn needs(settings: &Settings, file: Option<&Path>, data_dir: Option<&DataDir>, place: Option<&Path>) -> Confinement {
+pub fn needs(
+    settings: &Settings,
+    file: Option<&Path>,
+    data_dir: Option<&DataDir>,
+    place: Option<&Path>,
+) -> Confinement {
     let files = settings.files_read_again();
     Confinement {
         mode: settings.confinement,

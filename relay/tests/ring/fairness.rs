@@ -90,7 +90,7 @@ fn a_filter_a_predecessor_has_left_goes_with_the_take_over() {
     let left = Filtered::new(LOOPBACK, &[Penalty::new(sender(&client), 0.0)]);
     assert_eq!(left.passed(&client, 5), 0);
     let mut guard = Guard::new(Vec::new());
-    guard.install(LocalId(0), Family::V4, left.0.try_clone().unwrap().into());
+    guard.install(LocalId(0), Family::V4, left.0.try_clone().unwrap().into(), 0);
     assert_eq!(left.passed(&client, 5), 5);
 }
 

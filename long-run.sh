@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The full figures: every NAT pair, 20 kill rounds, a minute of each fuzz target, long load, a directory of
+# The full figures: every NAT pair, 20 kill rounds, a minute of each fuzz target and three of each engine, long load, a directory of
 # 100 000, the whole comparison. Takes about an hour on two cores; for the numbers in release notes, not for every change.
 set -euo pipefail
 cd "$(dirname "$0")"

@@ -13,7 +13,7 @@ source lab/stages.sh
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=(tools lint deny unit loom fuzz build package lab example load metrics directory compare)
 for stage in "${stages[@]}"; do
-    declare -F "stage_$stage" >/dev/null || { echo "test.sh: no stage '$stage'; there are: tools lint deny unit loom fuzz build package lab example load metrics directory compare" >&2; exit 2; }
+    declare -F "stage_$stage" >/dev/null || { echo "test.sh: no stage '$stage'; there are: tools lint deny unit loom miri fuzz build package lab example load metrics directory compare" >&2; exit 2; }
 done
 for stage in "${stages[@]}"; do
     began=$SECONDS

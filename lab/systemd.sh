@@ -98,12 +98,12 @@ for how in reload restart reload upgrade; do
 done
 
 before=$(value MainPID)
-inside kill -KILL "$before"
+inside sh -c "kill -KILL $before"
 until_so "a new process after a kill" serves "$before"
 echo "ok: kill, pid $before -> $(value MainPID)"
 
 before=$(value MainPID)
-inside kill -STOP "$before"
+inside sh -c "kill -STOP $before"
 until_so "the watchdog to replace a process that hangs" serves "$before"
 [ "$(value NRestarts)" = 2 ] || fail "restarts: $(value NRestarts)"
 echo "ok: watchdog, pid $before -> $(value MainPID)"

@@ -115,8 +115,15 @@ ok "manual pages"
 
 main_pid() { inside systemctl show --property MainPID --value "$1"; }
 before=$(main_pid pilot-relay)
+since() { inside systemctl show --property ActiveEnterTimestampMonotonic --value "$1"; }
+began=$(since pilot-relay)
+inside systemctl kill -s HUP pilot-relay
+serves "settings read again"
+is "reading settings again keeps the process" "$before" "$(main_pid pilot-relay)"
 inside systemctl reload pilot-relay
-is "reload keeps the process" "$before" "$(main_pid pilot-relay)"
+serves "succeeded"
+[ "$before" != "$(main_pid pilot-relay)" ] || { echo "FAILED: reload has started no successor" >&2; exit 1; }
+is "the service has been active all the time" "$began" "$(since pilot-relay)"
 
 echo '# kept by the administrator' >>"$root/etc/pilot-relay/relay.toml"
 echo 'registry = "127.0.0.1:9000"' >>"$root/etc/pilot-agent/agent.toml"
@@ -134,6 +141,7 @@ for step in "upgraded:new:$version+next" "downgraded:old:$version"; do
     is "the relay runs" active "$(state pilot-relay)"
     is "the agent runs" active "$(state pilot-agent)"
     serves "$word"
+    is "$word: active all the time" "$began" "$(since pilot-relay)"
     until_so "the agent is registered" has_node
     is "the agent's number" "$id" "$(node)"
     grep -q 'kept by the administrator' "$root/etc/pilot-relay/relay.toml"

@@ -27,6 +27,7 @@ use crate::facts::{Change, Facts, JoinRule, NetworkFact, NodeFact, RequestFact, 
 use crate::service::is_identity;
 use crate::store::Store;
 
+const SECONDS_PER_DAY: u64 = 86_400;
 /// Handshake requests that wait for one node, as the service bounds them.
 const REQUESTS_MAX: usize = 100;
 /// Bytes of why somebody asks.
@@ -161,6 +162,8 @@ impl Planner {
         let key = entry.key(&["public_key", "key"])?;
         self.admit(key)?;
         let mut fact = NodeFact::new(id, key, self.now);
+        // It belongs to a fleet that runs: no stranger that a new directory forgets after a day.
+        fact.last_seen_day = u32::try_from(self.now / SECONDS_PER_DAY).ok();
         let what = format!("node {}", id.0);
         fact.public = entry.flag("public") || entry.text(&["visibility"]).is_some_and(|text| text == "public");
         fact.task_exec = entry.flag("task_exec");

@@ -158,7 +158,6 @@ impl Running {
 
     /// `/nodes` and what is below it: who belongs, for the administrator. Behind the same token as the operator view of
     /// `site`.
-    #[must_use]
     pub fn node_routes(&self, site: &Arc<Site>) -> axum::Router {
         http::nodes::routes(Arc::clone(&self.driver), Arc::clone(site))
     }

@@ -199,10 +199,11 @@ fn confine(flags: &Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the settings again. The certificate is what can change in place.
+/// Reads the settings again. The certificate and the list of keys are what can change in place.
 fn reload(running: &Running) {
     let reload = || {
         let (line, _) = program().read::<CommandLine>(std::env::args_os())?;
+        running.reload_allowlist()?;
         running.reload_certificate(&config(line.flags)?.tls)
     };
     match reload() {

@@ -1,6 +1,6 @@
 #![no_main]
 
-#[path = "../../tests/invariants/mod.rs"]
+#[path = "../../wire/tests/invariants/mod.rs"]
 mod invariants;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| invariants::address(bytes));

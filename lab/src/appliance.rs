@@ -68,10 +68,10 @@ impl Appliance {
         appliance
     }
 
-    /// Its process.
+    /// Its process: the one started, or the one that has succeeded it.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.successor.unwrap_or_else(|| self.process.id())
     }
 
     /// Whether it answers its health check, just now.
@@ -132,10 +132,6 @@ impl Appliance {
         told
     }
 
-    fn pid(&self) -> u32 {
-        self.successor.unwrap_or_else(|| self.process.id())
-    }
-
     /// Starts it again on the same data folder; returns how long it took to be healthy.
     #[track_caller]
     pub fn restart(&mut self) -> Duration {
@@ -143,6 +139,17 @@ impl Appliance {
         self.process = spawn(&self.stage, &self.flags, &self.log);
         self.wait_healthy();
         watch.elapsed()
+    }
+
+    /// Gives an appliance that was killed the nodes of another registry's snapshot in the place of its own.
+    #[track_caller]
+    pub fn import(&self, snapshot: &serde_json::Value) {
+        let (folder, file) = (self.stage.folder("pilot-relay"), self.stage.scratch().join("snapshot.json"));
+        fs::remove_dir_all(&folder).expect("its data folder is there");
+        fs::write(&file, snapshot.to_string()).expect("the scratch folder is writable");
+        let mut import = std::process::Command::new(&self.stage.programs.pilot_relay);
+        let done = import.arg("import").arg(&file).arg("--data-dir").arg(&folder).output().expect("it can be started");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&[done.stdout, done.stderr].concat()));
     }
 
     /// Whether the process still runs.

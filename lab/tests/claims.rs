@@ -12,6 +12,8 @@ use lab::{Appliance, ApplianceFlags, Daemon, DaemonFlags, Host, Nat, Peer, Progr
 
 const REACHED_WITHIN: Duration = Duration::from_secs(20);
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+/// A daemon speaks to the directory, and to the relay, once a minute.
+const RENUMBERED_WITHIN: Duration = Duration::from_secs(180);
 const PINGS: usize = 3;
 const SQUAT_INTERVAL: Duration = Duration::from_millis(20);
 /// Datagrams after which a squatter has had every chance.
@@ -181,6 +183,22 @@ fn unmodified_daemons_with_a_proven_address_still_work() {
         assert!(report.answered() > 0, "{}", report.text);
     }
     assert_eq!(counted(&appliance, "challenges"), 0, "unmodified daemons do not sign");
+}
+
+/// What strict admission costs an unmodified daemon: in `grace` it is served at the new address within two seconds, here
+/// only when it has spoken to the directory from there, and to the relay after that.
+#[test]
+fn an_unmodified_daemon_that_is_renumbered_is_let_in_again() {
+    let Some(world) = World::open() else { return };
+    let appliance = strict(&world);
+    let site = world.site(Nat::Symmetric);
+    let owner = Daemon::start_ready(&site.host("owner"), DaemonFlags::named("owner").public());
+    let friend = Peer::join(&world.host("friend"), "friend");
+    friend.time_until_answered_by(owner.node(), REACHED_WITHIN);
+    let address = site.change_public_address();
+    let took = friend.time_until_answered_by(owner.node(), RENUMBERED_WITHIN);
+    let refused = counted(&appliance, "claims_unproven");
+    evidence(format!("moved to {address}: answers after {took:.1?}; {refused} claims refused meanwhile"));
 }
 
 /// Who may not resolve a node is not told where it is by the relay either.

@@ -94,7 +94,7 @@ fn a_banned_daemon_is_out_and_comes_back_by_itself_when_the_ban_ends() {
         // A restart of the relay ends no ban.
         appliance.kill();
         appliance.restart();
-        assert_eq!(listed(&appliance, "banned"), [node.clone()]);
+        assert_eq!(listed(&appliance, "banned"), std::slice::from_ref(&node));
         assert_eq!(near.ping("far", 2).answered(), 0, "{program}: banned, and back after a restart of the relay");
         assert!(near.is_running(), "{program}: a ban ends no daemon");
         let watch = Stopwatch::start();

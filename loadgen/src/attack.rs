@@ -77,7 +77,7 @@ pub fn run(config: &Config) -> Result<Report, Failure> {
     let mut report =
         Report { kind: config.kind, target: config.target, seconds: 0.0, sent: 0, refused: 0, ended: 0, bytes: 0 };
     match config.kind {
-        Kind::Spoof | Kind::Fragments | Kind::HalfOpen => forge(config, &clock, &mut report)?,
+        Kind::Spoof | Kind::Fragments | Kind::Replay | Kind::HalfOpen => forge(config, &clock, &mut report)?,
         kind if kind.is_tcp() => {
             let done = connections::attack(config, &clock);
             report.sent = done.opened;
@@ -91,7 +91,7 @@ pub fn run(config: &Config) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// Sends datagrams through a socket, from one address or, replayed, from many.
+/// Sends datagrams through a socket, from one address.
 fn flood(config: &Config, clock: &Clock, report: &mut Report) -> Result<(), Failure> {
     let len_max = Datagrams::len_max(config);
     let failed = |error| Failure::Socket {
@@ -119,12 +119,8 @@ fn flood(config: &Config, clock: &Clock, report: &mut Report) -> Result<(), Fail
             if batch.is_full() {
                 break;
             }
-            let source = match config.kind {
-                Kind::Replay => Some(forged(config, number)),
-                _ => config.source,
-            };
             let len = datagrams.write_next(&mut bytes);
-            batch.push(source, len).copy_from_slice(&bytes[..len]);
+            batch.push(config.source, len).copy_from_slice(&bytes[..len]);
             report.bytes += len as u64;
             number += 1;
         }
@@ -197,7 +193,7 @@ fn forge(config: &Config, clock: &Clock, report: &mut Report) -> Result<(), Fail
                 kind => {
                     let len = datagrams.write_next(&mut bytes);
                     let part = match (kind, number % 2) {
-                        (Kind::Spoof, _) => Part::Whole,
+                        (Kind::Spoof | Kind::Replay, _) => Part::Whole,
                         (_, 0) => Part::First,
                         _ => Part::Later(1 + chance.below(180) as u16),
                     };

@@ -80,8 +80,8 @@ pub fn prefix_of(ip: Ipv6Addr) -> u64 {
 pub const fn is_service_port(port: u16) -> bool {
     matches!(
         port,
-        // None, echo, discard, daytime, quote, chargen, DNS, TFTP, portmapper, NTP, NetBIOS, SNMP, CLDAP, RIP, SSDP, memcached
-        0 | 7 | 9 | 13 | 17 | 19 | 53 | 69 | 111 | 123 | 137 | 138 | 161 | 389 | 520 | 1900 | 11211
+        // None, echo, daytime, quote, chargen, DNS, TFTP, portmapper, NTP, NetBIOS, SNMP, CLDAP, RIP, SSDP, memcached
+        0 | 7 | 13 | 17 | 19 | 53 | 69 | 111 | 123 | 137 | 138 | 161 | 389 | 520 | 1900 | 11211
     )
 }
 

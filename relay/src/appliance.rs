@@ -106,10 +106,13 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let mut before = Before::find(settings.succeed.as_deref(), passed)?;
     let watchdog = before.watchdog().or_else(service_manager::watchdog_of_environment);
     let mut store = Store::new(manager.clone(), before.names());
-    // Nodes that were served go on being served while the directory comes; until then nobody can say who exists.
+    // Nodes that were served go on being served while the directory comes; until then nobody else comes in.
     let early = before.is_something();
     let membership = Arc::new(Membership::default());
-    membership.set_authority(settings.registry.is_some() && !early);
+    match settings.registry {
+        Some(_) if early => membership.await_authority(),
+        registry => membership.set_authority(registry.is_some()),
+    }
     let data_dir = settings.registry.map(|_| DataDir::open(settings.data_dir.clone())).transpose()?;
     // Without a directory nobody knows the nodes' keys, and where nobody is checked no claim is needed.
     if let Some(data_dir) = data_dir.as_ref().filter(|_| settings.relay.rules.admission != Admission::Open) {

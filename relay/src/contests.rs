@@ -16,8 +16,12 @@
 //! therefore posted on a [`Board`] all shards read; the shard that receives an answer passes it on to the one that asked.
 
 use std::sync::Arc;
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU32, Ordering};
 
 use wire::NodeId;
 
@@ -236,7 +240,7 @@ pub struct Arrival {
 }
 
 /// Notices and arrivals a shard can post, by digest of the endpoint.
-const NOTICES: usize = 4096;
+const NOTICES: usize = if cfg!(loom) { 1 } else { 4096 };
 
 /// Which endpoints are being asked for a sign of life and who came to which, by shard. A shard writes its own columns
 /// only. Where endpoints share a place, the second is not asked and the later arrival is remembered.
@@ -305,4 +309,73 @@ impl Board {
 fn address_words(endpoint: &Endpoint) -> [u64; 2] {
     let ip = u128::from(endpoint.ip);
     [(ip >> 64) as u64, ip as u64]
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::net::Ipv6Addr;
+
+    use loom::thread;
+
+    use super::*;
+    use crate::endpoint::LocalId;
+
+    /// Switches from one thread to the other in the middle of its work; a reader that meets a writer tries often.
+    const PREEMPTIONS_MAX: usize = 2;
+
+    /// One place, so that all endpoints share it: the worst that a digest can do.
+    fn endpoint(number: u16) -> Endpoint {
+        Endpoint { ip: Ipv6Addr::from(u128::from(number) << 64 | u128::from(number)), port: number }
+    }
+
+    fn claim(number: u16) -> Claim {
+        let path = Path { remote: endpoint(number), local: LocalId(0) };
+        Claim { node: NodeId(number.into()), path, extended: number.is_multiple_of(2) }
+    }
+
+    /// A shard asks one endpoint after another; the shard that gets an answer never takes it for one that was not asked.
+    #[test]
+    fn a_notice_is_for_the_endpoint_that_was_asked() {
+        loom::model(|| {
+            let board = Board::new(2);
+            let asking = Arc::clone(&board);
+            let asker = thread::spawn(move || {
+                assert!(asking.post(1, &endpoint(1)));
+                asking.clear(1, &endpoint(1));
+                assert!(asking.post(1, &endpoint(2)));
+            });
+            assert_eq!(board.awaited_by(&endpoint(3)), None);
+            for asked in [1, 2] {
+                assert!(matches!(board.awaited_by(&endpoint(asked)), None | Some(1)));
+            }
+            asker.join().unwrap();
+            assert_eq!(board.awaited_by(&endpoint(1)), None);
+            assert_eq!(board.awaited_by(&endpoint(2)), Some(1));
+        });
+    }
+
+    /// An arrival is replaced by another at the same place: who reads it gets one of them whole, at its own endpoint.
+    #[test]
+    fn an_arrival_is_read_whole_or_not_at_all() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(PREEMPTIONS_MAX);
+        model.check(|| {
+            let board = Board::new(1);
+            board.note_arrival(0, Time(1), &claim(1));
+            let noting = Arc::clone(&board);
+            let noter = thread::spawn(move || noting.note_arrival(0, Time(2), &claim(2)));
+            let arrival = |number: u16| Arrival {
+                node: NodeId(number.into()),
+                at: Time(number.into()),
+                extended: number.is_multiple_of(2),
+            };
+            for number in [1, 2] {
+                let found = board.last_arrival(&endpoint(number));
+                assert!(found.is_none_or(|found| found == arrival(number)), "{found:?}");
+            }
+            noter.join().unwrap();
+            assert_eq!(board.last_arrival(&endpoint(2)), Some(arrival(2)));
+            assert_eq!(board.last_arrival(&endpoint(1)), None);
+        });
+    }
 }

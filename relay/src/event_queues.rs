@@ -7,6 +7,7 @@ use crossbeam_queue::ArrayQueue;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::doorbell::Doorbell;
 use crate::events::Event;
 
 /// Events of one shard that wait at most; 256 KiB.
@@ -16,8 +17,7 @@ pub const EVENTS_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct EventQueues {
     shards: Box<[ArrayQueue<Event>]>,
-    /// Whether the keeper has been woken since it last looked.
-    woken: AtomicBool,
+    bell: Doorbell,
     closed: AtomicBool,
     wake: EventFd,
 }
@@ -30,7 +30,7 @@ impl EventQueues {
     pub fn new(shards: usize) -> io::Result<Self> {
         Ok(Self {
             shards: (0..shards).map(|_| ArrayQueue::new(EVENTS_MAX)).collect(),
-            woken: AtomicBool::new(false),
+            bell: Doorbell::default(),
             closed: AtomicBool::new(false),
             wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?,
         })
@@ -47,8 +47,7 @@ impl EventQueues {
     /// Wakes the keeper, if it has looked since it was last woken: one system call a look at most. A shard calls it once a
     /// batch that had events.
     pub fn ring(&self) {
-        // Sequentially consistent with `wait`, as a mailbox is.
-        if !self.woken.swap(true, Ordering::SeqCst) {
+        if self.bell.ring() {
             // The counter cannot overflow with one write a wake-up, which is the only way this fails.
             let _ = self.wake.write(1);
         }
@@ -57,7 +56,7 @@ impl EventQueues {
     /// Waits for events; `false` once [`Self::close`] has been called. For one thread.
     pub fn wait(&self) -> bool {
         while self.wake.read() == Err(Errno::EINTR) {}
-        self.woken.store(false, Ordering::SeqCst);
+        self.bell.acknowledge();
         !self.closed.load(Ordering::SeqCst)
     }
 

@@ -322,7 +322,7 @@ mod tests {
             node: NodeId(node),
             remote: "198.18.0.7:4001".parse::<SocketAddr>().unwrap().into(),
             local: "[2001:db8::1]:9001".parse().unwrap(),
-            extended: node % 2 == 0,
+            extended: node.is_multiple_of(2),
             grade: Grade::ProvenAddress,
             seen: Time(u64::from(node)),
         }

@@ -28,7 +28,7 @@
 //! | [`shard`] | nothing; drives one core: complete, decide, submit | yes |
 //! | [`guard`] | nothing; has the kernel do what [`fairness`] decided, and accounts for it | yes |
 //! | [`uring`], [`socket`], [`interfaces`], [`overflows`] | nothing; the safe face of the kernel | yes |
-//! | [`mailbox`], [`event_queues`], [`questions`], [`runtime`] | nothing; messages between threads, and the threads | yes |
+//! | [`mailbox`], [`event_queues`], [`questions`], [`doorbell`], [`runtime`] | nothing; messages between threads, and the threads | yes |
 #![deny(unsafe_code)]
 
 pub mod admission;
@@ -36,6 +36,7 @@ pub mod authority;
 pub mod config;
 pub mod contests;
 pub mod cookie;
+pub mod doorbell;
 pub mod endpoint;
 pub mod event_queues;
 pub mod events;

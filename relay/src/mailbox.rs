@@ -1,12 +1,12 @@
 //! Messages to a shard: from other shards, the directory and the main thread. Bounded; a full mailbox refuses.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::doorbell::Doorbell;
 use crate::ledger::Record;
 use crate::locals::Locals;
 use crate::server::Handoff;
@@ -36,8 +36,7 @@ pub enum Mail {
 #[derive(Debug)]
 pub struct Mailbox {
     queue: ArrayQueue<Mail>,
-    /// Whether the shard has been woken since it last looked.
-    woken: AtomicBool,
+    bell: Doorbell,
     wake: EventFd,
 }
 
@@ -48,7 +47,7 @@ impl Mailbox {
     /// What the kernel says to another eventfd.
     pub fn new() -> std::io::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
-        Ok(Self { queue: ArrayQueue::new(MAIL_MAX), woken: AtomicBool::new(false), wake })
+        Ok(Self { queue: ArrayQueue::new(MAIL_MAX), bell: Doorbell::default(), wake })
     }
 
     /// Puts `mail` in and wakes the shard.
@@ -57,9 +56,7 @@ impl Mailbox {
     /// Gives the mail back when the box is full.
     pub fn post(&self, mail: Mail) -> Result<(), Mail> {
         self.queue.push(mail)?;
-        // Sequentially consistent with `acknowledge`: either the shard's look after it finds this mail, or this finds the
-        // flag cleared and wakes the shard again.
-        if !self.woken.swap(true, Ordering::SeqCst) {
+        if self.bell.ring() {
             // The counter cannot overflow with one write a wake-up, which is the only way this fails.
             let _ = self.wake.write(1);
         }
@@ -73,7 +70,7 @@ impl Mailbox {
 
     /// The shard has read the eventfd and will now look.
     pub fn acknowledge(&self) {
-        self.woken.store(false, Ordering::SeqCst);
+        self.bell.acknowledge();
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wire::NodeId;
@@ -25,6 +25,10 @@ const PAGE_LEN: usize = 1 << 10;
 const PAGES_PER_CHAPTER: usize = 1 << 11;
 const CHAPTERS: usize = 1 << 11;
 const KNOWN: u32 = 1;
+/// Who says which nodes exist.
+const NOBODY: u8 = 0;
+const AWAITED: u8 = 1;
+const PRESENT: u8 = 2;
 
 type Record = SeqCell<WORDS>;
 type Page = OnceLock<Box<[Record]>>;
@@ -34,7 +38,7 @@ type Page = OnceLock<Box<[Record]>>;
 pub struct Membership {
     chapters: Box<[OnceLock<Box<[Page]>>]>,
     /// Whether a directory feeds this; without one every id is possible.
-    authority: AtomicBool,
+    authority: AtomicU8,
     known: AtomicUsize,
     /// Where nodes were before a restart.
     remembered: OnceLock<HashMap<NodeId, Endpoint>>,
@@ -47,7 +51,7 @@ impl Default for Membership {
     fn default() -> Self {
         Self {
             chapters: lazy_slots(CHAPTERS),
-            authority: AtomicBool::new(false),
+            authority: AtomicU8::new(NOBODY),
             known: AtomicUsize::new(0),
             remembered: OnceLock::new(),
             forgotten: AtomicBool::new(false),
@@ -59,13 +63,25 @@ impl Default for Membership {
 impl Membership {
     /// Says whether a directory feeds this table: from then on an id that is not here does not exist.
     pub fn set_authority(&self, present: bool) {
-        self.authority.store(present, Ordering::Release);
+        self.authority.store(if present { PRESENT } else { NOBODY }, Ordering::Release);
+    }
+
+    /// A directory will feed this table, and has not begun. Until then an id that is not here may neither begin a session
+    /// nor lose the one it has: nobody who was banned comes in meanwhile, and nobody who belongs is sent away.
+    pub fn await_authority(&self) {
+        self.authority.store(AWAITED, Ordering::Release);
     }
 
     /// Whether a directory feeds this table.
     #[must_use]
     pub fn has_authority(&self) -> bool {
-        self.authority.load(Ordering::Acquire)
+        self.authority.load(Ordering::Acquire) == PRESENT
+    }
+
+    /// Whether an id that is not here may be somebody's, since no directory could say.
+    #[must_use]
+    pub fn admits_unknown(&self) -> bool {
+        self.authority.load(Ordering::Acquire) == NOBODY
     }
 
     /// How many nodes are known.

@@ -8,9 +8,10 @@
 //! * sends = sends that reached the kernel + sends that failed.
 
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
+
+use crate::seqlock::SeqCell;
 
 /// Declares a fieldless enum with a label and a help text per variant, usable as an index.
 macro_rules! labels {
@@ -265,48 +266,34 @@ impl Counters {
 
 const PUBLISHED_LEN: usize = Counter::COUNT + DropReason::COUNT + Gauge::COUNT;
 
-/// Where one shard publishes its counters; written by that shard alone.
-#[derive(Debug)]
-pub struct Published {
-    /// Odd while being written, so that a scrape sees one batch's numbers together.
-    version: CachePadded<AtomicU64>,
-    values: Box<[AtomicU64]>,
-}
+/// Where one shard publishes its counters; written by that shard alone. A scrape sees one batch's numbers together.
+#[derive(Debug, Default)]
+pub struct Published(CachePadded<SeqCell<PUBLISHED_LEN>>);
 
-impl Default for Published {
-    fn default() -> Self {
-        Self { version: CachePadded::default(), values: (0..PUBLISHED_LEN).map(|_| AtomicU64::new(0)).collect() }
-    }
-}
+/// Under which a [`SeqCell`] holds the counters: there is nothing to be told apart.
+const TAG: u32 = 0;
 
 impl Published {
     /// Makes `counters` visible to scrapers.
     pub fn publish(&self, counters: &Counters) {
-        let version = self.version.load(Ordering::Relaxed);
-        self.version.store(version.wrapping_add(1), Ordering::Relaxed);
-        std::sync::atomic::fence(Ordering::Release);
+        let mut words = [0; PUBLISHED_LEN];
         let all = counters.counts.iter().chain(&counters.drops).chain(&counters.gauges);
-        for (slot, value) in self.values.iter().zip(all) {
-            slot.store(*value, Ordering::Relaxed);
-        }
-        self.version.store(version.wrapping_add(2), Ordering::Release);
+        words.iter_mut().zip(all).for_each(|(word, value)| *word = *value);
+        self.0.write(TAG, words);
     }
 
     /// The counters last published, as one set.
     #[must_use]
     pub fn snapshot(&self) -> Counters {
         loop {
-            let before = self.version.load(Ordering::Acquire);
-            let mut values = self.values.iter().map(|value| value.load(Ordering::Relaxed));
-            let mut next = || values.next().unwrap_or_default();
-            let counters = Counters {
-                counts: std::array::from_fn(|_| next()),
-                drops: std::array::from_fn(|_| next()),
-                gauges: std::array::from_fn(|_| next()),
-            };
-            std::sync::atomic::fence(Ordering::Acquire);
-            if before & 1 == 0 && self.version.load(Ordering::Relaxed) == before {
-                return counters;
+            if let Some(words) = self.0.read(TAG) {
+                let mut words = words.into_iter();
+                let mut next = || words.next().unwrap_or_default();
+                return Counters {
+                    counts: std::array::from_fn(|_| next()),
+                    drops: std::array::from_fn(|_| next()),
+                    gauges: std::array::from_fn(|_| next()),
+                };
             }
             std::thread::yield_now();
         }

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::authority::{Authority, Judge, Question};
+use crate::doorbell::Doorbell;
 use crate::mailbox::{Mail, Mailbox};
 use crate::server::Handoff;
 use crate::sessions::shard_of;
@@ -25,8 +26,7 @@ pub const QUESTIONS_MAX: usize = 1024;
 pub struct Questions {
     /// Each with the shard that asks.
     queue: ArrayQueue<(usize, Question)>,
-    /// Whether the thread has been woken since it last looked.
-    woken: AtomicBool,
+    bell: Doorbell,
     closed: AtomicBool,
     wake: EventFd,
 }
@@ -39,7 +39,7 @@ impl Questions {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             queue: ArrayQueue::new(QUESTIONS_MAX),
-            woken: AtomicBool::new(false),
+            bell: Doorbell::default(),
             closed: AtomicBool::new(false),
             wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?,
         })
@@ -53,8 +53,7 @@ impl Questions {
 
     /// Wakes the thread, if it has looked since it was last woken.
     pub fn ring(&self) {
-        // Sequentially consistent with `wait`, as a mailbox is.
-        if !self.woken.swap(true, Ordering::SeqCst) {
+        if self.bell.ring() {
             // The counter cannot overflow with one write a wake-up, which is the only way this fails.
             let _ = self.wake.write(1);
         }
@@ -69,7 +68,7 @@ impl Questions {
     /// Waits for questions; `false` once closed. For one thread.
     fn wait(&self) -> bool {
         while self.wake.read() == Err(Errno::EINTR) {}
-        self.woken.store(false, Ordering::SeqCst);
+        self.bell.acknowledge();
         !self.closed.load(Ordering::SeqCst)
     }
 }

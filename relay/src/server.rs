@@ -31,6 +31,7 @@ mod succession;
 mod watches;
 
 use std::collections::VecDeque;
+use std::net::Ipv6Addr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -231,10 +232,13 @@ impl Server {
         &self.locals
     }
 
-    /// Sources no limit applies to.
+    /// Sources no limit applies to: where nobody is checked, all.
     #[must_use]
-    pub fn exempt(&self) -> &[Cidr] {
-        &self.rules.exempt
+    pub fn exempt(&self) -> Vec<Cidr> {
+        match self.rules.admission {
+            Admission::Open => Cidr::new(Ipv6Addr::UNSPECIFIED.into(), 0).into_iter().collect(),
+            _ => self.rules.exempt.clone(),
+        }
     }
 
     /// Whether it pays to [`Self::foresee`] a batch.
@@ -424,7 +428,7 @@ impl Server {
     fn may_be_stored(&self, node: NodeId) -> bool {
         node.is_node()
             && (self.rules.admission == Admission::Open
-                || !self.membership.has_authority()
+                || self.membership.admits_unknown()
                 || self.membership.knows(node))
     }
 

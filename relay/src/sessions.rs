@@ -242,6 +242,26 @@ pub struct Sessions {
     changes: Option<Changes>,
 }
 
+/// A slot that has changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// Its number in the part.
+    pub slot: usize,
+    /// What it holds now.
+    pub held: Option<Held>,
+}
+
+/// What a slot holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Whose session it is.
+    pub node: NodeId,
+    /// What everybody may know of it.
+    pub session: Session,
+    /// What the owner alone knows.
+    pub activity: Activity,
+}
+
 /// Slots that no longer hold what was last fetched of them, in the order in which they changed; each stands here once, so
 /// there are never more than the part has slots.
 #[derive(Debug)]
@@ -304,13 +324,18 @@ impl Sessions {
 
     /// A slot that has changed since it was last asked for, and what stands there now. A node that is merely heard changes
     /// its slot at the grain at which that is published.
-    pub fn poll_change(&mut self) -> Option<(usize, Option<(NodeId, Session, Activity)>)> {
+    pub fn poll_change(&mut self) -> Option<Change> {
         let slot = self.changes.as_mut()?.take()?;
         let cell = &self.part()[slot];
         let tag = cell.tag();
         let live = !matches!(tag, EMPTY | TOMBSTONE);
         let words = live.then(|| cell.read(tag)).flatten();
-        Some((slot, words.map(|words| (NodeId(tag), Session::from_words(words), self.activity[slot]))))
+        let held = words.map(|words| Held {
+            node: NodeId(tag),
+            session: Session::from_words(words),
+            activity: self.activity[slot],
+        });
+        Some(Change { slot, held })
     }
 
     fn note_change(&mut self, slot: usize) {

@@ -116,7 +116,7 @@ impl Shard {
         ring.install(WAKE, setup.mailboxes[setup.index].as_fd())?;
         ring.watch(WAKE)?;
         Ok(Self {
-            guard: Guard::new(server.exempt().to_vec()),
+            guard: Guard::new(server.exempt()),
             server,
             ring,
             sockets: vec![Socket::default(); LOCALS_MAX],

@@ -243,3 +243,36 @@ fn a_reader_never_gets_another_nodes_endpoint() {
     });
     assert!(seen.iter().sum::<u64>() > 0, "the reader has met sessions");
 }
+
+/// Who follows the changes ends up with what the table holds, however much happened in between.
+#[test]
+fn changes_tell_of_every_slot_once_and_of_what_it_holds_last() {
+    let table = relay::sessions::Table::new(1, 64);
+    let mut sessions = relay::sessions::Sessions::new(table, 0);
+    sessions.note_changes();
+    let path = |port| relay::Path {
+        remote: relay::Endpoint { ip: std::net::Ipv6Addr::LOCALHOST, port },
+        local: relay::endpoint::LocalId(0),
+    };
+    let session = |port| relay::sessions::Session { path: path(port), extended: false, claimed: false };
+    let slots: Vec<_> = (1..=3)
+        .map(|node| sessions.insert(wire::NodeId(node), session(1), relay::sessions::Activity::default()).unwrap())
+        .collect();
+    for port in 2..100 {
+        sessions.update(slots[0], session(port));
+    }
+    sessions.remove(slots[1]);
+    sessions.set_grade(slots[2], relay::sessions::Grade::ProvenAddress);
+    assert_eq!(sessions.changes(), 3, "each slot once");
+    let held: Vec<_> = std::iter::from_fn(|| sessions.poll_change()).map(|change| change.held).collect();
+    let first = held[0].unwrap();
+    assert_eq!((first.node, first.session), (wire::NodeId(1), session(99)));
+    assert!(held[1].is_none());
+    assert_eq!(held[2].unwrap().activity.grade, relay::sessions::Grade::ProvenAddress);
+    // The same again is no change; another grain of hearing is one.
+    sessions.set_grade(slots[2], relay::sessions::Grade::ProvenAddress);
+    sessions.note_heard(slots[2], relay::Time(1));
+    assert_eq!(sessions.changes(), 0);
+    sessions.note_heard(slots[2], relay::Time(60_000_000_000));
+    assert_eq!(sessions.changes(), 1);
+}

@@ -1,6 +1,6 @@
 //! A network without faults: nodes, a relay and a directory that do as section 4 and 6 say, and a clock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use wire::trace::TraceContext;
 /// One way.
 pub const DELAY: Duration = Duration::from_millis(10);
 const STEPS_MAX: usize = 2_000_000;
+/// Datagrams of hosts that are remembered.
+const RECORDED_MAX: usize = 64;
 
 enum Parcel {
     Datagram { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
@@ -58,6 +60,8 @@ pub struct World {
     pub trusted: BTreeSet<(NodeId, NodeId)>,
     /// Whether a datagram arrives.
     pub passes: Box<dyn Fn(SocketAddr, SocketAddr) -> bool>,
+    /// The latest datagrams of hosts: from where, to where, and what.
+    pub recorded: VecDeque<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// Datagrams between two hosts, and those the relay has passed on.
     pub direct: u64,
     pub relayed: u64,
@@ -81,6 +85,7 @@ impl World {
             lookup_error: None,
             trusted: BTreeSet::new(),
             passes: Box::new(|_, _| true),
+            recorded: VecDeque::new(),
             direct: 0,
             relayed: 0,
             traces: Vec::new(),
@@ -195,6 +200,10 @@ impl World {
                 let bytes = buffer[..transmit.len].to_vec();
                 assert!(!bytes.starts_with(b"PILT"), "a packet in clear");
                 let from = self.hosts[index].endpoint;
+                if self.recorded.len() == RECORDED_MAX {
+                    self.recorded.pop_front();
+                }
+                self.recorded.push_back((from, transmit.to, bytes.clone()));
                 if (self.passes)(from, transmit.to) {
                     self.direct += u64::from(transmit.to != self.relay);
                     self.post(Parcel::Datagram { from, to: transmit.to, bytes });

@@ -193,8 +193,10 @@ impl Spec {
                 let http = SocketAddrV4::new(*address.ip(), address.port() + 1000).to_string();
                 let fixed = ["--stun", "off", "--registry", "off", "--sender-packets", "1000000000", "--sender-bytes"];
                 let more = ["1000000000000", "--control-packets", "0", "--beacon", &listen, "--http", &http];
+                // A generator is a heavy sender, and is to be carried.
+                let unlimited = ["--prefix-packets", "0", "--prefix-bytes", "0", "--exempt", "0.0.0.0/0"];
                 let sized = ["--shards", &shards, "--cpus", &list, "--sessions-max", &sessions, "--spin", &spin];
-                (setting.pilot_relay.clone(), text(&[&fixed[..], &more, &sized].concat()))
+                (setting.pilot_relay.clone(), text(&[&fixed[..], &more, &unlimited, &sized].concat()))
             }
             Kind::Coturn => (PathBuf::from(coturn::PROGRAM), coturn::arguments(address)),
             Kind::External { command } => {

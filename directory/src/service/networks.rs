@@ -29,7 +29,7 @@ const NETWORKS_MAX: usize = 4096;
 const NETWORKS_PER_CREATOR_MAX: usize = 32;
 /// Networks that one address (one /64 in IPv6) may make: keys cost nothing, so a bound per creator alone would let one host
 /// take all numbers in a minute.
-pub(super) const CREATIONS: Rate = Rate::per_day(64);
+pub(super) const CREATIONS: Rate = Rate::per_day(128);
 /// Networks that one node is in.
 const NETWORKS_PER_NODE_MAX: usize = 64;
 /// Members of one network.

@@ -388,11 +388,11 @@ fn one_address_cannot_take_all_networks_with_many_keys() {
             Operation::CreateNetwork { node_id, name: name.into(), join_rule: "open".into(), token: String::new() };
         world.outcome(from(ip, u64::from(seed)), &operation.into()).answer
     };
-    let made = (0..100).filter(|index| {
-        let answer = make(&mut world, 1 + index / 20, &format!("group-{index}"), HOME);
+    let made = (0..150).filter(|index| {
+        let answer = make(&mut world, 1 + index / 25, &format!("group-{index}"), HOME);
         matches!(answer, Answer::CreateNetwork { .. })
     });
-    assert_eq!(made.count(), 64);
+    assert_eq!(made.count(), 128);
     let refused = error(make(&mut world, 1, "one-more", HOME));
     assert!(refused.starts_with("rate limited: too many new networks"), "{refused}");
     assert!(matches!(make(&mut world, 9, "elsewhere", "203.0.113.9"), Answer::CreateNetwork { .. }));

@@ -28,7 +28,9 @@ fn a_relay_that_is_to_advertise_a_name_waits_until_it_resolves() {
         assert!(lines >= 1, "it says what it waits for:\n{}", appliance.log_tail());
         let mut book = Book::of(&world);
         book.write_many(2);
-        fault::row("name of --advertise does not resolve for 4 s", "waits, says so, starts", book.lost(), recovery);
+        let lost = book.lost();
+        fault::row("name of --advertise does not resolve for 4 s", "waits, says so, starts", lost, recovery);
+        assert_eq!(lost, 0);
         server.join().expect("the name server starts")
     });
     drop(server);
@@ -41,6 +43,8 @@ fn an_agent_whose_registry_does_not_resolve_registers_once_it_does() {
     }
     let Some(world) = World::open() else { return };
     let _appliance = world.appliance();
+    let mut book = Book::of(&world);
+    book.write_many(3);
     let host = world.host("late");
     let _resolver = fault::use_name_server(&host);
     let flags = DaemonFlags::named("late")
@@ -60,10 +64,9 @@ fn an_agent_whose_registry_does_not_resolve_registers_once_it_does() {
     wait_until("the agent to register", REGISTERED_WITHIN, || {
         daemon.pilotctl(&["info"]).ok()?["node_id"].as_u64().filter(|node| *node > 0)
     });
-    fault::row(
-        "agent's --registry does not resolve at first",
-        "runs, says so, registers by itself",
-        0,
-        watch.elapsed(),
-    );
+    let recovery = watch.elapsed();
+    let lost = book.lost();
+    let happened = "runs, says so, registers by itself";
+    fault::row("agent's --registry does not resolve at first", happened, lost, recovery);
+    assert_eq!(lost, 0);
 }

@@ -27,7 +27,7 @@ const ALLOWED_TARGETS: [&str; 8] = [
 /// Misuses a relay or a directory, to see what becomes of it.
 ///
 /// For laboratories: the target must be on loopback or at an address for benchmarks or documentation, as network
-/// namespaces use them; any other is refused. Raw kinds (spoof, fragments, half-open) need root.
+/// namespaces use them; any other is refused. Raw kinds (spoof, replay, fragments, half-open) need root and IPv4.
 #[derive(Clone, Debug, Args)]
 pub struct AttackArgs {
     /// What to do
@@ -104,7 +104,7 @@ pub enum Kind {
     Spoof,
     /// IP fragments that never become whole (raw)
     Fragments,
-    /// Recorded datagrams of others, from elsewhere
+    /// Recorded datagrams of others, from forged sources (raw)
     Replay,
     /// Frames sent byte by byte
     SlowLoris,

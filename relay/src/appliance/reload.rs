@@ -1,5 +1,5 @@
 //! SIGHUP: settings are read again as at the start. What can change while datagrams flow does: the certificate of the
-//! directory, and what is logged. What cannot is named in the log, and takes a restart or `pilot-relay upgrade`. A
+//! directory, the list of keys that may join, and what is logged. What cannot is named in the log, and takes a restart or `pilot-relay upgrade`. A
 //! setting that is wrong changes nothing: the relay goes on as it was.
 
 use std::sync::{Arc, Weak};
@@ -56,6 +56,11 @@ impl Reloader {
         {
             let fingerprint = directory.tls_fingerprint().unwrap_or_default();
             tracing::info!(%fingerprint, "new connections to the directory get a new certificate");
+        }
+        if let Some(directory) = self.directory.as_ref().and_then(Weak::upgrade)
+            && let Some(keys) = directory.reload_allowlist().context("--allowlist")?
+        {
+            tracing::info!(keys, "the list of keys that may join was read again");
         }
         telemetry::log::set_level(&level).context("--log-level")?;
         let settings = given.settings();

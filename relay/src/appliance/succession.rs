@@ -17,9 +17,11 @@
 //! The same socket answers what state the relay is in, and takes the order to drain. Who may connect: the user the relay
 //! runs as, and root. Messages are JSON, one a packet.
 
+mod channel;
+mod messages;
+
 use std::fs;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,109 +30,24 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use nix::sys::socket::{ControlMessage, MsgFlags, getsockopt, sendmsg, sockopt::PeerCredentials};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use relay::Time;
 use relay::inheritance::Descriptor;
 use relay::runtime::Relay;
-use relay::socket::{DESCRIPTORS_PER_MESSAGE_MAX, receive_with_descriptors};
-use serde::{Deserialize, Serialize};
+use relay::socket::DESCRIPTORS_PER_MESSAGE_MAX;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+pub use self::channel::{Channel, connect, status};
+pub use self::messages::{Answer, Inherited, Request, Status};
 use super::phase::{CurrentPhase, Phase};
 
 /// The socket's name in the run-time folder.
 const SOCKET: &str = "pilot-relay.sock";
-/// A message holds at most the names of one packet's descriptors.
-const MESSAGE_MAX: usize = 96 << 10;
 /// Connections served at once; the next waits.
 const CONNECTIONS_MAX: usize = 8;
 const BACKLOG: i32 = 8;
-/// How long the other side may take for its next word: a successor makes its tables and rings meanwhile.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the relay before may take to end its connections and to close its database.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(30);
-
-/// What one asks.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "snake_case")]
-pub enum Request {
-    /// How are you?
-    Status,
-    /// Begin no session any more, and end.
-    Drain {
-        /// Seconds after which the end comes even so.
-        deadline_seconds: u64,
-    },
-    /// I am ready to become your successor.
-    Succeed,
-    /// Stop; I take over.
-    Take,
-    /// I serve; you may go.
-    Serving,
-}
-
-/// What is answered.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
-pub enum Answer {
-    /// To [`Request::Status`].
-    Status(Box<Status>),
-    /// To [`Request::Drain`].
-    Draining,
-    /// To [`Request::Succeed`]: open files come with it.
-    Descriptors {
-        /// Their names, in order.
-        names: Vec<String>,
-        /// Whether another such message follows.
-        more: bool,
-        /// How long the service manager waits for signs of life.
-        watchdog_micros: Option<u64>,
-    },
-    /// To [`Request::Take`].
-    Stopped {
-        /// When it began to stop receiving, in nanoseconds of `CLOCK_MONOTONIC`.
-        since_nanos: u64,
-    },
-    /// No.
-    Refused {
-        /// Why.
-        why: String,
-    },
-}
-
-/// How a relay is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Status {
-    /// Its version.
-    pub version: String,
-    /// Its process.
-    pub pid: u32,
-    /// Its phase, in a word.
-    pub phase: String,
-    /// The unit of the service manager that started it.
-    pub unit: Option<String>,
-    /// The flags it was started with.
-    pub arguments: Vec<String>,
-    /// Its sessions.
-    pub sessions: u64,
-    /// How it took over.
-    pub inherited: Option<Inherited>,
-}
-
-/// How a relay took over from the one before.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Inherited {
-    /// The version before; `None` where the store of the service manager had the sockets.
-    pub from_version: Option<String>,
-    /// Milliseconds in which nobody received; `None` where nobody knows when the one before ended.
-    pub gap_ms: Option<f64>,
-    /// Sessions taken over.
-    pub sessions: usize,
-    /// Datagrams the sockets had no room for in the gap.
-    pub kernel_drops: u64,
-    /// What could not be taken over, and why.
-    pub refused: Vec<String>,
-}
 
 /// Why the relay ends.
 #[derive(Debug)]
@@ -218,80 +135,6 @@ pub fn socket_path(data_dir: Option<&Path>) -> Option<PathBuf> {
 pub fn socket_in(folder: &Path) -> Option<PathBuf> {
     let path = folder.join(SOCKET);
     SockAddr::unix(&path).is_ok().then_some(path)
-}
-
-/// A connection that carries messages.
-#[derive(Debug)]
-pub struct Channel(Socket);
-
-impl Channel {
-    fn connect(path: &Path) -> io::Result<Self> {
-        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-        socket.connect(&SockAddr::unix(path)?)?;
-        Self::new(socket)
-    }
-
-    fn new(socket: Socket) -> io::Result<Self> {
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self(socket))
-    }
-
-    fn send(&self, message: &impl Serialize, files: &[OwnedFd]) -> anyhow::Result<()> {
-        let text = serde_json::to_vec(message)?;
-        let raw: Vec<_> = files.iter().map(|file| file.as_raw_fd()).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let rights = if raw.is_empty() { &rights[..0] } else { &rights[..] };
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&text)], rights, MsgFlags::MSG_NOSIGNAL, None)?;
-        Ok(())
-    }
-
-    /// The next message and what came with it; `None` at the end.
-    fn receive<M: for<'a> Deserialize<'a>>(&self) -> anyhow::Result<Option<(M, Vec<OwnedFd>)>> {
-        let mut bytes = vec![0; MESSAGE_MAX];
-        let (len, files) = receive_with_descriptors(&self.0, &mut bytes)?;
-        if len == 0 {
-            return Ok(None);
-        }
-        let message = serde_json::from_slice(&bytes[..len]).context("another version speaks otherwise")?;
-        Ok(Some((message, files)))
-    }
-
-    /// Asks and takes the answer.
-    ///
-    /// # Errors
-    /// There is none, or it is no.
-    pub fn ask(&self, request: &Request) -> anyhow::Result<(Answer, Vec<OwnedFd>)> {
-        self.send(request, &[])?;
-        match self.receive()? {
-            Some((Answer::Refused { why }, _)) => bail!("{why}"),
-            Some(answer) => Ok(answer),
-            None => bail!("the relay has ended"),
-        }
-    }
-}
-
-/// Connects to the relay at `path`; `None` where none listens.
-///
-/// # Errors
-/// It may not be connected to.
-pub fn connect(path: &Path) -> anyhow::Result<Option<Channel>> {
-    match Channel::connect(path) {
-        Ok(channel) => Ok(Some(channel)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot ask the relay at {}", path.display())),
-    }
-}
-
-/// How the relay behind `channel` is.
-///
-/// # Errors
-/// It does not say.
-pub fn status(channel: &Channel) -> anyhow::Result<Status> {
-    match channel.ask(&Request::Status)? {
-        (Answer::Status(status), _) => Ok(*status),
-        (other, _) => bail!("the relay answers {other:?}"),
-    }
 }
 
 /// The relay before this one, which is at work until [`Self::take`].

@@ -58,7 +58,8 @@ fn who_is_far_over_its_budget_is_held_back_to_about_it_and_let_go_when_it_stops(
     let mut world = World::new();
     assert_eq!(world.interval(HEAVY, 100_000, 25_000, false), 100_000, "before it is known");
     let passed: Vec<u64> = (0..8).map(|_| world.interval(HEAVY, 100_000, 25_000, false)).collect();
-    assert!(passed[1..].iter().all(|passed| (25_000..=30_000).contains(passed)), "{passed:?}");
+    // The first share may happen to be just the budget, which shows nothing over it, and is doubled once.
+    assert!(passed[2..].iter().all(|passed| (25_000..=30_000).contains(passed)), "{passed:?}");
     let passed: Vec<u64> = (0..8).map(|_| world.interval(HEAVY, 1_000_000, 25_000, false)).collect();
     assert!(passed[1..].iter().all(|passed| (25_000..=30_000).contains(passed)), "ten times as much: {passed:?}");
     let intervals = (0..20).take_while(|_| {
@@ -72,7 +73,7 @@ fn who_is_far_over_its_budget_is_held_back_to_about_it_and_let_go_when_it_stops(
 #[test]
 fn a_sender_gets_its_budget_even_while_it_is_held_back() {
     let mut world = World::new();
-    (0..40).for_each(|_| drop(world.interval(HEAVY, 400_000, 25_000, false)));
+    (0..40).for_each(|_| _ = world.interval(HEAVY, 400_000, 25_000, false));
     let granted: u64 = (0..40).map(|_| world.interval(HEAVY, 400_000, 25_000, false).min(25_000)).sum();
     assert!(granted >= 40 * 24_000, "{granted}");
 }
@@ -80,7 +81,7 @@ fn a_sender_gets_its_budget_even_while_it_is_held_back() {
 #[test]
 fn a_little_over_is_left_to_the_budget() {
     let mut world = World::new();
-    (0..20).for_each(|_| drop(world.interval(HEAVY, 25_000 + FAR_OVER - 1, 25_000, false)));
+    (0..20).for_each(|_| _ = world.interval(HEAVY, 25_000 + FAR_OVER - 1, 25_000, false));
     assert!(!world.fairness.is_active());
 }
 
@@ -107,7 +108,7 @@ fn a_heavy_sender_within_a_heavy_prefix_leads_to_a_penalty_for_the_prefix_too() 
 #[test]
 fn the_exempt_are_never_held_back() {
     let mut world = World::new();
-    (0..10).for_each(|_| drop(world.interval("198.18.9.1:4001", 1_000_000, 1, true)));
+    (0..10).for_each(|_| _ = world.interval("198.18.9.1:4001", 1_000_000, 1, true));
     assert!(!world.fairness.is_active());
 }
 
@@ -135,7 +136,7 @@ fn many_heavy_sources_find_no_more_than_the_room_there_is_and_noise_blames_nobod
 fn the_cause_of_an_overload_is_held_back_to_what_there_is_room_for_and_grows_again() {
     let mut world = World::new();
     let capacity = 20_000;
-    (0..20).for_each(|_| drop(world.overloaded(40_000, capacity)));
+    (0..20).for_each(|_| _ = world.overloaded(40_000, capacity));
     let passed: Vec<u64> = (0..40).map(|_| world.overloaded(40_000, capacity)).collect();
     let mean = passed.iter().sum::<u64>() / 40;
     assert!((14_000..=21_000).contains(&mean), "about what there is room for: {passed:?}");
@@ -144,7 +145,7 @@ fn the_cause_of_an_overload_is_held_back_to_what_there_is_room_for_and_grows_aga
         (0..40).all(|light| world.share(&format!("198.18.2.{light}:4001")) == 1.0),
         "light senders are not touched"
     );
-    (0..80).for_each(|_| drop(world.overloaded(40_000, 50_000)));
+    (0..80).for_each(|_| _ = world.overloaded(40_000, 50_000));
     assert!(!world.fairness.is_active(), "there is room again");
 }
 
@@ -159,7 +160,7 @@ fn a_queue_that_stood_for_a_moment_is_no_overload_but_loss_is() {
     world.overloaded(40_000, 100_000);
     assert!(world.share(HEAVY) < 1.0);
     world.pressure.lost = 0;
-    (0..4).for_each(|_| drop(world.overloaded(0, 100_000)));
+    (0..4).for_each(|_| _ = world.overloaded(0, 100_000));
     assert!(!world.fairness.is_active(), "who has stopped is let go soon");
 }
 

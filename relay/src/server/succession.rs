@@ -5,7 +5,7 @@ use crate::endpoint::{LocalId, Path};
 use crate::ledger::Record;
 use crate::locals::Locals;
 use crate::metrics::{Counter, Gauge};
-use crate::sessions::{Activity, Grade, Session};
+use crate::sessions::{Activity, Change, Grade, Held, Session};
 use crate::time::Time;
 
 impl Server {
@@ -22,8 +22,8 @@ impl Server {
 
     /// A slot of this shard's part whose record is out of date, and what it has to be.
     pub fn poll_record(&mut self) -> Option<(usize, Option<Record>)> {
-        let (slot, content) = self.sessions.poll_change()?;
-        let record = content.and_then(|(node, session, activity)| {
+        let Change { slot, held } = self.sessions.poll_change()?;
+        let record = held.and_then(|Held { node, session, activity }| {
             let local = self.locals.get(session.path.local)?.bound;
             let (remote, extended) = (session.path.remote, session.extended);
             Some(Record { node, remote, local, extended, grade: activity.grade, seen: activity.seen })

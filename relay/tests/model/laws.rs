@@ -13,7 +13,7 @@ use wire::NodeId;
 
 /// Datagrams the relay sends for one that it gets.
 const SENDS_MAX: usize = 2;
-/// The longest message of the relay's own: an IPv6 endpoint.
+/// The longest message of the relay's own that follows from a short one: an IPv6 endpoint.
 const OWN_MESSAGE_MAX: usize = 20;
 /// A relayed datagram loses its header, or keeps its length.
 const RELAY_HEADER_LEN: usize = 9;
@@ -90,7 +90,10 @@ impl Laws {
             self.forwarded(seen, after, admission);
         } else if datagram.starts_with(b"PILP") || matches!(datagram.first(), Some(0x01..=0x0D)) {
             let bytes: usize = out.iter().map(|(_, bytes)| bytes.len()).sum();
-            assert!(bytes <= SENDS_MAX * OWN_MESSAGE_MAX || from.local.0 % 2 == 1, "{bytes} bytes for {datagram:?}");
+            assert!(
+                bytes <= datagram.len().max(SENDS_MAX * OWN_MESSAGE_MAX) || from.local.0 % 2 == 1,
+                "{bytes} bytes for {datagram:?}"
+            );
         }
         if matches!(action, Action::Drop(_)) {
             assert!(out.len() <= 1, "who is dropped is not answered: at most a node is asked for a sign of life");
@@ -137,7 +140,7 @@ impl Laws {
                 let granted = self.relayed_by_prefix.entry(prefix).or_default();
                 granted.grant(seen.now, allowance, &seen.from.remote);
             }
-            (None, action) if *action != Action::Drop(DropReason::PrefixBudget) => {
+            (None, action) if !matches!(action, Action::Drop(DropReason::PrefixBudget | DropReason::ServicePort)) => {
                 let granted = self.controlled_by_prefix.entry(prefix).or_default();
                 granted.grant(seen.now, allowance, &seen.from.remote);
             }
@@ -171,7 +174,7 @@ impl Laws {
                     self.since.insert(*node, now);
                 }
                 Some(earlier) if earlier != place => {
-                    let loses = proves(*node, earlier) && !proves(*node, place);
+                    let loses = proves(*node, earlier) && !proves(*node, place) && !session.claimed;
                     let since = self.since.insert(*node, now);
                     let was_asked = self.asked.get(&earlier).is_some_and(|asked| Some(*asked) >= since);
                     assert!(

@@ -5,16 +5,20 @@
 //! The reference decides on the same datagrams, messages between shards and instants as the relay and says what it
 //! expects; `world` compares. It follows the relay in one thing only: when exactly the sweep comes by an expired session.
 //!
-//! Where rules grow, this is where they go: a grade in [`Reference::grade`], a message in [`Reference::control`], a
-//! condition for a session in [`Reference::may_be_stored`] and [`Reference::claim`].
+//! Where rules grow, this is where they go: a message in [`Reference::control`]; in `holders` a grade in
+//! [`Reference::grade`], a condition for a session in [`Reference::may_be_stored`] and [`Reference::claim`].
+
+mod holders;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use relay::Time;
-use relay::admission::Budget;
+use relay::admission::{Budget, is_service_port};
+use relay::authority::{self, Introduction, Question as Asked};
 use relay::contests::Claim;
+use relay::cookie::SLOT;
 use relay::endpoint::{Endpoint, LocalId, Path};
 use relay::locals::{Local, Service};
 use relay::membership::PROVEN_MAX;
@@ -24,10 +28,6 @@ use relay::sessions::{Grade, shard_of};
 use wire::NodeId;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// A holder that was silent for so long gives way to an equal.
-const SILENT: Duration = Duration::from_secs(150);
-/// A session without proof that was silent for so long gives way when there is no room.
-const STALE: Duration = Duration::from_secs(90);
 /// A round of the sweep takes at most so many calls.
 const SWEEPS_PER_ROUND: u32 = 60;
 const TRACES_PER_SECOND: u8 = 4;
@@ -45,6 +45,8 @@ pub struct Known {
 pub struct Holder {
     pub path: Path,
     pub extended: bool,
+    /// By a signature.
+    pub claimed: bool,
     pub seen: Time,
     /// As it was when the holder was last heard.
     grade: Grade,
@@ -62,6 +64,8 @@ pub enum Verdict {
     Forward(Path, Vec<u8>),
     /// These bytes go back to the source from the address asked; perhaps a second message to another.
     Answer(Vec<u8>, Option<(Path, Vec<u8>)>),
+    /// A challenge for that node goes back to the source.
+    Challenge(NodeId),
     /// What STUN answers is tested elsewhere; here only that it answers the source, or drops.
     Stun,
     Defer,
@@ -136,6 +140,10 @@ pub struct Reference {
     pub sends: Vec<(Path, Vec<u8>)>,
     /// What this step tells other shards.
     pub mail: Vec<(usize, Handoff)>,
+    /// What this step asks those who know the nodes.
+    pub asked: Vec<Asked>,
+    /// Challenges, to whom and in which slot of time.
+    challenges: Vec<(NodeId, Endpoint, [u8; 16], u128)>,
 }
 
 impl Reference {
@@ -158,6 +166,8 @@ impl Reference {
             remembered: HashMap::new(),
             sends: Vec::new(),
             mail: Vec::new(),
+            asked: Vec::new(),
+            challenges: Vec::new(),
         }
     }
 
@@ -195,6 +205,9 @@ impl Reference {
         let service = self.local(shard, from.local).service;
         match bytes {
             [0x05, ..] if service == Service::Beacon => self.relay(shard, now, from, bytes),
+            _ if is_service_port(from.remote.port) && self.admission != Admission::Open => {
+                Verdict::Drop(&[DropReason::ServicePort])
+            }
             _ if service == Service::Stun => Verdict::Stun,
             [b'P', b'I', b'L', b'P', ..] => self.sign_of_life(shard, now, from.remote),
             [0x01..=0x0D, ..] => self.control(shard, now, from, bytes),
@@ -219,9 +232,9 @@ impl Reference {
                 }
                 _ => MALFORMED,
             },
-            (0x01 | 0x03 | 0x08 | 0x0D, ..) => MALFORMED,
-            // A signed claim, for relays that know it; and what only relays send, whole or not.
-            (0x0B | 0x0C, ..) => UNKNOWN_TYPE,
+            (0x0C, Some(node), _) if bytes.len() >= 85 => self.signed_claim(now, from, node, bytes),
+            (0x01 | 0x03 | 0x08 | 0x0C | 0x0D, ..) => MALFORMED,
+            // What only relays send, whole or not.
             _ => Verdict::Drop(&[DropReason::UnknownType, DropReason::Malformed]),
         }
     }
@@ -245,6 +258,10 @@ impl Reference {
     fn punch(&mut self, shard: usize, now: Time, from: Path, requester: NodeId, target: NodeId) -> Verdict {
         if self.admission != Admission::Open && !self.admit_requester(shard, now, from, requester) {
             return MISMATCH;
+        }
+        if self.admission == Admission::Strict {
+            self.asked.push(Asked::Introduction(Introduction { requester, from, target }));
+            return Verdict::Defer;
         }
         let target_path = self.sessions.get(&target).map(|holder| holder.path);
         let Some(path) = target_path.filter(|path| self.local(shard, path.local).present) else {
@@ -314,7 +331,25 @@ impl Reference {
                 self.end_question(shard, node);
                 self.sessions.remove(&node);
             }
-            Handoff::Watch(_) => {}
+            Handoff::Claimed(claim, authority::Verdict::Signed) => self.claimed(shard, now, claim),
+            Handoff::Introduce(Introduction { requester, from, target }, true) => {
+                let place = |node: NodeId| self.sessions.get(&node).map(|holder| holder.path);
+                if place(requester).is_none_or(|path| path.remote != from.remote) {
+                    return;
+                }
+                match place(target).filter(|path| self.local(shard, path.local).present) {
+                    Some(path) => {
+                        self.sends.push((from, endpoint_message(0x04, path.remote)));
+                        self.sends.push((path, endpoint_message(0x04, from.remote)));
+                    }
+                    None => self.want(shard, now, target, from.local),
+                }
+            }
+            Handoff::Claimed(..)
+            | Handoff::Introduce(..)
+            | Handoff::Quota(..)
+            | Handoff::AddUp(_)
+            | Handoff::Watch(_) => {}
         }
     }
 
@@ -376,9 +411,7 @@ impl Reference {
         if is_there {
             return Ok(self.owner(sender) == shard);
         }
-        let may_claim =
-            sender.is_node() && self.proves(sender, from.remote) || held.is_some() && self.may_be_stored(sender);
-        if !may_claim {
+        if !self.may_claim_by_relay(sender, from, held.is_some()) {
             return Err(MISMATCH);
         }
         let claim = Claim { node: sender, path: from, extended: held.is_some_and(|holder| holder.extended) };
@@ -405,241 +438,46 @@ impl Reference {
             }
             None => {
                 is_own
-                    && requester.is_node()
-                    && self.proves(requester, from.remote)
+                    && self.may_claim_by_relay(requester, from, false)
                     && self.claim(shard, now, Claim { node: requester, path: from, extended: false }) == Outcome::Holds
             }
         }
     }
 
-    // Who holds an id.
-
-    fn may_be_stored(&self, node: NodeId) -> bool {
-        node.is_node() && (self.admission == Admission::Open || !self.has_authority || self.known.contains_key(&node))
+    fn may_claim_by_relay(&self, node: NodeId, from: Path, is_held: bool) -> bool {
+        let is_proven = node.is_node() && self.proves(node, from.remote);
+        let may_contest = is_held && self.may_be_stored(node) && self.admission != Admission::Strict;
+        !is_service_port(from.remote.port) && (is_proven || may_contest)
     }
 
-    fn proves(&self, node: NodeId, Endpoint { ip, .. }: Endpoint) -> bool {
-        let is_it = |proven: &IpAddr| relay::endpoint::mapped(*proven) == ip;
-        !ip.is_unspecified() && self.known.get(&node).is_some_and(|known| known.proven.iter().any(is_it))
-    }
-
-    fn grade(&self, node: NodeId, at: Endpoint) -> Grade {
-        if self.proves(node, at) { Grade::ProvenAddress } else { Grade::Unproven }
-    }
-
-    fn claim(&mut self, shard: usize, now: Time, claim: Claim) -> Outcome {
-        let Claim { node, path, extended } = claim;
-        let grade = self.grade(node, path.remote);
-        let Some(held) = self.sessions.get(&node).cloned() else {
-            self.note_arrival(shard, now, claim);
-            return self.begin(shard, now, claim, grade);
+    fn signed_claim(&mut self, now: Time, from: Path, node: NodeId, bytes: &[u8]) -> Verdict {
+        let (cookie, signature) =
+            (*bytes[5..].first_chunk().expect("whole"), *bytes[21..].first_chunk().expect("whole"));
+        if self.admission == Admission::Open {
+            return UNKNOWN_TYPE;
+        }
+        if !self.may_be_stored(node) {
+            return Verdict::Drop(&[DropReason::UnknownClaimant]);
+        }
+        if cookie == [0; 16] {
+            let stands = self.sessions.get(&node).is_some_and(|holder| holder.claimed && holder.path == from);
+            return if stands { Verdict::Defer } else { Verdict::Challenge(node) };
+        }
+        let slot = slot(now);
+        let fits = |(to, at, made, in_slot): &(NodeId, Endpoint, [u8; 16], u128)| {
+            (*to, *at, *made) == (node, from.remote, cookie) && (*in_slot == slot || *in_slot + 1 == slot)
         };
-        if held.path.remote == path.remote {
-            self.hear(shard, now, node);
-            self.holder(node, |holder| {
-                (holder.path, holder.extended, holder.grade) = (path, extended, grade);
-            });
-            return Outcome::Holds;
+        if !self.challenges.iter().any(fits) {
+            return Verdict::Drop(&[DropReason::StaleCookie]);
         }
-        self.note_arrival(shard, now, claim);
-        let held_grade = self.grade(node, held.path.remote);
-        let is_silent = now.since(held.seen) > SILENT;
-        if self.admission == Admission::Open || grade > held_grade || (grade == held_grade && is_silent) {
-            self.displace(shard, now, claim, grade);
-            return Outcome::Holds;
-        }
-        if held.contested {
-            let mut questions = self.shards[shard].questions.iter_mut();
-            if let Some(question) = questions.find(|question| question.claim.node == node)
-                && question.kind == Kind::Contest
-                && question.grade < grade
-            {
-                (question.claim, question.grade) = (claim, grade);
-            }
-            return Outcome::Contested;
-        }
-        let (tries, interval) = if grade < held_grade { (4, 175) } else { (2, 350) };
-        if !self.ask(shard, now, Kind::Contest, claim, grade, held.path, tries, interval) {
-            return Outcome::Refused;
-        }
-        self.holder(node, |holder| holder.contested = true);
-        self.ask_for_life(shard, held.path);
-        Outcome::Contested
+        let claim = Claim { node, path: from, extended: false };
+        self.asked.push(Asked::Signature { claim, cookie, signature });
+        Verdict::Defer
     }
 
-    fn begin(&mut self, shard: usize, now: Time, claim: Claim, grade: Grade) -> Outcome {
-        if !self.may_be_stored(claim.node) {
-            return Outcome::Refused;
-        }
-        let shards = self.shards.len();
-        let used =
-            |reference: &Self| reference.sessions.keys().filter(|node| shard_of(**node, shards) == shard).count();
-        if used(self) >= self.room {
-            self.sessions.retain(|node, holder| {
-                let is_stale = holder.grade == Grade::Unproven && now.since(holder.seen) > STALE;
-                shard_of(*node, shards) != shard || !is_stale
-            });
-        }
-        if used(self) >= self.room {
-            return Outcome::Refused;
-        }
-        let Claim { node, path, extended } = claim;
-        let holder = Holder { path, extended, seen: now, grade, contested: false, traces: (0, 0), sweeps_survived: 0 };
-        self.sessions.insert(node, holder);
-        self.end_question(shard, node);
-        Outcome::Holds
-    }
-
-    fn displace(&mut self, shard: usize, now: Time, claim: Claim, grade: Grade) {
-        self.end_question(shard, claim.node);
-        if !self.sessions.contains_key(&claim.node) {
-            self.begin(shard, now, claim, grade);
-            return;
-        }
-        self.holder(claim.node, |holder| {
-            (holder.path, holder.extended) = (claim.path, claim.extended);
-            (holder.seen, holder.grade, holder.contested) = (now, grade, false);
-        });
-    }
-
-    /// The node has spoken from where it is held.
-    fn hear(&mut self, shard: usize, now: Time, node: NodeId) {
-        let mut was_contested = false;
-        self.holder(node, |holder| {
-            if now.since(holder.seen) >= SECOND {
-                holder.seen = now;
-            }
-            was_contested = std::mem::take(&mut holder.contested);
-        });
-        if was_contested {
-            self.end_question(shard, node);
-        }
-    }
-
-    // Signs of life.
-
-    #[expect(clippy::too_many_arguments, reason = "they are what a question is")]
-    fn ask(
-        &mut self,
-        shard: usize,
-        now: Time,
-        kind: Kind,
-        claim: Claim,
-        grade: Grade,
-        asked: Path,
-        tries: u8,
-        interval_ms: u64,
-    ) -> bool {
-        let questions = &mut self.shards[shard].questions;
-        let is_asked = questions.iter().any(|question| question.asked.remote == asked.remote);
-        if !is_asked {
-            let interval = Duration::from_millis(interval_ms);
-            questions.push(Question {
-                kind,
-                claim,
-                grade,
-                asked,
-                tries_left: tries - 1,
-                interval,
-                due: now + interval,
-            });
-        }
-        !is_asked
-    }
-
-    fn ask_for_life(&mut self, shard: usize, path: Path) {
-        let ours: Endpoint = self.local(shard, path.local).seen_as.into();
-        self.sends.push((path, endpoint_message(0x04, ours)));
-    }
-
-    fn end_question(&mut self, shard: usize, node: NodeId) {
-        let questions = &mut self.shards[shard].questions;
-        if let Some(index) = questions.iter().position(|question| question.claim.node == node) {
-            questions.swap_remove(index);
-        }
-    }
-
-    fn answered(&mut self, shard: usize, now: Time, from: Endpoint) {
-        while let Some(index) = self.shards[shard].questions.iter().position(|question| question.asked.remote == from) {
-            let Question { kind, claim, grade, .. } = self.shards[shard].questions.swap_remove(index);
-            let neighbour = self.last_arrival(from).filter(|arrival| arrival.node != claim.node && !arrival.extended);
-            let held = self.sessions.get(&claim.node).cloned();
-            match (kind, held) {
-                (Kind::Contest, Some(held)) => {
-                    // Another has come to the holder's endpoint since the holder last spoke: it may have answered.
-                    let is_doubtful =
-                        claim.path.remote.ip == from.ip && neighbour.is_some_and(|neighbour| neighbour.at > held.seen);
-                    if is_doubtful && self.ask(shard, now, Kind::Takeover, claim, grade, claim.path, 2, 350) {
-                        self.ask_for_life(shard, claim.path);
-                    } else {
-                        self.holder(claim.node, |holder| holder.contested = false);
-                    }
-                }
-                (Kind::Takeover, Some(_)) => self.displace(shard, now, claim, grade),
-                (Kind::Recall, None) => {
-                    let stands_here = |node| self.sessions.get(&node).is_some_and(|other| other.path.remote == from);
-                    if !neighbour.is_some_and(|neighbour| stands_here(neighbour.node)) {
-                        self.begin(shard, now, claim, grade);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn silence(&mut self, shard: usize, now: Time, Question { kind, claim, grade, asked, .. }: Question) {
-        let held = self.sessions.get(&claim.node).cloned();
-        match (kind, held) {
-            (Kind::Contest, held) if held.as_ref().is_none_or(|held| held.path.remote == asked.remote) => {
-                self.displace(shard, now, claim, grade);
-            }
-            (Kind::Takeover, Some(_)) => self.holder(claim.node, |holder| holder.contested = false),
-            _ => {}
-        }
-    }
-
-    /// Somebody wants a node that has no session.
-    fn want(&mut self, shard: usize, now: Time, node: NodeId, through: LocalId) {
-        if self.may_be_stored(node) && self.last_endpoint(node).is_some() {
-            self.tell_owner(shard, now, Handoff::Recall(node, through), node);
-        }
-    }
-
-    fn recall(&mut self, shard: usize, now: Time, node: NodeId, through: LocalId) {
-        let Some(remote) = self.last_endpoint(node) else { return };
-        let fits = |local: &Local| {
-            local.present && local.service == Service::Beacon && local.bound.is_ipv4() == remote.socket_addr().is_ipv4()
-        };
-        let locals = &self.shards[shard].locals;
-        let local = if locals.get(usize::from(through.0)).is_some_and(fits) {
-            through
-        } else if let Some(index) = locals.iter().position(fits) {
-            LocalId(index as u16)
-        } else {
-            return;
-        };
-        let path = Path { remote, local };
-        let claim = Claim { node, path, extended: false };
-        let grade = self.grade(node, remote);
-        if !self.sessions.contains_key(&node) && self.ask(shard, now, Kind::Recall, claim, grade, path, 2, 500) {
-            self.ask_for_life(shard, path);
-        }
-    }
-
-    /// Where a node may be asked: before a restart, else at its last signed registration; nowhere at this host itself.
-    fn last_endpoint(&self, node: NodeId) -> Option<Endpoint> {
-        let known = || self.known.get(&node).and_then(|known| known.last).filter(|last| last.port != 0);
-        let last = self.remembered.get(&node).copied().or_else(known)?;
-        let ip = last.ip();
-        (!ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast()).then_some(last)
-    }
-
-    fn note_arrival(&mut self, shard: usize, at: Time, Claim { node, path, extended }: Claim) {
-        self.shards[shard].arrivals.insert(path.remote, Arrival { node, at, extended });
-    }
-
-    fn last_arrival(&self, endpoint: Endpoint) -> Option<Arrival> {
-        self.shards.iter().filter_map(|shard| shard.arrivals.get(&endpoint)).max_by_key(|arrival| arrival.at).copied()
+    /// The relay has sent a challenge.
+    pub fn challenged(&mut self, now: Time, node: NodeId, to: Endpoint, cookie: [u8; 16]) {
+        self.challenges.push((node, to, cookie, slot(now)));
     }
 
     // Small things.
@@ -666,6 +504,10 @@ impl Reference {
             change(holder);
         }
     }
+}
+
+fn slot(now: Time) -> u128 {
+    u128::from(now.0) / SLOT.as_nanos()
 }
 
 fn node_at(bytes: &[u8], offset: usize) -> Option<NodeId> {

@@ -23,6 +23,9 @@ const PORTS: [u16; 3] = [4001, 4002, 4003];
 /// The addresses behind [`endpoint`]: three ports of each host.
 pub const ENDPOINTS: usize = HOSTS.len() * PORTS.len();
 
+/// The number of the one that is a service's, which would answer an answer.
+const SERVICE: usize = ENDPOINTS - 1;
+
 /// From a blink to two session timeouts.
 const TIMES_MS: [u64; 16] =
     [0, 1, 40, 174, 175, 350, 351, 500, 999, 1000, 2000, 15_999, 61_000, 91_000, 151_000, 601_000];
@@ -49,6 +52,10 @@ pub struct Setting {
 pub enum Step {
     /// A datagram comes to a local address of a shard; without one, to the shard its first bytes say.
     Datagram { from: Source, local: u8, shard: Option<u8>, bytes: Vec<u8> },
+    /// A signed claim, with the cookie its sender was last given, or zeros to be given one.
+    Claim { from: Source, local: u8, shard: Option<u8>, node: NodeId, has_cookie: bool },
+    /// Those who know the nodes answer the oldest question: it is signed, repeated, or forged; they may be introduced or not.
+    Judge { is_good: bool, is_repeated: bool },
     /// Time passes, and what falls due is done when it is.
     Pass(Duration),
     /// Time passes, and one shard does what has fallen due only then.
@@ -80,9 +87,12 @@ pub enum Source {
     Asked,
 }
 
-/// The endpoint behind a number.
+/// The endpoint behind a number. The upper half of the numbers are the same few, so that chance brings nodes together.
 pub fn endpoint(number: u8) -> Endpoint {
-    let number = usize::from(number) % ENDPOINTS;
+    let number = usize::from(number) % if number < 0x80 { ENDPOINTS } else { PORTS.len() };
+    if number == SERVICE {
+        return SocketAddr::from(([203, 0, 113, 7], 53)).into();
+    }
     format!("{}:{}", HOSTS[number / PORTS.len()], PORTS[number % PORTS.len()])
         .parse::<SocketAddr>()
         .expect("an endpoint")
@@ -112,7 +122,11 @@ pub fn read(bytes: &[u8]) -> Option<(Setting, Vec<Step>)> {
 fn read_setting(&[a, known, remembered, room, ..]: &[u8; STEP_LEN]) -> Setting {
     Setting {
         shards: usize::from(a % 3) + 1,
-        admission: if a >> 2 & 7 == 7 { Admission::Open } else { Admission::Grace },
+        admission: match a >> 2 & 7 {
+            7 => Admission::Open,
+            5 | 6 => Admission::Strict,
+            _ => Admission::Grace,
+        },
         has_authority: a >> 5 & 1 == 0,
         has_budgets: a >> 6 & 1 == 1,
         is_prompt: a >> 7 == 0,
@@ -124,7 +138,7 @@ fn read_setting(&[a, known, remembered, room, ..]: &[u8; STEP_LEN]) -> Setting {
 
 /// Reads one step, which may take the datagram's bytes from what follows.
 fn read_step<'a>(&[op, a, b, c, d, e, f, g]: &[u8; STEP_LEN], behind: &'a [u8]) -> (Step, &'a [u8]) {
-    let node = |byte: u8| NODES[usize::from(byte) % NODES.len()];
+    let node = |byte: u8| NODES[usize::from(byte) % if byte < 0x80 { NODES.len() } else { 2 }];
     let time = |byte: u8| Duration::from_millis(TIMES_MS[usize::from(byte) % TIMES_MS.len()]);
     let from = if a >= 0xE0 { Source::Asked } else { Source::Endpoint(a) };
     // Mostly the first beacon address, and the shard that is meant.
@@ -141,6 +155,7 @@ fn read_step<'a>(&[op, a, b, c, d, e, f, g]: &[u8; STEP_LEN], behind: &'a [u8]) 
             let context = [&[f; 16][..], &[g | 1; 8], &[e & 1]].concat();
             datagram([ids(0x0D), context].concat())
         }
+        16 if e & 1 == 1 => Step::Claim { from, local, shard, node: node(c), has_cookie: d & 1 == 1 },
         16 => {
             let header = [0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42, c, d, e, f, g, 0, 0, 0, 0, 0, 0, 0];
             datagram(header.to_vec())
@@ -161,6 +176,7 @@ fn read_step<'a>(&[op, a, b, c, d, e, f, g]: &[u8; STEP_LEN], behind: &'a [u8]) 
         22 => Step::Stall { shard: b, time: time(a) },
         23 | 24 => Step::Publish { node: node(c), proven: d, last: (e & 1 == 1).then_some(f) },
         25 => Step::Withdraw { node: node(c), is_told: d & 3 != 3 },
+        26 if a & 1 == 1 => Step::Judge { is_good: b & 3 != 3, is_repeated: b & 0x0C == 0x0C },
         26 => Step::Notify(node(c)),
         27 => Step::Local { shard: a, local: b, is_present: c & 1 == 0 },
         28 | 29 => Step::Deliver { shard: a, count: b % 8 + 1 },

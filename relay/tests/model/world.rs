@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use relay::Time;
 use relay::admission::Budget;
+use relay::authority::{Question, Verdict as Judgement};
 use relay::contests::Board;
+use relay::cookie::Cookies;
 use relay::endpoint::{Endpoint, LocalId, Path};
 use relay::locals::{Local, Locals, Service};
 use relay::membership::Membership;
@@ -27,6 +29,11 @@ const MAIL_MAX: usize = 4096;
 /// Turns that a moment may take: each message is followed by at most one.
 const TURNS_MAX: usize = 10_000;
 
+/// Questions to those who know the nodes that wait at once.
+const QUESTIONS_MAX: usize = 64;
+/// The relay's key.
+const RELAY_KEY: [u8; 32] = [7; 32];
+
 /// Everything.
 pub struct World {
     now: Time,
@@ -36,6 +43,10 @@ pub struct World {
     membership: Arc<Membership>,
     mail: Vec<VecDeque<Handoff>>,
     received: Vec<u64>,
+    /// With the shard that asks.
+    questions: VecDeque<(usize, Question)>,
+    /// The latest challenge of a node at an endpoint.
+    cookies: HashMap<(NodeId, Endpoint), [u8; 16]>,
     /// None where budgets bind.
     reference: Option<Reference>,
     laws: Laws,
@@ -61,6 +72,8 @@ impl World {
             sender_bytes: Budget::unlimited(),
             prefix_control: budget(setting.has_budgets),
             prefix_packets: budget(setting.has_budgets),
+            prefix_bytes: Budget::unlimited(),
+            cookies: Some(Arc::new(Cookies::new(RELAY_KEY, &[9; 32]))),
             ..Rules::default()
         };
         let membership = Arc::new(Membership::default());
@@ -80,6 +93,8 @@ impl World {
             membership,
             mail: vec![VecDeque::new(); shards],
             received: vec![0; shards],
+            questions: VecDeque::new(),
+            cookies: HashMap::new(),
             reference: (!setting.has_budgets).then_some(reference),
             laws: Laws::default(),
             known: HashMap::new(),
@@ -115,6 +130,14 @@ impl World {
     pub fn step(&mut self, step: &Step) {
         match step {
             Step::Datagram { from, local, shard, bytes } => self.receive(*from, *local, *shard, bytes),
+            Step::Claim { from, local, shard, node, has_cookie } => {
+                let from_endpoint = self.endpoint_of(*from);
+                let cookie = self.cookies.get(&(*node, from_endpoint)).filter(|_| *has_cookie).copied();
+                let signature = if cookie.is_some() { [7; 64] } else { [0; 64] };
+                let bytes = [&[0x0C], &node.0.to_be_bytes()[..], &cookie.unwrap_or_default(), &signature].concat();
+                self.receive(*from, *local, *shard, &bytes);
+            }
+            Step::Judge { is_good, is_repeated } => self.judge_question(*is_good, *is_repeated),
             Step::Pass(time) => self.pass(*time),
             Step::Stall { shard, time } => {
                 self.now = self.now + *time;
@@ -160,11 +183,31 @@ impl World {
 
     // What happens.
 
-    fn receive(&mut self, from: Source, local: u8, shard: Option<u8>, bytes: &[u8]) {
-        let remote = match from {
+    fn endpoint_of(&self, from: Source) -> Endpoint {
+        match from {
             Source::Endpoint(number) => endpoint(number),
             Source::Asked => self.asked_last.unwrap_or_else(|| endpoint(0)),
-        };
+        }
+    }
+
+    /// The oldest question is answered, as [`relay::questions`] does.
+    fn judge_question(&mut self, is_good: bool, is_repeated: bool) {
+        match self.questions.pop_front() {
+            Some((_, Question::Signature { claim, .. })) => {
+                let verdict = match (is_good, is_repeated) {
+                    (true, false) => Judgement::Signed,
+                    (true, true) => Judgement::Repeated,
+                    (false, _) => Judgement::Forged,
+                };
+                self.post(self.owner(claim.node), Handoff::Claimed(claim, verdict));
+            }
+            Some((shard, Question::Introduction(asked))) => self.post(shard, Handoff::Introduce(asked, is_good)),
+            None => {}
+        }
+    }
+
+    fn receive(&mut self, from: Source, local: u8, shard: Option<u8>, bytes: &[u8]) {
+        let remote = self.endpoint_of(from);
         let from = Path { remote, local: LocalId(u16::from(local) % self.locals[0].len() as u16) };
         let steered = match *bytes {
             [0x01..=0x0D, a, b, c, d, ..] => self.owner(NodeId(u32::from_be_bytes([a, b, c, d]))),
@@ -187,6 +230,11 @@ impl World {
         if let Some(reference) = &mut self.reference {
             let verdict = reference.datagram(shard, now, from, bytes);
             compare(&verdict, &action, from, &out);
+            if let Verdict::Challenge(node) = verdict {
+                let cookie = *out[0].1[33..].first_chunk().expect("compared");
+                reference.challenged(now, node, remote, cookie);
+                self.cookies.insert((node, remote), cookie);
+            }
         }
         out.extend(self.take_outputs(shard));
         let after = self.look();
@@ -292,7 +340,8 @@ impl World {
             reference.handoff(shard, now, handoff);
         }
         let sent = self.take_outputs(shard);
-        assert!(sent.len() <= 1, "one message makes one datagram at most: {sent:?}");
+        let introduces = matches!(handoff, Handoff::Introduce(..));
+        assert!(sent.len() <= 1 + usize::from(introduces), "{sent:?} for one message");
         self.judge_sends(&sent);
     }
 
@@ -311,13 +360,17 @@ impl World {
             std::iter::from_fn(|| server.poll_send()).map(|send| (send.to, send.bytes().to_vec())).collect();
         let told: Vec<_> = std::iter::from_fn(|| server.poll_handoff()).collect();
         while server.poll_event().is_some() {}
+        let asked: Vec<_> = std::iter::from_fn(|| server.poll_question()).collect();
         assert!(told.len() <= self.shards.len(), "too much for other shards: {told:?}");
         if let Some(reference) = &mut self.reference {
             assert_eq!(sent, std::mem::take(&mut reference.sends), "messages of the relay's own");
             let decisions = told.iter().filter(|(_, handoff)| !matches!(handoff, Handoff::Watch(_)));
             let decisions: Vec<_> = decisions.copied().collect();
             assert_eq!(decisions, std::mem::take(&mut reference.mail), "messages to other shards");
+            assert_eq!(asked, std::mem::take(&mut reference.asked), "questions");
         }
+        self.questions.extend(asked.into_iter().map(|question| (shard, question)));
+        self.questions.truncate(QUESTIONS_MAX);
         for (to, bytes) in &sent {
             let ours: Vec<Endpoint> = self.locals[shard].iter().map(|local| local.seen_as.into()).collect();
             self.laws.sent(self.now, to, bytes, &ours);
@@ -363,8 +416,9 @@ impl World {
         }
         let places = self.look();
         if let Some(reference) = &self.reference {
-            let expected = reference.sessions.iter().map(|(node, holder)| (*node, (holder.path, holder.extended)));
-            let found = places.iter().map(|(node, session)| (*node, (session.path, session.extended)));
+            let expected =
+                reference.sessions.iter().map(|(node, holder)| (*node, (holder.path, holder.extended, holder.claimed)));
+            let found = places.iter().map(|(node, session)| (*node, (session.path, session.extended, session.claimed)));
             assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "who holds which id");
         }
     }
@@ -386,6 +440,9 @@ fn compare(verdict: &Verdict, action: &Action, from: Path, out: &[(Path, Vec<u8>
         (Verdict::Answer(bytes, None), Action::Reply { len, via }) => out[0].1 == *bytes && answers(*len, *via),
         (Verdict::Answer(bytes, Some(second)), Action::ReplyAndSend { .. }) => {
             out == [(from, bytes.clone()), second.clone()]
+        }
+        (Verdict::Challenge(_), Action::Reply { len: 49, via }) => {
+            out[0].1[0] == 0x0B && out[0].1[1..33] == RELAY_KEY && answers(49, *via)
         }
         (Verdict::Stun, Action::Reply { .. } | Action::Drop(_)) | (Verdict::Defer, Action::Defer) => true,
         (Verdict::Drop(reasons), Action::Drop(reason)) => reasons.contains(reason),

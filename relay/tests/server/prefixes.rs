@@ -100,7 +100,7 @@ fn packets_to_nobody_use_up_the_budget_of_the_source_however_many_ids_it_has() {
 fn what_is_refused_costs_the_source_too() {
     let rules = Rules { prefix_packets: Budget::new(1_000, 200), ..Rules::default() };
     let mut world = world(rules, 0);
-    let refused: Vec<_> = (0..400).map(|_| world.relay("198.18.6.6:9", 1, 2, b"x")).collect();
+    let refused: Vec<_> = (0..400).map(|_| world.relay("198.18.6.6:666", 1, 2, b"x")).collect();
     // The first begins a contest; the holder lives, so none of them is let through.
     assert_eq!(refused[0], Action::Drop(DropReason::SourceContested));
     assert_eq!(refused[399], Action::Drop(DropReason::PrefixBudget));

@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../../agent/tests/model/mod.rs"]
+mod model;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    model::run(bytes);
+});

@@ -102,6 +102,7 @@ impl Confinement {
             return Ok(());
         }
         memory::raise_limit();
+        memory::tell_of_swap();
         self.demand(alone())?;
         self.demand(rights::drop(self.low_ports))?;
         self.demand(paths::restrict(self))?;

@@ -110,8 +110,8 @@ const ATTEMPTS: &[Attempt] = &[
     Attempt { name: "a panic", make: |_| panic!("as wanted"), ends: |status| status.code() == Some(PANICKED) },
     Attempt {
         name: "a crash without a core dump",
-        make: |_| raise(Signal::SIGQUIT).unwrap(),
-        ends: |status| status.signal() == Some(Signal::SIGQUIT as i32) && !status.core_dumped(),
+        make: |_| raise(Signal::SIGABRT).unwrap(),
+        ends: |status| status.signal() == Some(Signal::SIGABRT as i32) && !status.core_dumped(),
     },
 ];
 

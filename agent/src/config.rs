@@ -31,7 +31,8 @@ const REGISTRY_DEFAULT: &str = "127.0.0.1:9000";
 const BEACON_PORT: u16 = 9001;
 const SOCKET_NAME: &str = "pilot.sock";
 const DATA_DIR_NAME: &str = ".pilot";
-const IDENTITY_NAME: &str = "identity.json";
+/// The key's name in the data folder.
+pub const IDENTITY_NAME: &str = "identity.json";
 /// Relays that are tried.
 const BEACONS_MAX: usize = 16;
 
@@ -66,6 +67,8 @@ pub struct Config {
     pub relay_only: bool,
     /// The endpoint to announce instead of the one the relay sees.
     pub endpoint: Option<SocketAddr>,
+    /// What the process gives up.
+    pub confinement: confinement::Mode,
     /// How to log.
     pub log_format: LogFormat,
     /// What to log, as `RUST_LOG` is written.
@@ -194,6 +197,7 @@ impl Config {
             public: settings.public.unwrap_or(false),
             trust_auto_approve: settings.trust_auto_approve.unwrap_or(false),
             relay_only: settings.relay_only.unwrap_or(false),
+            confinement: settings.confinement.unwrap_or_default(),
             log_format: settings.log_format.unwrap_or_default(),
             log_level: settings.log_level.unwrap_or_else(|| "info".to_owned()),
             otlp_endpoint: settings.otlp_endpoint.filter(|url| !url.is_empty()),

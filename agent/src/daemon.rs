@@ -11,6 +11,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`runtime`] | one thread, with an io_uring where the host allows it |
+//! | [`confinement`] | what the process gives up before all this |
 //! | [`clock`] | time and chance: read here alone |
 //! | [`core`] | the node, and who waits for what it says |
 //! | [`drive`] | the loop: datagrams in, what follows out |
@@ -32,6 +33,7 @@ pub mod addresses;
 pub mod byte_stream;
 pub mod capability_file;
 pub mod clock;
+pub mod confinement;
 pub mod core;
 pub mod directory;
 pub mod drive;
@@ -186,14 +188,18 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
 /// What keeps the collector's thread and that of the event log at work.
 type Observing = (Option<telemetry::export::Guard>, Option<telemetry::event_log::Guard>);
 
-/// Where what happens is told, as the operator wants it. An event log that cannot be written costs a warning.
-fn observe(config: &Config, clock: Clock) -> anyhow::Result<(Rc<Observer>, Observing)> {
+/// The collector of spans, if there is one.
+fn collector(config: &Config) -> Option<telemetry::export::Options> {
     let (name, version) = ("pilot-agent", env!("CARGO_PKG_VERSION"));
-    let options = match &config.otlp_endpoint {
+    match &config.otlp_endpoint {
         Some(endpoint) => Some(telemetry::export::Options::new(endpoint, name, version)),
         None => telemetry::export::Options::from_environment(name, version),
-    };
-    let (exporter, exporting) = match options {
+    }
+}
+
+/// Where what happens is told, as the operator wants it. An event log that cannot be written costs a warning.
+fn observe(config: &Config, clock: Clock) -> anyhow::Result<(Rc<Observer>, Observing)> {
+    let (exporter, exporting) = match collector(config) {
         Some(mut options) => {
             if options.instance_id.is_empty() {
                 options.instance_id.clone_from(&config.hostname);

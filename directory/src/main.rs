@@ -2,12 +2,14 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use confinement::{Confinement, Mode, Rings};
 use directory::config::DEFAULT_PORT;
 use directory::{AdminToken, Config, Enrolment, NoRelay, Running, Tls, http};
 use flags::{Program, documents};
@@ -98,10 +100,17 @@ struct Flags {
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
 
+    /// Give up what serving does not need: capabilities, files, system calls.
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    confinement: Mode,
+
     /// How the log on standard error is written: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: telemetry::log::Format,
 }
+
+/// Ports below are the system's own, which takes a capability to bind.
+const LOW_PORTS_END: u16 = 1024;
 
 const NAME: &str = "pilot-directory";
 const HEADING: &str =
@@ -148,6 +157,7 @@ fn run_command(command: &Command) -> ExitCode {
 fn run(flags: Flags) -> anyhow::Result<()> {
     let relay = NoRelay { advertise: flags.advertise.clone() };
     let http = flags.http;
+    confine(&flags)?;
     let running = directory::start(config(flags)?, Arc::new(relay))?;
     let pages = http.map(|address| {
         let site = running.site(None);
@@ -160,6 +170,32 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     wait_for_end(|| reload(&running))?;
     drop(pages);
     running.shutdown();
+    Ok(())
+}
+
+/// Confines this process before it starts a thread; sockets are bound within.
+fn confine(flags: &Flags) -> anyhow::Result<()> {
+    confinement::harden(flags.confinement);
+    // Rules are for folders that are there.
+    let folder = &flags.data_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| format!("cannot make the data folder {}; choose another with --data-dir", folder.display()))?;
+    confinement::keep_to_owner(folder, directory::store::FILE_NAME, &[]);
+    let files = [&flags.config, &flags.tls_cert, &flags.tls_key, &flags.allowlist, &flags.admin_token_file];
+    let ports: Vec<u16> = flags.listen.iter().chain(&flags.http).map(SocketAddr::port).collect();
+    let needs = Confinement {
+        mode: flags.confinement,
+        reads: files.into_iter().flatten().cloned().collect(),
+        writes: vec![folder.clone()],
+        low_ports: ports.iter().any(|port| (1..LOW_PORTS_END).contains(port)),
+        binds: ports,
+        ..Confinement::default()
+    };
+    needs.enter()?;
+    confinement::seal(flags.confinement, Rings::Made)?;
     Ok(())
 }
 

@@ -31,12 +31,14 @@ mod upgrade;
 mod welcome;
 mod whereabouts;
 
+use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use ::confinement::Rings;
 use anyhow::Context as _;
 use nix::sys::signal::{SigSet, Signal};
 use relay::inheritance::Descriptor;
@@ -96,6 +98,7 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let passed = service_manager::passed()?;
     let manager = ServiceManager::of_environment();
     let mut settings = arguments.resolve()?;
+    ::confinement::harden(settings.confinement);
     let signals = block_signals()?;
     let hangups = reload::Hangups::block()?;
     raise_open_files();
@@ -116,10 +119,16 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
         settings.relay.rules.cookies = Some(relay_key::cookies(data_dir.path())?);
     }
     let relay_key = settings.relay.rules.cookies.as_ref().map(|cookies| *cookies.relay_key());
-    let relay = Arc::new(Relay::start_with(&settings.relay, membership, before.take_sockets())?);
-    let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone(), relay_key));
+    let place = match &settings.succeed {
+        Some(path) => Some(path.clone()),
+        None => succession::socket_path(data_dir.as_ref().map(DataDir::path).or(settings.data_dir.as_deref())),
+    };
     // What can be refused is refused before this relay takes over from another.
     let doors = Doors::open(&settings, &mut before)?;
+    let needs = confinement::needs(&settings, given.file(), data_dir.as_ref(), place.as_deref());
+    let confine = || needs.enter().map_err(io::Error::other);
+    let relay = Arc::new(Relay::start_with(&settings.relay, membership, before.take_sockets(), confine)?);
+    let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone(), relay_key));
     let config = match (settings.registry, &data_dir) {
         (Some(listen), Some(data_dir)) => Some(settings.directory_config(listen, data_dir)?),
         _ => None,
@@ -132,10 +141,6 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
         .map(|patience| Watchdog::start(manager.clone(), Arc::clone(&relay), Arc::clone(&phase), patience))
         .transpose()?;
     let others = doors.descriptors(&relay)?;
-    let place = match &settings.succeed {
-        Some(path) => Some(path.clone()),
-        None => succession::socket_path(data_dir.as_ref().map(DataDir::path).or(settings.data_dir.as_deref())),
-    };
     let duties = succession::Duties {
         relay: Arc::clone(&relay),
         phase: Arc::clone(&phase),
@@ -170,6 +175,7 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     store.follow(Arc::clone(&relay), &others)?;
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
     reload::follow(hangups, reload::Reloader::new(given, directory.as_ref()))?;
+    ::confinement::seal(settings.confinement, Rings::Made)?;
     phase.advance(Phase::Serving);
     manager.tell(&["READY=1", &format!("STATUS=serving; {kept} sessions kept from the relay before")]);
     let end = wait_for_end(&relay, signals, report, &end)?;

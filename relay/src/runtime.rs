@@ -92,11 +92,12 @@ impl Relay {
     /// # Errors
     /// [`StartError`], which names what to change.
     pub fn start(config: &Config, membership: Arc<Membership>) -> Result<Self, StartError> {
-        Self::start_with(config, membership, Vec::new())
+        Self::start_with(config, membership, Vec::new(), || Ok(()))
     }
 
     /// As [`Self::start`], on the sockets of a relay before where they fit; [`Self::refused`] has the others. An address
-    /// whose sockets do not fit is bound by [`Self::bind_late`].
+    /// whose sockets do not fit is bound by [`Self::bind_late`]. `confine` is called when the others are bound and no thread
+    /// is started yet.
     ///
     /// # Errors
     /// [`StartError`], which names what to change.
@@ -104,6 +105,7 @@ impl Relay {
         config: &Config,
         membership: Arc<Membership>,
         sockets: Vec<Descriptor>,
+        confine: impl FnOnce() -> io::Result<()>,
     ) -> Result<Self, StartError> {
         let shards = config.shards();
         let mailboxes: Result<Arc<[Mailbox]>, io::Error> = (0..shards).map(|_| Mailbox::new()).collect();
@@ -117,6 +119,7 @@ impl Relay {
         // Listening for changes first, so that none falls between.
         let changes = Changes::subscribe().map_err(|error| StartError::Io("cannot open a netlink socket", error))?;
         let bound = addresses.bind_at_start()?;
+        confine().map_err(|error| StartError::Io("cannot confine this process", error))?;
         let shared = Shared {
             table: Table::new(shards, config.sessions_max),
             membership: Arc::clone(&membership),

@@ -55,6 +55,10 @@ fn main() -> ExitCode {
     if let Err(text) = telemetry::log::start_as("pilot-agent", format, &config.log_level) {
         return end(Exit::Usage, &format!("--log-level {text}"));
     }
+    confinement::harden(config.confinement);
+    if let Err(error) = daemon::confinement::enter(&config) {
+        return end(Exit::Failure, &format!("{error:#}"));
+    }
     let ended = runtime::run(|ring| async move {
         let (stop, stopped) = mpsc::channel(2);
         let mut terminate = signal(SignalKind::terminate())?;

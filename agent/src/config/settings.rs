@@ -134,6 +134,9 @@ pub struct Settings {
     /// The endpoint to announce, where the relay cannot see the right one
     #[arg(long, value_name = "IP:PORT", env = "PILOT_ENDPOINT")]
     pub endpoint: Option<String>,
+    /// Give up what the node does not need: capabilities, files, system calls [default: auto]
+    #[arg(long, value_name = "MODE", env = "PILOT_CONFINEMENT")]
+    pub confinement: Option<confinement::Mode>,
     /// How to write the log [default: text]
     #[arg(long, value_name = "FORMAT", env = "PILOT_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -216,6 +219,7 @@ impl Settings {
             trust_auto_approve: self.trust_auto_approve.or(lower.trust_auto_approve),
             relay_only: self.relay_only.or(lower.relay_only),
             endpoint: self.endpoint.or(lower.endpoint),
+            confinement: self.confinement.or(lower.confinement),
             log_format: self.log_format.or(lower.log_format),
             log_level: self.log_level.or(lower.log_level),
             otlp_endpoint: self.otlp_endpoint.or(lower.otlp_endpoint),

@@ -5,6 +5,7 @@ mod capabilities;
 mod capture;
 mod channels;
 mod clients;
+mod confinement;
 mod directory;
 mod fleet;
 mod pairs;

@@ -201,6 +201,9 @@ pub struct Arguments {
     /// File with the administrator's token [default: admin-token in the data folder, made at the first start]
     #[arg(long, value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
+    /// Give up what serving does not need: capabilities, files, system calls
+    #[arg(long, value_enum, default_value_t = ::confinement::Mode::Auto)]
+    pub confinement: ::confinement::Mode,
     /// Log JSON lines
     #[arg(long)]
     pub log_json: bool,
@@ -238,6 +241,8 @@ pub struct Settings {
     tls_required: bool,
     /// Where the administrator's secret is, if given.
     pub admin_token_file: Option<PathBuf>,
+    /// What this process gives up.
+    pub confinement: ::confinement::Mode,
     enrolment: Enrolment,
     allowlist: Option<PathBuf>,
     forget_after_days: u32,
@@ -320,6 +325,7 @@ impl Arguments {
             succeed: self.succeed,
             tls,
             tls_required: self.tls_required,
+            confinement: self.confinement,
             enrolment: self.enrol,
             allowlist: self.allowlist,
             forget_after_days: self.forget_after,
@@ -358,6 +364,16 @@ impl Settings {
         };
         let token = directory::AdminToken::new(&token);
         token.context("the admin token is empty; write one into the file").map(Some)
+    }
+
+    /// Files that a reload reads again.
+    #[must_use]
+    pub fn files_read_again(&self) -> Vec<PathBuf> {
+        let pair = match &self.tls {
+            directory::Tls::Files { cert, key } => vec![cert.clone(), key.clone()],
+            _ => Vec::new(),
+        };
+        pair.into_iter().chain(self.allowlist.clone()).chain(self.admin_token_file.clone()).collect()
     }
 
     /// The embedded directory's part.

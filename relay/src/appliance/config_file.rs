@@ -89,7 +89,15 @@ fn default_file() -> String {
     flags::default_file::default_file(cli::program().command(), HEADING, &EXAMPLES)
 }
 
+/// A password in a URL is not shown.
 fn shown(settings: &[Setting], json: bool) -> String {
+    let mut settings = settings.to_vec();
+    for value in
+        settings.iter_mut().filter(|setting| setting.key == "otlp").filter_map(|setting| setting.value.as_mut())
+    {
+        *value = telemetry::export::options::shown(value);
+    }
+    let settings = settings.as_slice();
     if json {
         return format!("{:#}\n", serde_json::json!(settings));
     }

@@ -26,6 +26,7 @@ impl DataDir {
         })?;
         // Before anything in it is read: a backup that waits brings the token and keys along.
         directory::store::restore::finish(&path)?;
+        ::confinement::keep_to_owner(&path, directory::store::FILE_NAME, &[ADMIN_TOKEN, super::relay_key::FILE]);
         Ok(Self(path))
     }
 

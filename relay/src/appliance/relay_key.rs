@@ -15,7 +15,8 @@ use ed25519_dalek::SigningKey;
 use relay::cookie::Cookies;
 use zeroize::Zeroizing;
 
-const FILE: &str = "relay-key";
+/// In the data folder.
+pub const FILE: &str = "relay-key";
 const MODE: u32 = 0o600;
 const SEED_BYTES: usize = 32;
 /// What the file holds: the seed in hex, and a line break. What is longer is something else.

@@ -26,7 +26,8 @@ fn leave(relay: &Relay) -> (Vec<Descriptor>, Vec<ledger::Record>) {
 
 /// A relay on what another has left, which does not serve yet.
 fn follow(descriptors: Vec<Descriptor>, place: std::net::SocketAddr, shards: usize) -> World {
-    let relay = Relay::start_with(&config(place, shards), Arc::new(Membership::default()), descriptors).unwrap();
+    let relay =
+        Relay::start_with(&config(place, shards), Arc::new(Membership::default()), descriptors, || Ok(())).unwrap();
     World { relay }
 }
 

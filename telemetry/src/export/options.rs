@@ -1,12 +1,13 @@
 //! Where spans go and whom they are from, given by flags or by the standard environment variables.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Path of a collector that takes spans, behind its base URL.
 const TRACES_PATH: &str = "v1/traces";
 
 /// How spans leave a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Options {
     /// Where spans are posted to, as `http://127.0.0.1:4318/v1/traces`.
     pub traces_url: String,
@@ -24,6 +25,14 @@ pub struct Options {
     pub batch_delay: Duration,
 }
 
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown_here = f.debug_struct("Options");
+        shown_here.field("traces_url", &shown(&self.traces_url)).field("service_name", &self.service_name);
+        shown_here.field("instance_id", &self.instance_id).finish_non_exhaustive()
+    }
+}
+
 impl Options {
     /// Spans of `service_name` for the collector at `endpoint`, a base URL such as `http://127.0.0.1:4318`.
     #[must_use]
@@ -36,6 +45,19 @@ impl Options {
             attributes: Vec::new(),
             queue_max: 2048,
             batch_delay: Duration::from_secs(1),
+        }
+    }
+
+    /// The TCP port of the collector; `None` for a URL that is none.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        let (scheme, rest) = self.traces_url.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        // The colons of an IPv6 address lie within brackets.
+        match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+            Some((_, port)) => port.parse().ok(),
+            None => Some(if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 }),
         }
     }
 
@@ -89,6 +111,17 @@ impl Options {
     }
 }
 
+/// `url` without the password it may hold, for people to read.
+#[must_use]
+pub fn shown(url: &str) -> String {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    let end = url[begin..].find(['/', '?', '#']).map_or(url.len(), |at| begin + at);
+    match url[begin..end].rfind('@') {
+        Some(at) => format!("{}***{}", &url[..begin], &url[begin + at..]),
+        None => url.to_owned(),
+    }
+}
+
 /// `text` with `%41` for `A` undone; what is no such thing stays.
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
@@ -127,6 +160,36 @@ mod tests {
         let both = [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"), ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://d/x")];
         assert_eq!(options(&both).unwrap().traces_url, "http://d/x");
         assert_eq!(options(&both[1..]).unwrap().traces_url, "http://d/x");
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (url, wanted) in [
+            ("http://c:4318/v1", "http://c:4318/v1"),
+            ("http://u:p@w@c:4318/v1?x=a@b", "http://***@c:4318/v1?x=a@b"),
+            ("u:p@c", "***@c"),
+            ("http://[::1]:4318", "http://[::1]:4318"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(url), wanted);
+        }
+        let secret = Options::new("http://user:hunter2@c", "a", "1");
+        assert!(!format!("{secret:?}").contains("hunter2"));
+        assert!(secret.traces_url.contains("hunter2"), "it is used");
+    }
+
+    #[test]
+    fn the_port_is_found() {
+        for (url, port) in [
+            ("http://c:4318", Some(4318)),
+            ("http://[::1]:9", Some(9)),
+            ("http://[::1]", Some(80)),
+            ("https://u:1@c", Some(443)),
+            ("http://c:x", None),
+            ("c", None),
+        ] {
+            assert_eq!(Options::new(url, "a", "1").port(), port, "{url}");
+        }
     }
 
     #[test]

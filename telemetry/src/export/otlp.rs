@@ -14,6 +14,7 @@ use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::options::shown;
 use super::{Counts, Options, convert};
 use crate::span::Span;
 
@@ -71,7 +72,7 @@ impl Drop for Guard {
 /// Starts the thread.
 pub fn start(options: Options, counts: Arc<Counts>) -> Result<(Queue, Guard), StartError> {
     if !options.traces_url.starts_with("http://") {
-        return Err(StartError::Scheme(options.traces_url));
+        return Err(StartError::Scheme(shown(&options.traces_url)));
     }
     let (queue, spans) = mpsc::channel(options.queue_max.max(1));
     let (end, ending) = watch::channel(false);
@@ -91,7 +92,7 @@ pub fn start(options: Options, counts: Arc<Counts>) -> Result<(Queue, Guard), St
         match exporter {
             Ok(exporter) => {
                 let _ = report.send(Ok(()));
-                let sender = Sender { spans, exporter, counts, url: options.traces_url, is_away: false };
+                let sender = Sender { spans, exporter, counts, url: shown(&options.traces_url), is_away: false };
                 runtime.block_on(sender.run(options.batch_delay, ending));
             }
             Err(error) => drop(report.send(Err(error))),
@@ -108,7 +109,7 @@ pub fn start(options: Options, counts: Arc<Counts>) -> Result<(Queue, Guard), St
 fn exporter(options: &Options) -> Result<SpanExporter, StartError> {
     let builder = SpanExporter::builder().with_http().with_endpoint(&options.traces_url).with_timeout(ANSWER_TIMEOUT);
     let refused = |error: opentelemetry_otlp::ExporterBuildError| {
-        StartError::Endpoint(options.traces_url.clone(), error.to_string())
+        StartError::Endpoint(shown(&options.traces_url), error.to_string())
     };
     let mut exporter = builder.build().map_err(refused)?;
     exporter.set_resource(&convert::resource(options));

@@ -141,7 +141,7 @@ fn demand(mode: Mode, done: Result<(), String>) -> Result<(), Error> {
     match done {
         Err(text) if mode == Mode::Strict => Err(Error::Missing(text)),
         Err(text) => {
-            tracing::warn!("{text}; going on without");
+            tracing::info!("{text}; going on without");
             Ok(())
         }
         Ok(()) => Ok(()),

@@ -118,6 +118,8 @@ RELAY_STORIES = {
     "proof_displaces": [discover(6, 1), wait(10), discover(0, 1), discover(6, 1), alive(0), discover(6, 1)] + [wait(3)] * 5,
     "proof_in_contest": [discover(6, 1), discover(9, 1), publish(1, 8, 0), discover(10, 1), wait(5), wait(5)],
     "takeover": MIXED_UP + [discover(8, 1), alive(6), alive(ASKED), relay(8, 1, 2), wait(9)],
+    "takeover_is_not_improved": [claim(6, 1), claim(6, 1, True), judge(), discover(7, 2), wait(9), discover(6, 2), wait(5),
+        wait(5), wait(9), discover(8, 1), alive(6), discover(0, 1), alive(8), wait(9), relay(8, 1, 2)],
     "takeover_silent": MIXED_UP + [discover(8, 1), alive(6), wait(5), wait(5), wait(9), discover(8, 1)],
     "takeover_holder_speaks": MIXED_UP + [discover(8, 1), alive(6), relay(6, 1, 2), alive(8)],
     "forged_neighbour": [discover(6, 1), discover(6, 2), wait(10), discover(6, 1), discover(8, 1), alive(6), alive(8)],

@@ -122,7 +122,7 @@ RELAY_STORIES = {
         wait(5), wait(9), discover(8, 1), alive(6), discover(0, 1), alive(8), wait(9), relay(8, 1, 2)],
     "takeover_silent": MIXED_UP + [discover(8, 1), alive(6), wait(5), wait(5), wait(9), discover(8, 1)],
     "takeover_holder_speaks": MIXED_UP + [discover(8, 1), alive(6), relay(6, 1, 2), alive(8)],
-    "forged_neighbour": [discover(6, 1), discover(6, 2), wait(10), discover(6, 1), discover(8, 1), alive(6), alive(8)],
+    "forged_neighbour": [discover(6, 1), wait(9), discover(6, 2), wait(10), discover(6, 1), discover(8, 1), alive(6), alive(8)],
     "silent_for_long": [discover(6, 1), wait(14), wait(9), discover(9, 1), wait(15), discover(6, 1)],
     "recall": [discover(0, 1), relay(0, 1, 2), alive(ASKED), relay(0, 1, 2), wait(9)],
     "recall_remembered": [discover(0, 1), relay(0, 1, 2), alive(4), relay(0, 1, 2), bytes([31, 0xFF] + [0] * 6)],

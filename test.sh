@@ -5,13 +5,14 @@
 #   ./test.sh            everything, bounded (about half an hour on two cores)
 #   ./test.sh STAGE…     only these stages, in the order given
 #
-# FUZZ_SECONDS, PILOT_LAB_FULL, LOADGEN_SECONDS, DIRECTORY_FULL and COMPARE_FULL widen the bounds; ./long-run.sh sets them.
+# FUZZ_SECONDS, MIRI, PILOT_LAB_FULL, LOADGEN_SECONDS, DIRECTORY_FULL and COMPARE_FULL widen the bounds; ./long-run.sh sets
+# them.
 set -euo pipefail
 cd "$(dirname "$0")"
 source lab/stages.sh
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(tools lint deny unit loom fuzz build package lab example load metrics directory compare)
+[ ${#stages[@]} -gt 0 ] || stages=(tools lint deny unit loom ${MIRI:+miri} fuzz build package lab example load metrics directory compare)
 for stage in "${stages[@]}"; do
     declare -F "stage_$stage" >/dev/null || { echo "test.sh: no stage '$stage'; there are: tools lint deny unit loom miri fuzz build package lab example load metrics directory compare" >&2; exit 2; }
 done

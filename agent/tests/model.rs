@@ -6,7 +6,7 @@ mod model;
 
 use std::path::Path;
 
-use model::{STEP_LEN, STEPS_MAX};
+use model::script::{STEP_LEN, STEPS_MAX};
 
 /// Random histories that every test run goes through.
 const RUNS: u64 = 60;

@@ -6,7 +6,7 @@
 //! reference is what was written. `agent/tests/model.rs` runs random histories; the fuzz target `agent_engine` lets
 //! coverage choose them.
 
-mod script;
+pub mod script;
 
 #[path = "../node/world.rs"]
 #[allow(dead_code, reason = "the stories of a node use more of it")]
@@ -24,7 +24,6 @@ use wire::beacon::Message;
 use wire::codec::Writer;
 use wire::registry::Answer;
 
-pub use script::{STEP_LEN, STEPS_MAX};
 use script::{Source, Step};
 use world::World;
 

@@ -160,6 +160,7 @@ pub struct Server {
     locals: Arc<Locals>,
     control: PrefixBudgets,
     foreign: PrefixBudgets,
+    refused: PrefixBudgets,
     claims: PrefixBudgets,
     claims_in_all: Allowance,
     punches_in_all: Allowance,
@@ -198,6 +199,7 @@ impl Server {
             locals,
             control: PrefixBudgets::new(rules.exempt.clone()),
             foreign: PrefixBudgets::new(rules.exempt.clone()),
+            refused: PrefixBudgets::new(rules.exempt.clone()),
             claims: PrefixBudgets::new(rules.exempt.clone()),
             claims_in_all: Allowance::share(rules.claims_per_second, shards),
             punches_in_all: Allowance::share(rules.punches_per_second, shards),
@@ -369,7 +371,7 @@ impl Server {
             return Action::Drop(DropReason::ServicePort);
         }
         if !self.charge_control(now, from) {
-            return Action::Drop(DropReason::PrefixBudget);
+            return Action::Drop(DropReason::ControlBudget);
         }
         if self.speaks(from.local, Service::Stun) {
             return self.stun(from, datagram, reply);

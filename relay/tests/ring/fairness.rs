@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
+use relay::Time;
 use relay::admission::Budget;
 use relay::endpoint::{Endpoint, LocalId};
 use relay::fairness::filter::{Family, program};
-use relay::fairness::{PENALTIES_MAX, Penalty, Source};
+use relay::fairness::{FAR_OVER, PENALTIES_MAX, Penalty, Source};
 use relay::guard::Guard;
-use relay::metrics::{Counter, Gauge};
+use relay::metrics::{Counter, Counters, DropReason, Gauge};
 use relay::socket::{attach_filter, receive_queue};
 use wire::NodeId;
 
@@ -28,7 +29,9 @@ impl Filtered {
     fn new(address: SocketAddr, penalties: &[Penalty]) -> Self {
         let socket = UdpSocket::bind(address).unwrap();
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        attach_filter(socket.as_fd(), &program(penalties, family)).unwrap();
+        if !penalties.is_empty() {
+            attach_filter(socket.as_fd(), &program(penalties, family)).unwrap();
+        }
         socket.set_nonblocking(true).unwrap();
         Self(socket)
     }
@@ -82,6 +85,29 @@ fn another_address_of_the_same_family_passes() {
     let filtered =
         Filtered::new(LOOPBACK, &[Penalty::new(Source::prefix(relay::endpoint::mapped(LOOPBACK.ip())), 0.0)]);
     assert_eq!((filtered.passed(&heavy, 10), filtered.passed(&elsewhere, 10)), (0, 10));
+}
+
+/// What is dropped by so many of one address's ports holds back nobody, one port or the address, by what it says of them.
+#[test]
+fn what_anybody_may_have_forged_costs_no_neighbour_its_packets() {
+    let (heavy, neighbour) = (UdpSocket::bind(LOOPBACK).unwrap(), UdpSocket::bind(LOOPBACK).unwrap());
+    let from = Endpoint::from(heavy.local_addr().unwrap());
+    for (reason, holds_heavy, holds_neighbour) in [
+        (DropReason::ControlBudget, false, false),
+        (DropReason::SourceMismatch, false, false),
+        (DropReason::RefusedBudget, true, false),
+        (DropReason::SenderBudget, true, false),
+        (DropReason::PrefixBudget, true, true),
+    ] {
+        let socket = Filtered::new(LOOPBACK, &[]);
+        let mut guard = Guard::new(Vec::new());
+        guard.install(LocalId(0), Family::V4, socket.0.try_clone().unwrap().into(), 0);
+        (0..100 * FAR_OVER).for_each(|_| guard.note_drop(from, reason));
+        guard.review(Time(1_000_000_000_000), 0, &mut Counters::default());
+        // A quarter of what is held back passes.
+        let held = |from| socket.passed(from, 200) < 150;
+        assert_eq!((held(&heavy), held(&neighbour)), (holds_heavy, holds_neighbour), "{reason:?}");
+    }
 }
 
 #[test]

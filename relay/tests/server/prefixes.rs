@@ -114,7 +114,7 @@ fn forged_sources_use_up_nothing_of_what_the_nodes_there_relay() {
     let (node, place) = crowd(0);
     for number in 0..5_000_u32 {
         let forged = format!("198.18.6.6:{}", 20_000 + number);
-        let action = world.relay(&forged, 1, 2, b"x");
+        let action = world.relay(&forged, 2, 1, b"x");
         assert_ne!(action, Action::Drop(DropReason::PrefixBudget), "for which the prefix would be held back");
         world.discover(&forged, 0);
     }

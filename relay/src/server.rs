@@ -41,7 +41,7 @@ use wire::cidr::Cidr;
 use wire::codec::Writer;
 use wire::{Format, NodeId};
 
-use crate::admission::{PrefixBudgets, RelayBudgets, is_service_port};
+use crate::admission::{Budget, PrefixBudgets, RelayBudgets, is_service_port};
 use crate::authority::{Introduction, Question, Verdict};
 use crate::contests::{Board, Claim, Contests, Due};
 use crate::endpoint::{Endpoint, LocalId, Path};
@@ -162,7 +162,10 @@ pub struct Server {
     foreign: PrefixBudgets,
     refused: PrefixBudgets,
     claims: PrefixBudgets,
+    prefix_claims: Budget,
     claims_in_all: Allowance,
+    punches: PrefixBudgets,
+    prefix_punches: Budget,
     punches_in_all: Allowance,
     questions: VecDeque<Question>,
     relayed: RelayBudgets,
@@ -201,7 +204,10 @@ impl Server {
             foreign: PrefixBudgets::new(rules.exempt.clone()),
             refused: PrefixBudgets::new(rules.exempt.clone()),
             claims: PrefixBudgets::new(rules.exempt.clone()),
+            prefix_claims: Allowance::bound(rules.prefix_claims, rules.claims_per_second, shards),
             claims_in_all: Allowance::share(rules.claims_per_second, shards),
+            punches: PrefixBudgets::new(rules.exempt.clone()),
+            prefix_punches: Allowance::of_prefix(rules.punches_per_second, shards),
             punches_in_all: Allowance::share(rules.punches_per_second, shards),
             questions: VecDeque::new(),
             relayed: RelayBudgets::new(rules.prefix_packets, rules.prefix_bytes, rules.exempt.clone()),

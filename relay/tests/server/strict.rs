@@ -173,10 +173,16 @@ fn questions_to_the_directory_have_a_budget() {
         admission: relay::server::Admission::Strict,
         ..relay::server::Rules::default()
     };
-    let mut world = World::with_rules(rules, 1, 64);
-    world.prove(1, &["198.18.1.1"]);
-    world.discover(ALICE, 1);
-    let asked = (0..100).filter(|_| punch(&mut world, ALICE, 1, 2) == Action::Defer).count();
-    assert_eq!(asked, 10);
-    assert_eq!(world.counters().dropped(DropReason::QuestionBudget), 90);
+    for (exempt, granted) in [(vec!["198.18.1.1/32".parse().unwrap()], 10), (Vec::new(), 2)] {
+        let mut world = World::with_rules(relay::server::Rules { exempt, ..rules.clone() }, 1, 64);
+        world.prove(1, &["198.18.1.1"]);
+        world.prove(2, &["198.18.1.2"]);
+        world.discover(ALICE, 1);
+        world.discover(BOB, 2);
+        let asked = (0..100).filter(|_| punch(&mut world, ALICE, 1, 2) == Action::Defer).count();
+        assert_eq!(asked, granted, "an eighth, rounded up, where the source is not exempt");
+        assert_eq!(world.counters().dropped(DropReason::QuestionBudget), 100 - granted as u64);
+        let other = punch(&mut world, BOB, 2, 1);
+        assert_eq!(other == Action::Defer, granted < 10, "what one has left is there for the others");
+    }
 }

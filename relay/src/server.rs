@@ -499,16 +499,25 @@ impl Server {
     fn sweep(&mut self, now: Time) {
         let share = self.sessions.slots().div_ceil(SWEEP_ROUND as usize);
         let timeout = self.rules.session_timeout;
-        let gone = (self.rules.admission != Admission::Open && self.membership.has_authority())
+        let membership = (self.rules.admission != Admission::Open && self.membership.has_authority())
             .then(|| Arc::clone(&self.membership));
+        let is_strict = self.rules.admission == Admission::Strict;
         let notes = &mut self.notes;
-        let ended = self.sessions.sweep(share, |node, activity| {
-            let ends =
-                now.since(activity.seen) > timeout || gone.as_ref().is_some_and(|membership| !membership.knows(node));
-            if ends {
-                notes.push(Event { at: now, node, what: What::SessionExpired });
+        let ended = self.sessions.sweep(share, |node, session, activity| {
+            let is_gone = |membership: &Arc<Membership>| !membership.knows(node);
+            // Whoever sends nothing but packets is heard, and asked for no proof.
+            let has_lapsed = |membership: &Arc<Membership>| {
+                is_strict && !session.claimed && !membership.proves(node, session.path.remote.ip)
+            };
+            let what = if now.since(activity.seen) > timeout || membership.as_ref().is_some_and(is_gone) {
+                Some(What::SessionExpired)
+            } else {
+                membership.as_ref().is_some_and(has_lapsed).then_some(What::SessionLapsed)
+            };
+            if let Some(what) = what {
+                notes.push(Event { at: now, node, what });
             }
-            ends
+            what.is_some()
         });
         self.counters.add(Counter::SessionsExpired, ended as u64);
     }

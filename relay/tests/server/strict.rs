@@ -94,6 +94,30 @@ fn a_session_lapses_with_its_proof_and_a_signed_one_does_not() {
     assert_eq!(world.relay(ALICE, 1, 2, b"x"), Action::Drop(DropReason::SourceMismatch));
 }
 
+/// A daemon's packets and punches keep its session alive, and prove nothing.
+#[test]
+fn a_session_of_packets_alone_lapses_with_its_proof_too_but_for_one_that_is_signed() {
+    let mut world = joined(2);
+    let minute = |world: &mut World| {
+        for _ in 0..61 {
+            world.relay(ALICE, 1, 2, b"x");
+            world.relay(BOB, 2, 1, b"x");
+            world.pass(Duration::from_secs(1));
+        }
+    };
+    minute(&mut world);
+    assert_eq!(world.place(1).as_deref(), Some(ALICE));
+    world.membership.await_authority();
+    world.prove(1, &["198.18.5.5"]);
+    minute(&mut world);
+    assert_eq!(world.place(1).as_deref(), Some(ALICE), "a directory that is still loading may not have said all");
+    world.take_events();
+    world.membership.set_authority(true);
+    minute(&mut world);
+    assert_eq!((world.place(1), world.place(2).as_deref()), (None, Some(BOB)));
+    assert!(world.take_events().contains(&(NodeId(1), What::SessionLapsed)));
+}
+
 #[test]
 fn nodes_are_recalled_only_where_they_are_proven() {
     let mut world = joined(2);

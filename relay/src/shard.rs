@@ -155,7 +155,7 @@ impl Shard {
         self.send_own();
         self.queue_trains()?;
         self.hand_off();
-        self.ask_questions();
+        self.ask_questions(now);
         self.hand_out_events();
         self.write_ledger(RECORDS_PER_TURN_MAX);
         let unwritten = self.server.unwritten() as u64;
@@ -458,10 +458,10 @@ impl Shard {
     }
 
     /// Most batches have none.
-    fn ask_questions(&mut self) {
+    fn ask_questions(&mut self, now: Time) {
         let mut has_asked = false;
         while let Some(question) = self.server.poll_question() {
-            if self.setup.questions.post(self.setup.index, question) {
+            if self.setup.questions.post(self.setup.index, now, question) {
                 has_asked = true;
             } else {
                 self.server.counters().count(Counter::QuestionsDropped);

@@ -316,6 +316,11 @@ impl Sessions {
         self.changes.get_or_insert_with(|| Changes::new(self.activity.len()));
     }
 
+    /// Notes no changes any more, and forgets those that were not fetched.
+    pub fn end_changes(&mut self) {
+        self.changes = None;
+    }
+
     /// How many slots [`Self::poll_change`] has to tell of.
     #[must_use]
     pub fn changes(&self) -> usize {

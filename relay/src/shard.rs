@@ -207,7 +207,12 @@ impl Shard {
             if let Err(error) = ledger.write(self.setup.index, slot, record.as_ref()) {
                 let shard = self.setup.index;
                 tracing::error!(shard, %error, "sessions are no longer kept for a restart; give this service more memory");
+                if let Err(error) = ledger.void() {
+                    tracing::error!(shard, %error, "and those kept so far cannot be taken back");
+                }
                 self.ledger = None;
+                // Else they would come together for ever, and be waited for.
+                self.server.end_ledger();
                 return;
             }
         }
@@ -493,6 +498,8 @@ impl Shard {
         while let Some(mail) = mailbox.take() {
             match mail {
                 Mail::Handoff(handoff) => self.server.handle_handoff(now, handoff),
+                // What would be received there now, nobody would end.
+                Mail::Locals(..) if self.stopping.is_some() => {}
                 Mail::Locals(locals, sockets) => self.change_locals(locals, sockets)?,
                 Mail::Inherit(locals, records, answer) => {
                     self.server.set_locals(locals);
@@ -530,3 +537,6 @@ impl Shard {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,10 @@ use relay::endpoint::{Endpoint, LocalId};
 use relay::fairness::filter::{Family, program};
 use relay::fairness::{FAR_OVER, PENALTIES_MAX, Penalty, Source};
 use relay::guard::Guard;
+use relay::inheritance::Group;
+use relay::locals::Service;
 use relay::metrics::{Counter, Counters, DropReason, Gauge};
-use relay::socket::{attach_filter, receive_queue};
+use relay::socket::{adopt, attach_filter, bind_group, receive_queue};
 use wire::NodeId;
 
 use super::world::{LOOPBACK, Node, PATIENCE, World, config};
@@ -118,6 +120,19 @@ fn a_filter_a_predecessor_has_left_goes_with_the_take_over() {
     let mut guard = Guard::new(Vec::new());
     guard.install(LocalId(0), Family::V4, left.0.try_clone().unwrap().into(), 0);
     assert_eq!(left.passed(&client, 5), 5);
+}
+
+#[test]
+fn sockets_that_are_prepared_keep_their_predecessors_filter() {
+    let client = UdpSocket::bind(LOOPBACK).unwrap();
+    let (bound, members) = bind_group(LOOPBACK, 1).unwrap();
+    let filter = program(&[Penalty::new(sender(&client), 0.0)], Family::V4);
+    attach_filter(members[0].0.as_fd(), &filter).unwrap();
+    let group = Group { service: Service::Beacon, bound, members };
+    adopt(&group).unwrap();
+    client.send_to(b"x", bound).unwrap();
+    let left = receive_queue(group.members[0].0.as_fd()).unwrap();
+    assert_eq!((left.bytes, left.drops), (0, 1), "the one before may still serve");
 }
 
 /// One node sends all it can, far beyond its budget; another a little. The kernel comes to hold the first back, loses

@@ -417,6 +417,7 @@ fn spawn_shard(
 ) -> Result<thread::JoinHandle<()>, StartError> {
     let index = setup.index;
     let (ready, is_ready) = mpsc::channel();
+    let mailboxes = Arc::clone(&setup.mailboxes);
     let body = move || {
         if let Err(error) = pin(cpu) {
             tracing::warn!(shard = index, cpu, %error, "cannot pin the shard's thread");
@@ -427,6 +428,7 @@ fn spawn_shard(
                 // Other shards hold the channel open, so a panic has to be reported, too.
                 let result = panic::catch_unwind(AssertUnwindSafe(|| shard.run()))
                     .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
+                mailboxes[index].close();
                 let _ = report.send(Ended { shard: index, result });
             }
             Err(error) => {

@@ -164,7 +164,8 @@ impl Server {
             ..=UNKNOWN_RUN_MAX => {}
             _ => {
                 // Refusal is fine: the account is empty already.
-                let _ = self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST);
+                let budget = activity.quota.packets(&self.rules.sender_packets);
+                let _ = budget.charge(&mut activity.packets, now, UNKNOWN_COST);
             }
         }
     }

@@ -23,8 +23,11 @@ fn shard(ledger: Option<Arc<Ledger>>) -> (Shard, Arc<[Mailbox]>) {
         questions: Arc::new(Questions::new().unwrap()),
         ledger,
     };
-    let shared =
-        Shared { table: Table::new(1, SESSIONS_MAX), membership: Arc::new(Membership::default()), board: Board::new(1) };
+    let shared = Shared {
+        table: Table::new(1, SESSIONS_MAX),
+        membership: Arc::new(Membership::default()),
+        board: Board::new(1),
+    };
     let server = Server::new(Rules::default(), 0, &shared, Arc::new(Locals::default()));
     (Shard::new(setup, server).unwrap(), mailboxes)
 }

@@ -36,6 +36,13 @@ impl Budget {
         Self { cost_nanos, burst }
     }
 
+    /// The same rate, with no more than `units` at once, and one in any case.
+    #[must_use]
+    pub fn at_once(self, units: u64) -> Self {
+        let burst = Duration::from_nanos((self.cost_nanos * units.max(1) as f64) as u64);
+        if self.is_unlimited() { self } else { Self { burst: self.burst.min(burst), ..self } }
+    }
+
     /// No limit.
     #[must_use]
     pub const fn unlimited() -> Self {
@@ -130,6 +137,17 @@ impl PrefixBudgets {
             account.arrivals = arrivals;
         }
         allowed
+    }
+
+    /// Takes units from the first account of `ip`'s prefix also where there are not so many: it has to make up for them
+    /// before anything is granted again. It never owes more than this once, however often it is fined.
+    pub fn fine(&mut self, budget: Budget, units: u64, ip: Ipv6Addr, now: Time) {
+        if budget.is_unlimited() || self.exempt.iter().any(|exempt| exempt.contains(IpAddr::V6(ip))) {
+            return;
+        }
+        let fine = Duration::from_nanos((budget.cost_nanos * units as f64) as u64);
+        let arrival = &mut self.account(prefix_of(ip)).arrivals[0];
+        *arrival = ((*arrival).max(now) + fine).min(now + budget.burst + fine);
     }
 
     fn account(&mut self, prefix: u64) -> &mut Account {
@@ -293,6 +311,24 @@ mod tests {
         assert!(charge(900));
         assert!(!(0..20).any(|_| charge(200)), "too many bytes");
         assert_eq!((0..20).filter(|_| charge(1)).count(), 9, "what was refused has not been taken");
+    }
+
+    #[test]
+    fn a_fine_is_owed_beyond_the_budget_but_once() {
+        let mut budgets = PrefixBudgets::new(vec!["198.18.5.0/24".parse().unwrap()]);
+        let budget = Budget::new(10, 1_000).at_once(5);
+        let [ip, exempt] = ["198.18.0.1", "198.18.5.1"].map(|ip| mapped(ip.parse().unwrap()));
+        let now = Time(5_000_000_000);
+        (0..100).for_each(|_| [ip, exempt].into_iter().for_each(|ip| budgets.fine(budget, 20, ip, now)));
+        assert!(budgets.charge(&[(budget, 1)], exempt, now));
+        assert!(!budgets.charge(&[(budget, 1)], ip, now + Duration::from_secs(2)), "twenty at ten a second");
+        let later = now + Duration::from_millis(2_150);
+        assert!(budgets.charge(&[(budget, 1)], ip, later), "and no more");
+        let much_later = now + Duration::from_secs(60);
+        let granted = (0..20).filter(|_| budgets.charge(&[(budget, 1)], ip, much_later)).count();
+        assert_eq!(granted, 5, "at once");
+        budgets.fine(Budget::unlimited(), 20, ip, much_later);
+        assert!(budgets.charge(&[(Budget::unlimited(), 1)], ip, much_later));
     }
 
     /// What 1000 nodes behind one address relay in a second, at `pps` in all.

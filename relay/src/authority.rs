@@ -4,6 +4,7 @@
 //! [`Authority`]; the answer comes back to a shard as a [`Handoff`].
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use wire::NodeId;
@@ -15,8 +16,11 @@ use crate::endpoint::Path;
 use crate::server::Handoff;
 use crate::time::Time;
 
-/// Cookies remembered as spent. What [`crate::server::Rules::claims_per_second`] lets through in a lifetime is an eighth.
+/// Cookies remembered as spent. What [`crate::server::Rules::claims_per_second`] lets through in [`REMEMBERED`] is a quarter.
 const SPENT_MAX: usize = 1 << 16;
+/// How long they are at least: a claim whose cookie fits may wait for its judgement as long again (see
+/// [`crate::questions`]).
+const REMEMBERED: Duration = Duration::from_secs(2 * LIFETIME.as_secs());
 
 /// Who knows the nodes: the directory. Called by one cold thread, which may wait.
 pub trait Authority: Send + Sync + 'static {
@@ -69,7 +73,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Judge {
     relay_key: [u8; 32],
-    /// Cookies of claims that have counted, within the last lifetime and the one before.
+    /// Cookies of claims that have counted, within the last [`REMEMBERED`] and the one before.
     spent: HashSet<[u8; COOKIE_LEN]>,
     spent_before: HashSet<[u8; COOKIE_LEN]>,
     turned: Time,
@@ -110,8 +114,8 @@ impl Judge {
     /// Whether the cookie has not been spent yet; it is from now on. A claim counts once, so that a copy of it, which can
     /// come from nowhere else than its source, does not bring a node back to where it has just left.
     fn spend(&mut self, now: Time, cookie: &[u8; COOKIE_LEN]) -> bool {
-        if now.since(self.turned) >= LIFETIME {
-            let is_old = now.since(self.turned) >= LIFETIME * 2;
+        if now.since(self.turned) >= REMEMBERED {
+            let is_old = now.since(self.turned) >= REMEMBERED * 2;
             self.spent_before = std::mem::take(&mut self.spent);
             if is_old {
                 self.spent_before.clear();
@@ -124,8 +128,6 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use ed25519_dalek::{Signer, SigningKey};
 
     use super::*;
@@ -195,12 +197,17 @@ mod tests {
         let now = Time(1_000_000_000_000);
         assert!(judge.spend(now, &[1; 16]));
         assert!(!judge.spend(now + LIFETIME, &[1; 16]));
-        assert!(judge.spend(now + LIFETIME * 3, &[1; 16]));
+        // Spent at the end of one turn, and still known a turn later.
+        let spent = now + (REMEMBERED - Duration::from_millis(1));
+        assert!(judge.spend(spent, &[0; 16]));
+        assert!(!judge.spend(spent + LIFETIME, &[0; 16]));
+        assert!(!judge.spend(spent + REMEMBERED, &[0; 16]));
+        assert!(judge.spend(now + REMEMBERED * 3, &[1; 16]));
         let number = |number: usize| std::array::from_fn(|byte| number.to_be_bytes()[byte % 8]);
-        assert!((2..SPENT_MAX).all(|n| judge.spend(now + LIFETIME * 3, &number(n))));
-        assert!(judge.spend(now + LIFETIME * 3, &[2; 16]));
-        assert!(!judge.spend(now + LIFETIME * 3, &[3; 16]), "no room: refused rather than believed twice");
-        assert!(judge.spend(now + LIFETIME * 6, &[3; 16]));
+        assert!((2..SPENT_MAX).all(|n| judge.spend(now + REMEMBERED * 3, &number(n))));
+        assert!(judge.spend(now + REMEMBERED * 3, &[2; 16]));
+        assert!(!judge.spend(now + REMEMBERED * 3, &[3; 16]), "no room: refused rather than believed twice");
+        assert!(judge.spend(now + REMEMBERED * 6, &[3; 16]));
     }
 
     #[test]

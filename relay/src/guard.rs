@@ -98,10 +98,12 @@ impl Guard {
         }
     }
 
-    /// The rules dropped a datagram of `from`.
+    /// The rules dropped a datagram of `from`. A whole prefix answers only for packets that came from where their senders
+    /// are. What anybody may have forged holds back one port at most; control messages, which need no port that is known,
+    /// hold nobody back, since the filter does not tell them from the packets of nodes.
     pub fn note_drop(&mut self, from: Endpoint, reason: DropReason) {
         match reason {
-            DropReason::SenderBudget => self.fairness.note_over_budget(from, false),
+            DropReason::SenderBudget | DropReason::RefusedBudget => self.fairness.note_over_budget(from, false),
             DropReason::PrefixBudget => self.fairness.note_over_budget(from, true),
             _ => {}
         }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
+use socket2::SockRef;
 
 /// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR` of rtnetlink(7).
 const LINK_AND_ADDRESS_GROUPS: u32 = 0x1 | 0x10 | 0x100;
@@ -107,14 +109,16 @@ impl Changes {
         Ok(Self { netlink })
     }
 
-    /// Waits for the next change. What changed is not said: read [`host_addresses`] again.
+    /// Waits for the next change, no longer than `at_most`. What changed, if anything, is not said: read
+    /// [`host_addresses`] again.
     ///
     /// # Errors
     /// What the kernel says; a lost message (`ENOBUFS`) is a change, not an error.
-    pub fn wait(&self) -> io::Result<()> {
+    pub fn wait(&self, at_most: Option<Duration>) -> io::Result<()> {
+        SockRef::from(&self.netlink).set_read_timeout(at_most)?;
         let mut message = [0; 4096];
         match nix::sys::socket::recv(self.netlink.as_raw_fd(), &mut message, MsgFlags::empty()) {
-            Ok(_) | Err(nix::Error::ENOBUFS | nix::Error::EINTR) => Ok(()),
+            Ok(_) | Err(nix::Error::ENOBUFS | nix::Error::EINTR | nix::Error::EAGAIN) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

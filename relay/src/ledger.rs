@@ -161,6 +161,25 @@ impl Ledger {
         let at = HEADER_BYTES + (shard * self.slots + slot) * RECORD_BYTES;
         self.file.write_all_at(&Record::encode(record), at as u64)
     }
+
+    /// One that no record can be written to, as where memory has run out.
+    #[cfg(test)]
+    pub fn full() -> io::Result<Self> {
+        use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+        let file = File::from(memfd_create(MEMFD_NAME, MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+        file.write_all_at(&header(Geometry { shards: 1, slots: 0, sessions_max: 0 }, boot_id()), 0)?;
+        file.set_len(HEADER_BYTES as u64)?;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW))?;
+        Ok(Self { file, slots: 0 })
+    }
+
+    /// Has whoever reads it find no ledger. What is no longer written would soon be wrong.
+    ///
+    /// # Errors
+    /// What the kernel says; the memory for it is there already.
+    pub fn void(&self) -> io::Result<()> {
+        self.file.write_all_at(&[0; HEADER_USED], 0)
+    }
 }
 
 impl AsFd for Ledger {
@@ -370,6 +389,15 @@ mod tests {
         found.sort_unstable();
         assert_eq!((found, contents.torn), (vec![2, 4, 5, 9], 0));
         assert!(contents.records.iter().all(|found| *found == record(found.node.0)));
+    }
+
+    #[test]
+    fn a_void_ledger_says_nothing() {
+        let ledger = Ledger::create(GEOMETRY).unwrap();
+        ledger.write(0, 0, Some(&record(1))).unwrap();
+        ledger.void().unwrap();
+        ledger.write(0, 1, Some(&record(2))).unwrap();
+        assert!(matches!(read(copy(&ledger)), Err(Skew::Foreign)), "also what another shard writes meanwhile");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Messages to a shard: from other shards, the directory and the main thread. Bounded; a full mailbox refuses.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 use crossbeam_queue::ArrayQueue;
@@ -38,6 +39,8 @@ pub struct Mailbox {
     queue: ArrayQueue<Mail>,
     bell: Doorbell,
     wake: EventFd,
+    /// Nobody reads it any more.
+    closed: AtomicBool,
 }
 
 impl Mailbox {
@@ -47,15 +50,21 @@ impl Mailbox {
     /// What the kernel says to another eventfd.
     pub fn new() -> std::io::Result<Self> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?;
-        Ok(Self { queue: ArrayQueue::new(MAIL_MAX), bell: Doorbell::default(), wake })
+        Ok(Self { queue: ArrayQueue::new(MAIL_MAX), bell: Doorbell::default(), wake, closed: AtomicBool::new(false) })
     }
 
-    /// Puts `mail` in and wakes the shard.
+    /// Puts `mail` in and wakes the shard. Where that has ended the mail is given up, and with it whatever would answer.
     ///
     /// # Errors
     /// Gives the mail back when the box is full.
     pub fn post(&self, mail: Mail) -> Result<(), Mail> {
-        self.queue.push(mail)?;
+        let posted = self.queue.push(mail);
+        // After the push, so that of two at once either this sees the end or the end sees the mail.
+        if self.closed.load(Ordering::SeqCst) {
+            self.give_up();
+            return Ok(());
+        }
+        posted?;
         if self.bell.ring() {
             // The counter cannot overflow with one write a wake-up, which is the only way this fails.
             let _ = self.wake.write(1);
@@ -68,6 +77,16 @@ impl Mailbox {
         self.queue.pop()
     }
 
+    /// The shard has ended: nobody may wait for its answer, or for room.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.give_up();
+    }
+
+    fn give_up(&self) {
+        while self.queue.pop().is_some() {}
+    }
+
     /// The shard has read the eventfd and will now look.
     pub fn acknowledge(&self) {
         self.bell.acknowledge();
@@ -77,5 +96,26 @@ impl Mailbox {
 impl AsFd for Mailbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_shard_that_has_ended() {
+        let mailbox = Mailbox::new().unwrap();
+        let (stopping, stopped) = mpsc::channel();
+        mailbox.post(Mail::Stop(stopping.clone())).unwrap();
+        assert!((1..MAIL_MAX).all(|_| mailbox.post(Mail::Nudge).is_ok()));
+        assert!(mailbox.post(Mail::Nudge).is_err(), "full");
+        mailbox.close();
+        for _ in 0..2 * MAIL_MAX {
+            mailbox.post(Mail::Stop(stopping.clone())).unwrap();
+        }
+        drop(stopping);
+        assert_eq!(stopped.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        assert!(mailbox.take().is_none());
     }
 }

@@ -56,8 +56,12 @@ labels! {
         UnknownDestination = "unknown_destination",
         /// The sender used up its packets or bytes.
         SenderBudget = "sender_budget",
-        /// The source prefix used up its control messages, its packets or its bytes.
+        /// The source prefix used up its packets or its bytes, sent from where their senders are.
         PrefixBudget = "prefix_budget",
+        /// The source prefix used up its control messages. Anybody may have written it into them.
+        ControlBudget = "control_budget",
+        /// The source prefix used up what it may send in vain: from where its senders are not.
+        RefusedBudget = "refused_budget",
         /// A signed claim to an id the directory does not know.
         UnknownClaimant = "unknown_claimant",
         /// A signed claim whose cookie was not made for this node and source, or too long ago.

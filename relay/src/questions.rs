@@ -12,20 +12,38 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::authority::{Authority, Judge, Question};
+use crate::cookie::LIFETIME;
 use crate::doorbell::Doorbell;
 use crate::mailbox::{Mail, Mailbox};
 use crate::server::Handoff;
 use crate::sessions::shard_of;
 use crate::time::Time;
 
-/// Questions of all shards that wait at most; 128 KiB, and what a thread answers within a tenth of a second.
+/// Questions of all shards that wait at most; 136 KiB, and what a thread answers within a tenth of a second.
 pub const QUESTIONS_MAX: usize = 1024;
+
+/// A question on its way.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// The shard that asks.
+    shard: usize,
+    /// When it was asked.
+    at: Time,
+    question: Question,
+}
+
+impl Asked {
+    /// Whether it is too late for an answer: who knows the nodes may take its time, for instance while it starts, and
+    /// whoever has signed meanwhile may be elsewhere, or has asked again.
+    fn is_stale(&self, now: Time) -> bool {
+        now.since(self.at) > LIFETIME
+    }
+}
 
 /// The queue of all shards.
 #[derive(Debug)]
 pub struct Questions {
-    /// Each with the shard that asks.
-    queue: ArrayQueue<(usize, Question)>,
+    queue: ArrayQueue<Asked>,
     bell: Doorbell,
     closed: AtomicBool,
     wake: EventFd,
@@ -45,10 +63,10 @@ impl Questions {
         })
     }
 
-    /// Puts a question of `shard` in; [`Self::ring`] makes it known. `false` when the queue is full.
+    /// Puts a question of `shard` in, asked at `at`; [`Self::ring`] makes it known. `false` when the queue is full.
     #[must_use]
-    pub fn post(&self, shard: usize, question: Question) -> bool {
-        self.queue.push((shard, question)).is_ok()
+    pub fn post(&self, shard: usize, at: Time, question: Question) -> bool {
+        self.queue.push(Asked { shard, at, question }).is_ok()
     }
 
     /// Wakes the thread, if it has looked since it was last woken.
@@ -73,8 +91,8 @@ impl Questions {
     }
 }
 
-/// Starts the thread that has questions judged until the queue is closed. Answers that find a mailbox full are lost, as
-/// any handoff is: the question comes again.
+/// Starts the thread that has questions judged until the queue is closed. What is answered later than a cookie lives is
+/// not answered, and answers that find a mailbox full are lost, as any handoff is: the question comes again.
 ///
 /// # Errors
 /// No thread can be started.
@@ -86,16 +104,24 @@ pub fn answer(
 ) -> io::Result<thread::JoinHandle<()>> {
     let body = move || {
         while questions.wait() {
-            while let Some((shard, question)) = questions.queue.pop() {
-                let judged = || judge.judge(Time::read_clock(), authority.as_ref(), &question);
+            while let Some(asked) = questions.queue.pop() {
+                let now = Time::read_clock();
+                if asked.is_stale(now) {
+                    continue;
+                }
+                let judged = || judge.judge(now, authority.as_ref(), &asked.question);
                 // A panic here must not end the answering for good.
                 let Ok(handoff) = panic::catch_unwind(AssertUnwindSafe(judged)) else {
                     tracing::error!("a question of the relay to the directory failed; the next is asked again");
                     continue;
                 };
+                // The authority may have been waited for.
+                if asked.is_stale(Time::read_clock()) {
+                    continue;
+                }
                 let to = match &handoff {
                     Handoff::Claimed(claim, _) => shard_of(claim.node, mailboxes.len()),
-                    _ => shard,
+                    _ => asked.shard,
                 };
                 let _ = mailboxes[to].post(Mail::Handoff(handoff));
             }
@@ -113,6 +139,7 @@ mod tests {
     use super::*;
     use crate::authority::Introduction;
     use crate::endpoint::{Endpoint, LocalId, Path};
+    use crate::time::nanos;
 
     /// Panics when asked by node 13, and lets all others through.
     struct Unlucky;
@@ -137,18 +164,20 @@ mod tests {
     #[test]
     fn a_full_queue_refuses() {
         let questions = Questions::new().unwrap();
-        assert!((0..QUESTIONS_MAX).all(|_| questions.post(0, question(1))));
-        assert!(!questions.post(0, question(1)));
+        assert!((0..QUESTIONS_MAX).all(|_| questions.post(0, Time(1), question(1))));
+        assert!(!questions.post(0, Time(1), question(1)));
     }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "waits for a thread, with a deadline")]
-    fn answers_come_to_the_shard_that_asks_and_a_panic_ends_nothing() {
+    fn answers_come_in_time_to_the_shard_that_asks_and_a_panic_ends_nothing() {
         let questions = Arc::new(Questions::new().unwrap());
         let mailboxes: Arc<[Mailbox]> = (0..2).map(|_| Mailbox::new().unwrap()).collect();
         let thread = answer(Arc::clone(&questions), Judge::new([1; 32]), Arc::new(Unlucky), Arc::clone(&mailboxes));
-        for asked in [1, 13, 5] {
-            assert!(questions.post(1, question(asked)));
+        let now = Time::read_clock();
+        let long_ago = Time(now.0 - nanos(LIFETIME) - 1);
+        for (at, asked) in [(now, 1), (now, 13), (long_ago, 7), (now, 5)] {
+            assert!(questions.post(1, at, question(asked)));
             questions.ring();
         }
         let began = Instant::now();
@@ -161,7 +190,7 @@ mod tests {
                 None => thread::yield_now(),
             }
         }
-        assert_eq!(answered, [1, 5]);
+        assert_eq!(answered, [1, 5], "the third was asked too long ago");
         assert!(mailboxes[0].take().is_none());
         questions.close();
         thread.unwrap().join().unwrap();

@@ -13,6 +13,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -37,6 +38,9 @@ use crate::shard::{Setup, Shard};
 use crate::socket;
 use crate::uring::RingError;
 use crate::usage::Usage;
+
+/// Between two tries to serve an address that another still holds.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a relay does not start, in words for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -417,6 +421,7 @@ fn spawn_shard(
 ) -> Result<thread::JoinHandle<()>, StartError> {
     let index = setup.index;
     let (ready, is_ready) = mpsc::channel();
+    let mailboxes = Arc::clone(&setup.mailboxes);
     let body = move || {
         if let Err(error) = pin(cpu) {
             tracing::warn!(shard = index, cpu, %error, "cannot pin the shard's thread");
@@ -427,6 +432,7 @@ fn spawn_shard(
                 // Other shards hold the channel open, so a panic has to be reported, too.
                 let result = panic::catch_unwind(AssertUnwindSafe(|| shard.run()))
                     .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")));
+                mailboxes[index].close();
                 let _ = report.send(Ended { shard: index, result });
             }
             Err(error) => {
@@ -449,15 +455,18 @@ fn pin(cpu: usize) -> nix::Result<()> {
 /// Follows the host's addresses for as long as the process lives.
 fn follow(addresses: Arc<Mutex<Addresses>>, changes: Changes) -> io::Result<()> {
     let body = move || {
+        let mut is_complete = true;
         loop {
-            if let Err(error) = changes.wait() {
+            if let Err(error) = changes.wait((!is_complete).then_some(RETRY_INTERVAL)) {
                 tracing::error!(%error, "address changes are no longer followed; restart after changing addresses");
                 return;
             }
             // A panic here must not end the following of addresses for good.
-            if panic::catch_unwind(AssertUnwindSafe(|| lock(&addresses).refresh())).is_err() {
+            let refreshed = panic::catch_unwind(AssertUnwindSafe(|| lock(&addresses).refresh()));
+            if refreshed.is_err() {
                 tracing::error!("following the host's addresses failed once; the next change is tried again");
             }
+            is_complete = refreshed.unwrap_or(true);
         }
     };
     thread::Builder::new().name("addresses".to_owned()).spawn(body).map(drop)

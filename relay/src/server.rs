@@ -41,7 +41,7 @@ use wire::cidr::Cidr;
 use wire::codec::Writer;
 use wire::{Format, NodeId};
 
-use crate::admission::{PrefixBudgets, RelayBudgets, is_service_port};
+use crate::admission::{Budget, PrefixBudgets, RelayBudgets, is_service_port};
 use crate::authority::{Introduction, Question, Verdict};
 use crate::contests::{Board, Claim, Contests, Due};
 use crate::endpoint::{Endpoint, LocalId, Path};
@@ -160,8 +160,12 @@ pub struct Server {
     locals: Arc<Locals>,
     control: PrefixBudgets,
     foreign: PrefixBudgets,
+    refused: PrefixBudgets,
     claims: PrefixBudgets,
+    prefix_claims: Budget,
     claims_in_all: Allowance,
+    punches: PrefixBudgets,
+    prefix_punches: Budget,
     punches_in_all: Allowance,
     questions: VecDeque<Question>,
     relayed: RelayBudgets,
@@ -198,8 +202,12 @@ impl Server {
             locals,
             control: PrefixBudgets::new(rules.exempt.clone()),
             foreign: PrefixBudgets::new(rules.exempt.clone()),
+            refused: PrefixBudgets::new(rules.exempt.clone()),
             claims: PrefixBudgets::new(rules.exempt.clone()),
+            prefix_claims: Allowance::bound(rules.prefix_claims, rules.claims_per_second, shards),
             claims_in_all: Allowance::share(rules.claims_per_second, shards),
+            punches: PrefixBudgets::new(rules.exempt.clone()),
+            prefix_punches: Allowance::of_prefix(rules.punches_per_second, shards),
             punches_in_all: Allowance::share(rules.punches_per_second, shards),
             questions: VecDeque::new(),
             relayed: RelayBudgets::new(rules.prefix_packets, rules.prefix_bytes, rules.exempt.clone()),
@@ -369,7 +377,7 @@ impl Server {
             return Action::Drop(DropReason::ServicePort);
         }
         if !self.charge_control(now, from) {
-            return Action::Drop(DropReason::PrefixBudget);
+            return Action::Drop(DropReason::ControlBudget);
         }
         if self.speaks(from.local, Service::Stun) {
             return self.stun(from, datagram, reply);
@@ -491,16 +499,25 @@ impl Server {
     fn sweep(&mut self, now: Time) {
         let share = self.sessions.slots().div_ceil(SWEEP_ROUND as usize);
         let timeout = self.rules.session_timeout;
-        let gone = (self.rules.admission != Admission::Open && self.membership.has_authority())
+        let membership = (self.rules.admission != Admission::Open && self.membership.has_authority())
             .then(|| Arc::clone(&self.membership));
+        let is_strict = self.rules.admission == Admission::Strict;
         let notes = &mut self.notes;
-        let ended = self.sessions.sweep(share, |node, activity| {
-            let ends =
-                now.since(activity.seen) > timeout || gone.as_ref().is_some_and(|membership| !membership.knows(node));
-            if ends {
-                notes.push(Event { at: now, node, what: What::SessionExpired });
+        let ended = self.sessions.sweep(share, |node, session, activity| {
+            let is_gone = |membership: &Arc<Membership>| !membership.knows(node);
+            // Whoever sends nothing but packets is heard, and asked for no proof.
+            let has_lapsed = |membership: &Arc<Membership>| {
+                is_strict && !session.claimed && !membership.proves(node, session.path.remote.ip)
+            };
+            let what = if now.since(activity.seen) > timeout || membership.as_ref().is_some_and(is_gone) {
+                Some(What::SessionExpired)
+            } else {
+                membership.as_ref().is_some_and(has_lapsed).then_some(What::SessionLapsed)
+            };
+            if let Some(what) = what {
+                notes.push(Event { at: now, node, what });
             }
-            ends
+            what.is_some()
         });
         self.counters.add(Counter::SessionsExpired, ended as u64);
     }

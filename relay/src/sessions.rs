@@ -316,6 +316,11 @@ impl Sessions {
         self.changes.get_or_insert_with(|| Changes::new(self.activity.len()));
     }
 
+    /// Notes no changes any more, and forgets those that were not fetched.
+    pub fn end_changes(&mut self) {
+        self.changes = None;
+    }
+
     /// How many slots [`Self::poll_change`] has to tell of.
     #[must_use]
     pub fn changes(&self) -> usize {
@@ -485,15 +490,16 @@ impl Sessions {
     }
 
     /// Looks at the next `count` slots and ends the sessions for which `expired` says so; returns how many.
-    pub fn sweep(&mut self, count: usize, mut expired: impl FnMut(NodeId, &Activity) -> bool) -> usize {
+    pub fn sweep(&mut self, count: usize, mut expired: impl FnMut(NodeId, &Session, &Activity) -> bool) -> usize {
         let mut ended = 0;
         for _ in 0..count.min(self.activity.len()) {
             self.hand = (self.hand + 1) % self.activity.len();
-            let tag = self.part()[self.hand].tag();
-            if !matches!(tag, EMPTY | TOMBSTONE) {
-                self.add_up(Slot(self.hand));
-            }
-            if !matches!(tag, EMPTY | TOMBSTONE) && expired(NodeId(tag), &self.activity[self.hand]) {
+            let cell = &self.part()[self.hand];
+            let tag = cell.tag();
+            let live = !matches!(tag, EMPTY | TOMBSTONE);
+            let Some(session) = live.then(|| cell.read(tag)).flatten().map(Session::from_words) else { continue };
+            self.add_up(Slot(self.hand));
+            if expired(NodeId(tag), &session, &self.activity[self.hand]) {
                 self.remove(Slot(self.hand));
                 ended += 1;
             }

@@ -155,7 +155,7 @@ impl Shard {
         self.send_own();
         self.queue_trains()?;
         self.hand_off();
-        self.ask_questions();
+        self.ask_questions(now);
         self.hand_out_events();
         self.write_ledger(RECORDS_PER_TURN_MAX);
         let unwritten = self.server.unwritten() as u64;
@@ -207,7 +207,12 @@ impl Shard {
             if let Err(error) = ledger.write(self.setup.index, slot, record.as_ref()) {
                 let shard = self.setup.index;
                 tracing::error!(shard, %error, "sessions are no longer kept for a restart; give this service more memory");
+                if let Err(error) = ledger.void() {
+                    tracing::error!(shard, %error, "and those kept so far cannot be taken back");
+                }
                 self.ledger = None;
+                // Else they would come together for ever, and be waited for.
+                self.server.end_ledger();
                 return;
             }
         }
@@ -458,10 +463,10 @@ impl Shard {
     }
 
     /// Most batches have none.
-    fn ask_questions(&mut self) {
+    fn ask_questions(&mut self, now: Time) {
         let mut has_asked = false;
         while let Some(question) = self.server.poll_question() {
-            if self.setup.questions.post(self.setup.index, question) {
+            if self.setup.questions.post(self.setup.index, now, question) {
                 has_asked = true;
             } else {
                 self.server.counters().count(Counter::QuestionsDropped);
@@ -493,6 +498,8 @@ impl Shard {
         while let Some(mail) = mailbox.take() {
             match mail {
                 Mail::Handoff(handoff) => self.server.handle_handoff(now, handoff),
+                // What would be received there now, nobody would end.
+                Mail::Locals(..) if self.stopping.is_some() => {}
                 Mail::Locals(locals, sockets) => self.change_locals(locals, sockets)?,
                 Mail::Inherit(locals, records, answer) => {
                     self.server.set_locals(locals);
@@ -530,3 +537,6 @@ impl Shard {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

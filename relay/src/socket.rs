@@ -81,7 +81,8 @@ pub fn facts(file: &OwnedFd) -> Facts {
     Facts { groups: udp && socket.reuse_port().unwrap_or(false), bound }
 }
 
-/// Makes the sockets of another process, perhaps of another version, what [`bind_group`] makes them.
+/// Makes the sockets of another process, perhaps of another version, what [`bind_group`] makes them. A filter of its stays
+/// as long as it may still serve; [`crate::guard::Guard::install`] takes it off.
 ///
 /// # Errors
 /// What the kernel says to an option.
@@ -90,8 +91,6 @@ pub fn adopt(group: &Group) -> io::Result<()> {
     steer(&SockRef::from(first), group.members.len())?;
     for (main, sibling) in &group.members {
         let (main, sibling) = (SockRef::from(main), SockRef::from(sibling));
-        // A filter of the process before would go on dropping; that there is none is no error.
-        let _ = enable(&main, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0);
         tune(&main, group.bound)?;
         set_path_mtu_discovery(&sibling, group.bound, libc::IP_PMTUDISC_OMIT)?;
         for socket in [&main, &sibling] {

@@ -77,11 +77,16 @@ impl Board {
         }
         let (chapter, page, account) = position(node);
         let page = &self.chapters[chapter].get_or_init(|| lazy(PAGES_PER_CHAPTER))[page];
-        if page.get().is_none() && self.pages.fetch_add(1, Relaxed) >= PAGES_MAX {
-            self.pages.fetch_sub(1, Relaxed);
+        // Shards at once may make one page each beyond the bound.
+        if page.get().is_none() && self.pages.load(Relaxed) >= PAGES_MAX {
             return;
         }
-        let account = &page.get_or_init(|| (0..PAGE_LEN).map(|_| Account::default()).collect())[account];
+        let make = || {
+            // Here, so that a page two shards want at once counts once.
+            self.pages.fetch_add(1, Relaxed);
+            (0..PAGE_LEN).map(|_| Account::default()).collect()
+        };
+        let account = &page.get_or_init(make)[account];
         account.packets.fetch_add(tally.packets.into(), Relaxed);
         account.bytes.fetch_add(tally.bytes, Relaxed);
         account.dropped.fetch_add(tally.dropped.into(), Relaxed);
@@ -127,6 +132,28 @@ mod tests {
             assert_eq!(board.of(node), Usage { packets: 4, bytes: 300, dropped: 2 });
         }
         assert_eq!(board.of(NodeId(2)), Usage::default());
+    }
+
+    #[test]
+    fn a_page_that_several_shards_want_at_once_counts_once() {
+        const SHARDS: u32 = 4;
+        const PAGES: u32 = 256;
+        let board = Board::default();
+        let mut tally = Tally::default();
+        tally.relayed(1);
+        let together = std::sync::Barrier::new(SHARDS as usize);
+        std::thread::scope(|scope| {
+            for shard in 0..SHARDS {
+                let (board, together) = (&board, &together);
+                scope.spawn(move || {
+                    for page in 0..PAGES {
+                        together.wait();
+                        board.add(NodeId(page * PAGE_LEN as u32 + 1 + shard), tally);
+                    }
+                });
+            }
+        });
+        assert_eq!(board.pages.load(Relaxed), PAGES as usize);
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Pair {
 
     fn sweep(&mut self, count: usize, older: Time) {
         let model = &mut self.model;
-        let ended = self.sessions.sweep(count, |node, activity| {
+        let ended = self.sessions.sweep(count, |node, _, activity| {
             let (_, seen) = model[&node];
             assert_eq!(activity.seen, seen, "a session keeps its own activity");
             seen < older && model.remove(&node).is_some()

@@ -113,17 +113,19 @@ impl Addresses {
         }
     }
 
-    /// Binds what is new on the host and takes down what is gone.
-    pub(super) fn refresh(&mut self) {
+    /// Binds what is new on the host and takes down what is gone. `false` where an address cannot be served yet, of which
+    /// nobody tells when it can: for instance while the service manager keeps copies of the sockets it had before.
+    pub(super) fn refresh(&mut self) -> bool {
         let host = match interfaces::host_addresses() {
             Ok(host) => host,
             Err(error) => {
                 tracing::error!(%error, "cannot list the host's addresses");
-                return;
+                return false;
             }
         };
         let before = self.locals.clone();
         let mut bound = self.no_sockets();
+        let mut is_complete = true;
         for (service, wanted) in self.wanted.clone() {
             let addresses = expand(wanted.ip(), &host);
             self.take_down(service, wanted, &addresses);
@@ -134,6 +136,7 @@ impl Addresses {
                 }
                 if let Err(error) = self.bind(service, place, address.mtu, &host, &mut bound) {
                     tracing::warn!(%place, %error, "a new address cannot be served yet");
+                    is_complete = false;
                 }
             }
         }
@@ -143,6 +146,7 @@ impl Addresses {
                 let _ = changed.send(());
             }
         }
+        is_complete
     }
 
     fn take_down(&mut self, service: Service, wanted: SocketAddr, present: &[HostAddress]) {
@@ -239,4 +243,37 @@ fn expand(ip: IpAddr, host: &[HostAddress]) -> Vec<HostAddress> {
 /// An IPv6 address whose uniqueness is still being checked cannot be bound yet.
 fn is_tentative(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::server::Rules;
+
+    #[test]
+    fn an_address_another_holds_is_told_of_until_it_is_served() {
+        let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let place = other.local_addr().unwrap();
+        let config = Config {
+            beacon: Some(place),
+            stun: None,
+            advertise: Vec::new(),
+            cpus: vec![0],
+            sessions_max: 64,
+            spin: Duration::ZERO,
+            rules: Rules::default(),
+        };
+        let mailboxes: Arc<[Mailbox]> = [Mailbox::new().unwrap()].into();
+        let mut addresses = Addresses::new(&config, Arc::clone(&mailboxes), Inheritance::default());
+        assert!(!addresses.refresh(), "to be tried again");
+        assert!(mailboxes[0].take().is_none());
+        drop(other);
+        assert!(addresses.refresh());
+        let Some(Mail::Locals(locals, sockets)) = mailboxes[0].take() else { panic!("no sockets") };
+        assert_eq!((locals.get(sockets[0].id).unwrap().bound, sockets.len()), (place, 1));
+        assert!(addresses.refresh(), "and is no more to do");
+    }
 }

@@ -124,7 +124,7 @@ impl Server {
         let activity = Activity { seen: now, grade, quota, ..Activity::default() };
         let inserted = self.sessions.insert(claim.node, session, activity).or_else(|Full| {
             let notes = &mut self.notes;
-            let stale = |node: NodeId, activity: &Activity| {
+            let stale = |node: NodeId, _: &Session, activity: &Activity| {
                 let is_stale = activity.grade == Grade::Unproven && now.since(activity.seen) > UNPROVEN_GRACE;
                 if is_stale {
                     notes.push(Event { at: now, node, what: What::SessionExpired });

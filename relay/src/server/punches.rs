@@ -27,7 +27,8 @@ impl Server {
             return Action::Drop(DropReason::SourceMismatch);
         }
         if self.rules.admission == Admission::Strict {
-            if !self.punches_in_all.take(now) {
+            let within = self.punches.charge(&[(self.prefix_punches, 1)], from.remote.ip, now);
+            if !within || !self.punches_in_all.take(now) {
                 return Action::Drop(DropReason::QuestionBudget);
             }
             return self.ask(Question::Introduction(Introduction { requester, from, target }));

@@ -36,11 +36,12 @@ pub struct Rules {
     pub prefix_packets: Budget,
     /// Bytes a source prefix may relay, all its nodes together.
     pub prefix_bytes: Budget,
-    /// Signatures of claims that a source prefix may have checked.
+    /// Signatures of claims that a source prefix may have checked; at once, no more than a small part of what all may.
     pub prefix_claims: Budget,
     /// Signatures that all shards together have checked in a second: a tenth of a core, or so.
     pub claims_per_second: u64,
-    /// Questions to the directory, whether it would introduce two nodes, that all shards together ask in a second.
+    /// Questions to the directory, whether it would introduce two nodes, that all shards together ask in a second; a small
+    /// part of them for one source prefix.
     pub punches_per_second: u64,
     /// What nodes are challenged with that claim their id with a signature; none where nobody could say which key is theirs.
     pub cookies: Option<Arc<Cookies>>,

@@ -111,7 +111,7 @@ impl Server {
         if held.is_some_and(|session| session.path.remote == from.remote) {
             let budgets = [(self.rules.sender_packets, 1), (self.rules.sender_bytes, len as u64)];
             let within = self.foreign.charge(&budgets, from.remote.ip, now);
-            return if within { Ok(()) } else { Err(DropReason::PrefixBudget) };
+            return if within { Ok(()) } else { Err(DropReason::SenderBudget) };
         }
         if self.may_claim_by_relay(now, from, sender, held) {
             let extended = held.is_some_and(|session| session.extended);
@@ -138,13 +138,15 @@ impl Server {
     }
 
     /// Charges the source prefix for a packet that goes no further, lest it cost nothing to send what is refused; the
-    /// reason to count. What the sender's budget refused is not charged again.
+    /// reason to count. Its source may be forged, so it is charged apart from what is relayed: else who writes an
+    /// address into packets could use up what the nodes there may send. What the sender's budget refused is not charged
+    /// again.
     pub(super) fn charge_refused(&mut self, now: Time, from: Path, reason: DropReason) -> DropReason {
-        let is_free = matches!(reason, DropReason::SenderBudget | DropReason::PrefixBudget);
-        if is_free || self.relayed.charge_exactly(from.remote.ip, now, 1, 0) {
+        let is_free = reason == DropReason::SenderBudget;
+        if is_free || self.refused.charge(&[(self.rules.prefix_packets, 1)], from.remote.ip, now) {
             reason
         } else {
-            DropReason::PrefixBudget
+            DropReason::RefusedBudget
         }
     }
 
@@ -162,7 +164,8 @@ impl Server {
             ..=UNKNOWN_RUN_MAX => {}
             _ => {
                 // Refusal is fine: the account is empty already.
-                let _ = self.rules.sender_packets.charge(&mut activity.packets, now, UNKNOWN_COST);
+                let budget = activity.quota.packets(&self.rules.sender_packets);
+                let _ = budget.charge(&mut activity.packets, now, UNKNOWN_COST);
             }
         }
     }

@@ -17,6 +17,11 @@ use crate::metrics::{Counter, DropReason};
 use crate::sessions::{Grade, Session};
 use crate::time::Time;
 
+/// Of what a shard may ask, the part that one source prefix may: one in so many. So no few prefixes take what is for all.
+const PREFIX_PART: u64 = 8;
+/// What a signature that is none costs its source prefix, which receives what is sent to it, beside the question itself.
+const FORGED_COST: u64 = 10;
+
 /// What one shard may ask a second: its share of what all may.
 #[derive(Debug)]
 pub(super) struct Allowance {
@@ -28,6 +33,20 @@ impl Allowance {
     pub(super) fn share(per_second: u64, shards: usize) -> Self {
         let share = per_second.div_ceil(shards as u64);
         Self { budget: Budget::new(share, share), spent: Time::default() }
+    }
+
+    /// What one source prefix may ask a second, at most.
+    pub(super) fn of_prefix(per_second: u64, shards: usize) -> Budget {
+        if per_second == 0 {
+            return Budget::unlimited();
+        }
+        let part = per_second.div_ceil(shards as u64 * PREFIX_PART);
+        Budget::new(part, part)
+    }
+
+    /// `budget`, of which no more is spent at once than [`Self::of_prefix`] a second.
+    pub(super) fn bound(budget: Budget, per_second: u64, shards: usize) -> Budget {
+        if per_second == 0 { budget } else { budget.at_once(per_second.div_ceil(shards as u64 * PREFIX_PART)) }
     }
 
     pub(super) fn take(&mut self, now: Time) -> bool {
@@ -65,7 +84,7 @@ impl Server {
         if !cookies.fits(now, node, &from.remote, cookie) {
             return Action::Drop(DropReason::StaleCookie);
         }
-        let within = self.claims.charge(&[(self.rules.prefix_claims, 1)], from.remote.ip, now);
+        let within = self.claims.charge(&[(self.prefix_claims, 1)], from.remote.ip, now);
         if !within || !self.claims_in_all.take(now) {
             return Action::Drop(DropReason::QuestionBudget);
         }
@@ -80,6 +99,7 @@ impl Server {
             Verdict::Signed => {}
             Verdict::Forged => {
                 self.counters.count(Counter::ClaimsForged);
+                self.claims.fine(self.prefix_claims, FORGED_COST, path.remote.ip, now);
                 self.note(now, node, What::ClaimRefused { candidate: path.remote, why: Refusal::Forged });
                 return;
             }

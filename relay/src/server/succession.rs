@@ -14,6 +14,11 @@ impl Server {
         self.sessions.note_changes();
     }
 
+    /// Notes nothing any more: nobody writes it down.
+    pub fn end_ledger(&mut self) {
+        self.sessions.end_changes();
+    }
+
     /// How many records [`Self::poll_record`] has.
     #[must_use]
     pub fn unwritten(&self) -> usize {

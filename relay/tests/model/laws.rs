@@ -140,7 +140,7 @@ impl Laws {
                 let granted = self.relayed_by_prefix.entry(prefix).or_default();
                 granted.grant(seen.now, allowance, &seen.from.remote);
             }
-            (None, action) if !matches!(action, Action::Drop(DropReason::PrefixBudget | DropReason::ServicePort)) => {
+            (None, action) if !matches!(action, Action::Drop(DropReason::ControlBudget | DropReason::ServicePort)) => {
                 let granted = self.controlled_by_prefix.entry(prefix).or_default();
                 granted.grant(seen.now, allowance, &seen.from.remote);
             }

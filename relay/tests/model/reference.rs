@@ -380,11 +380,17 @@ impl Reference {
         }
         let checks_ids = self.admission != Admission::Open && self.has_authority;
         let (known, shards, timeout) = (&self.known, self.shards.len(), self.session_timeout);
+        let checks_proofs = checks_ids && self.admission == Admission::Strict;
         self.sessions.retain(|node, holder| {
             if shard_of(*node, shards) != shard || !has_swept {
                 return true;
             }
-            let has_expired = now.since(holder.seen) > timeout || (checks_ids && !known.contains_key(node));
+            let at = holder.path.remote.ip;
+            let is_it = |proven: &IpAddr| relay::endpoint::mapped(*proven) == at;
+            let proves = known.get(node).is_some_and(|known| known.proven.iter().any(is_it));
+            let has_expired = now.since(holder.seen) > timeout
+                || (checks_ids && !known.contains_key(node))
+                || (checks_proofs && !holder.claimed && !proves);
             holder.sweeps_survived = if has_expired { holder.sweeps_survived + 1 } else { 0 };
             let remains = remains(*node);
             assert!(remains || has_expired, "the session of {node} was swept away alive");

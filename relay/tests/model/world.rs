@@ -73,6 +73,8 @@ impl World {
             prefix_control: budget(setting.has_budgets),
             prefix_packets: budget(setting.has_budgets),
             prefix_bytes: Budget::unlimited(),
+            // Forged signatures would bind it soon.
+            prefix_claims: Budget::unlimited(),
             cookies: Some(Arc::new(Cookies::new(RELAY_KEY, &[9; 32]))),
             ..Rules::default()
         };

@@ -4,13 +4,16 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 
+use relay::Time;
 use relay::admission::Budget;
 use relay::endpoint::{Endpoint, LocalId};
 use relay::fairness::filter::{Family, program};
-use relay::fairness::{PENALTIES_MAX, Penalty, Source};
+use relay::fairness::{FAR_OVER, PENALTIES_MAX, Penalty, Source};
 use relay::guard::Guard;
-use relay::metrics::{Counter, Gauge};
-use relay::socket::{attach_filter, receive_queue};
+use relay::inheritance::Group;
+use relay::locals::Service;
+use relay::metrics::{Counter, Counters, DropReason, Gauge};
+use relay::socket::{adopt, attach_filter, bind_group, receive_queue};
 use wire::NodeId;
 
 use super::world::{LOOPBACK, Node, PATIENCE, World, config};
@@ -28,7 +31,9 @@ impl Filtered {
     fn new(address: SocketAddr, penalties: &[Penalty]) -> Self {
         let socket = UdpSocket::bind(address).unwrap();
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        attach_filter(socket.as_fd(), &program(penalties, family)).unwrap();
+        if !penalties.is_empty() {
+            attach_filter(socket.as_fd(), &program(penalties, family)).unwrap();
+        }
         socket.set_nonblocking(true).unwrap();
         Self(socket)
     }
@@ -84,6 +89,29 @@ fn another_address_of_the_same_family_passes() {
     assert_eq!((filtered.passed(&heavy, 10), filtered.passed(&elsewhere, 10)), (0, 10));
 }
 
+/// What is dropped by so many of one address's ports holds back nobody, one port or the address, by what it says of them.
+#[test]
+fn what_anybody_may_have_forged_costs_no_neighbour_its_packets() {
+    let (heavy, neighbour) = (UdpSocket::bind(LOOPBACK).unwrap(), UdpSocket::bind(LOOPBACK).unwrap());
+    let from = Endpoint::from(heavy.local_addr().unwrap());
+    for (reason, holds_heavy, holds_neighbour) in [
+        (DropReason::ControlBudget, false, false),
+        (DropReason::SourceMismatch, false, false),
+        (DropReason::RefusedBudget, true, false),
+        (DropReason::SenderBudget, true, false),
+        (DropReason::PrefixBudget, true, true),
+    ] {
+        let socket = Filtered::new(LOOPBACK, &[]);
+        let mut guard = Guard::new(Vec::new());
+        guard.install(LocalId(0), Family::V4, socket.0.try_clone().unwrap().into(), 0);
+        (0..100 * FAR_OVER).for_each(|_| guard.note_drop(from, reason));
+        guard.review(Time(1_000_000_000_000), 0, &mut Counters::default());
+        // A quarter of what is held back passes.
+        let held = |from| socket.passed(from, 200) < 150;
+        assert_eq!((held(&heavy), held(&neighbour)), (holds_heavy, holds_neighbour), "{reason:?}");
+    }
+}
+
 #[test]
 fn a_filter_a_predecessor_has_left_goes_with_the_take_over() {
     let client = UdpSocket::bind(LOOPBACK).unwrap();
@@ -92,6 +120,19 @@ fn a_filter_a_predecessor_has_left_goes_with_the_take_over() {
     let mut guard = Guard::new(Vec::new());
     guard.install(LocalId(0), Family::V4, left.0.try_clone().unwrap().into(), 0);
     assert_eq!(left.passed(&client, 5), 5);
+}
+
+#[test]
+fn sockets_that_are_prepared_keep_their_predecessors_filter() {
+    let client = UdpSocket::bind(LOOPBACK).unwrap();
+    let (bound, members) = bind_group(LOOPBACK, 1).unwrap();
+    let filter = program(&[Penalty::new(sender(&client), 0.0)], Family::V4);
+    attach_filter(members[0].0.as_fd(), &filter).unwrap();
+    let group = Group { service: Service::Beacon, bound, members };
+    adopt(&group).unwrap();
+    client.send_to(b"x", bound).unwrap();
+    let left = receive_queue(group.members[0].0.as_fd()).unwrap();
+    assert_eq!((left.bytes, left.drops), (0, 1), "the one before may still serve");
 }
 
 /// One node sends all it can, far beyond its budget; another a little. The kernel comes to hold the first back, loses

@@ -147,6 +147,18 @@ fn sessions_of_an_address_that_is_no_longer_served_are_left() {
 }
 
 #[test]
+fn nobody_waits_for_shards_that_have_ended() {
+    let world = World::serving(LOOPBACK, SHARDS);
+    let _node = Node::new(world.place(), NodeId(1));
+    let (_, records) = leave(&world.relay);
+    assert_eq!(records.len(), 1);
+    // More than their mailboxes hold.
+    (0..=relay::mailbox::MAIL_MAX).for_each(|_| world.relay.drain());
+    assert_eq!(world.relay.inherit(records), 0);
+    world.stop();
+}
+
+#[test]
 fn a_killed_relays_ledger_says_where_everybody_was() {
     let world = World::serving(LOOPBACK, SHARDS);
     let nodes: Vec<Node> = (1..=50).map(|id| Node::new(world.place(), NodeId(id))).collect();

@@ -93,8 +93,8 @@ fn one_source_prefix_cannot_use_up_the_relay() {
     let flood: Vec<Action> = (0..5000).map(|_| world.discover("198.18.6.6:1", 0)).collect();
     let answered = flood.iter().filter(|action| matches!(action, Action::Reply { .. })).count();
     assert!((2000..2600).contains(&answered), "{answered} of 5000 at once answered");
-    assert_eq!(flood[4999], Action::Drop(DropReason::PrefixBudget));
-    assert_eq!(world.receive_on(0, STUN, "198.18.6.6:2", b"x"), Action::Drop(DropReason::PrefixBudget));
+    assert_eq!(flood[4999], Action::Drop(DropReason::ControlBudget));
+    assert_eq!(world.receive_on(0, STUN, "198.18.6.6:2", b"x"), Action::Drop(DropReason::ControlBudget));
     assert!(matches!(world.discover("198.18.6.7:1", 0), Action::Reply { .. }), "another source is served");
     world.pass(Duration::from_secs(1));
     assert!(matches!(world.discover("198.18.6.6:1", 0), Action::Reply { .. }), "and this one after a while");

@@ -103,7 +103,25 @@ fn what_is_refused_costs_the_source_too() {
     let refused: Vec<_> = (0..400).map(|_| world.relay("198.18.6.6:666", 1, 2, b"x")).collect();
     // The first begins a contest; the holder lives, so none of them is let through.
     assert_eq!(refused[0], Action::Drop(DropReason::SourceContested));
-    assert_eq!(refused[399], Action::Drop(DropReason::PrefixBudget));
+    assert_eq!(refused[399], Action::Drop(DropReason::RefusedBudget));
+}
+
+/// Whoever can forge sources writes a prefix's address into all it sends; the nodes there go on.
+#[test]
+fn forged_sources_use_up_nothing_of_what_the_nodes_there_relay() {
+    let rules = Rules { prefix_packets: Budget::new(1_000, 200), ..Rules::default() };
+    let mut world = world(rules, 1);
+    let (node, place) = crowd(0);
+    for number in 0..5_000_u32 {
+        let forged = format!("198.18.6.6:{}", 20_000 + number);
+        let action = world.relay(&forged, 2, 1, b"x");
+        assert_ne!(action, Action::Drop(DropReason::PrefixBudget), "for which the prefix would be held back");
+        world.discover(&forged, 0);
+    }
+    assert!(world.counters().dropped(DropReason::RefusedBudget) > 4_000);
+    assert!(world.counters().dropped(DropReason::ControlBudget) > 2_000);
+    let passed = (0..100).filter(|_| matches!(world.relay(&place, node, 2, b"x"), Action::Forward { .. })).count();
+    assert_eq!(passed, 100);
 }
 
 #[test]

@@ -47,6 +47,16 @@ fn a_quota_holds_for_its_node_alone_and_from_the_next_packet_on() {
 }
 
 #[test]
+fn packets_to_nobody_are_charged_to_the_quota() {
+    let mut world = world();
+    world.hand(Handoff::Quota(NodeId(1), Quota::new(Some(1000), None)), 1);
+    world.pass(Duration::from_secs(60));
+    // Of a burst of 200 the first 32 cost one each, the next eight sixteen more.
+    assert_eq!(passed(&mut world, (ALICE, 1), 9, 40), 0);
+    assert_eq!(passed(&mut world, (ALICE, 1), 2, 200), 200 - 40 - 8 * 16);
+}
+
+#[test]
 fn a_quota_is_there_when_the_session_begins_and_stays_when_it_moves() {
     let mut world = World::with_directory(2);
     world.hand(Handoff::Quota(NodeId(1), Quota::new(None, Some(100))), 1);

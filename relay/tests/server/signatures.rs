@@ -216,10 +216,13 @@ fn a_flood_of_claims_costs_no_more_than_its_budget() {
     let began = world.now;
     let flood: Vec<Action> = (0..1900).map(|_| world.sign(SQUATTER, 1, &cookie, 2)).collect();
     let checked = flood.iter().filter(|action| **action == Action::Defer).count();
-    assert_eq!(checked, 1000, "of one source prefix at once");
+    // Of one source prefix at once: an eighth of 2000, where each costs as eleven good ones do.
+    assert!((20..=25).contains(&checked), "{checked}");
     assert!(flood.contains(&Action::Drop(DropReason::QuestionBudget)));
     assert_eq!(world.now, began);
-    assert_eq!(world.counters().get(Counter::ClaimsForged), 1000);
+    assert_eq!(world.counters().get(Counter::ClaimsForged), checked as u64);
+    world.claim(OWNER, 1);
+    assert_eq!(world.place(1).as_deref(), Some(OWNER), "the owner does not wait for the end of it");
     world.pass(SLOT);
     // Many sources have what one has, together as well.
     let mut checked = 0;
@@ -232,6 +235,23 @@ fn a_flood_of_claims_costs_no_more_than_its_budget() {
     world.pass(SLOT);
     world.claim(OWNER, 1);
     assert_eq!(world.place(1).as_deref(), Some(OWNER), "and the owner is served");
+}
+
+/// Before the first answer nobody can tell forged claims from good ones.
+#[test]
+fn a_few_prefixes_full_of_forged_claims_leave_room_for_the_owners() {
+    let mut world = World::with_directory(1);
+    world.holds_questions = true;
+    let mut asked = 0;
+    for host in 1..=4 {
+        let squatter = format!("198.18.6.{host}:666");
+        let cookie = world.challenge(&squatter, 1).unwrap();
+        asked += (0..900).filter(|_| world.sign(&squatter, 1, &cookie, 2) == Action::Defer).count();
+    }
+    assert_eq!(asked, 1000, "a half of what all may ask");
+    world.claim(OWNER, 1);
+    world.answer();
+    assert_eq!(world.place(1).as_deref(), Some(OWNER));
 }
 
 #[test]

@@ -94,6 +94,30 @@ fn a_session_lapses_with_its_proof_and_a_signed_one_does_not() {
     assert_eq!(world.relay(ALICE, 1, 2, b"x"), Action::Drop(DropReason::SourceMismatch));
 }
 
+/// A daemon's packets and punches keep its session alive, and prove nothing.
+#[test]
+fn a_session_of_packets_alone_lapses_with_its_proof_too_but_for_one_that_is_signed() {
+    let mut world = joined(2);
+    let minute = |world: &mut World| {
+        for _ in 0..61 {
+            world.relay(ALICE, 1, 2, b"x");
+            world.relay(BOB, 2, 1, b"x");
+            world.pass(Duration::from_secs(1));
+        }
+    };
+    minute(&mut world);
+    assert_eq!(world.place(1).as_deref(), Some(ALICE));
+    world.membership.await_authority();
+    world.prove(1, &["198.18.5.5"]);
+    minute(&mut world);
+    assert_eq!(world.place(1).as_deref(), Some(ALICE), "a directory that is still loading may not have said all");
+    world.take_events();
+    world.membership.set_authority(true);
+    minute(&mut world);
+    assert_eq!((world.place(1), world.place(2).as_deref()), (None, Some(BOB)));
+    assert!(world.take_events().contains(&(NodeId(1), What::SessionLapsed)));
+}
+
 #[test]
 fn nodes_are_recalled_only_where_they_are_proven() {
     let mut world = joined(2);
@@ -173,10 +197,16 @@ fn questions_to_the_directory_have_a_budget() {
         admission: relay::server::Admission::Strict,
         ..relay::server::Rules::default()
     };
-    let mut world = World::with_rules(rules, 1, 64);
-    world.prove(1, &["198.18.1.1"]);
-    world.discover(ALICE, 1);
-    let asked = (0..100).filter(|_| punch(&mut world, ALICE, 1, 2) == Action::Defer).count();
-    assert_eq!(asked, 10);
-    assert_eq!(world.counters().dropped(DropReason::QuestionBudget), 90);
+    for (exempt, granted) in [(vec!["198.18.1.1/32".parse().unwrap()], 10), (Vec::new(), 2)] {
+        let mut world = World::with_rules(relay::server::Rules { exempt, ..rules.clone() }, 1, 64);
+        world.prove(1, &["198.18.1.1"]);
+        world.prove(2, &["198.18.1.2"]);
+        world.discover(ALICE, 1);
+        world.discover(BOB, 2);
+        let asked = (0..100).filter(|_| punch(&mut world, ALICE, 1, 2) == Action::Defer).count();
+        assert_eq!(asked, granted, "an eighth, rounded up, where the source is not exempt");
+        assert_eq!(world.counters().dropped(DropReason::QuestionBudget), 100 - granted as u64);
+        let other = punch(&mut world, BOB, 2, 1);
+        assert_eq!(other == Action::Defer, granted < 10, "what one has left is there for the others");
+    }
 }

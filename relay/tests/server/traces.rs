@@ -134,7 +134,7 @@ fn only_from_the_senders_endpoint() {
 fn it_is_charged_to_the_source_and_to_the_sender() {
     let mut world = world(1);
     let outcomes: Vec<Action> = (0..3000).map(|_| world.message(ALICE, trace(NODE_ALICE, NODE_BOB, SAMPLED))).collect();
-    assert_eq!(outcomes[2999], Action::Drop(DropReason::PrefixBudget));
+    assert_eq!(outcomes[2999], Action::Drop(DropReason::ControlBudget));
 
     let rules = Rules { sender_packets: Budget::new(1, 3), ..Rules::default() };
     let mut world = World::with_rules(rules, 1, 16);

@@ -129,8 +129,8 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let confine = || needs.enter().map_err(io::Error::other);
     let relay = Arc::new(Relay::start_with(&settings.relay, membership, before.take_sockets(), confine)?);
     let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone(), relay_key));
-    let config = match (settings.registry, &data_dir) {
-        (Some(listen), Some(data_dir)) => Some(settings.directory_config(listen, data_dir)?),
+    let prepared = match (settings.registry, &data_dir) {
+        (Some(listen), Some(data_dir)) => Some(directory::Prepared::new(settings.directory_config(listen, data_dir)?)?),
         _ => None,
     };
     let admin_token = settings.admin_token(data_dir.as_ref())?;
@@ -153,8 +153,8 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let seat = take_seat(place, settings.succeed.is_some(), duties)?;
     let kept = taken.as_ref().map_or(0, |taken| taken.inherited.sessions);
     taken.map(|taken| taken.dismiss(&manager)).transpose()?;
-    let directory = match (config, doors.directory) {
-        (Some(config), Some(listener)) => Some(Arc::new(directory::start_on(listener, config, link)?)),
+    let directory = match (prepared, doors.directory) {
+        (Some(prepared), Some(listener)) => Some(Arc::new(directory::start_on(listener, prepared, link)?)),
         _ => None,
     };
     if let (Some(directory), Some(relay_key)) = (&directory, relay_key) {

@@ -156,6 +156,8 @@ fn what_a_relay_would_trip_over_is_found_before() {
     for (line, words, expected) in [
         ("tls-cert = \"no.pem\"\ntls-key = \"no.pem\"\n", "no.pem", 3),
         ("admin-token-file = \"/does/not/exist\"\n", "/does/not/exist", 3),
+        ("enrol = \"allowlist\"\nallowlist = \"/does/not/exist\"\n", "--allowlist /does/not/exist", 3),
+        ("allowlist = \"/does/not/exist\"\n", "--enrol open lets everyone in", 3),
         (&http.replace("http", "#"), "every value", 0),
         ("sessions-max = 0\n", "--sessions-max must lie between", 2),
         ("log-level = \"=,=\"\n", "--log-level", 2),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use directory::Enrolment;
+use directory::service::enrolment::Policy;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use relay::admission::Budget;
@@ -374,6 +375,21 @@ impl Settings {
             _ => Vec::new(),
         };
         pair.into_iter().chain(self.allowlist.clone()).chain(self.admin_token_file.clone()).collect()
+    }
+
+    /// Who may register, with the list of keys read.
+    ///
+    /// # Errors
+    /// The list cannot be read, or is none to go by.
+    pub fn policy(&self) -> anyhow::Result<Policy> {
+        let nowhere = PathBuf::new();
+        let config = directory::Config {
+            enrolment: self.enrolment,
+            allowlist: self.allowlist.clone(),
+            forget_after_days: self.forget_after_days,
+            ..directory::Config::new(nowhere)
+        };
+        config.policy()
     }
 
     /// The embedded directory's part.

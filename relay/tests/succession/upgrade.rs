@@ -70,6 +70,8 @@ fn a_successor_that_cannot_start_changes_nothing() {
         (with(supervisor.flags(), &["--shards", "9999"]), "--shards must lie between 1 and"),
         (with(supervisor.flags(), &["--admin-token-file", "/nonexistent/token"]), "/nonexistent/token"),
         (with(supervisor.flags(), &["--no-such-flag"]), "--no-such-flag"),
+        (with(supervisor.flags(), &["--enrol", "allowlist", "--allowlist", "/nonexistent/keys"]), "/nonexistent/keys"),
+        (with(supervisor.flags(), &["--tls-cert", "/nonexistent/cert", "--tls-key", "/nonexistent/key"]), "cert"),
     ] {
         let output = supervisor.upgrade(&flags);
         let errors = String::from_utf8(output.stderr).unwrap();

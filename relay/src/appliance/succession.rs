@@ -156,6 +156,10 @@ impl Predecessor {
         let channel = connect(path)?;
         let channel =
             channel.with_context(|| format!("no relay listens at {}, so there is none to succeed", path.display()))?;
+        // Its sockets, sessions and words are taken as our own.
+        if channel.peer()?.uid() != nix::unistd::geteuid().as_raw() {
+            bail!("the relay at {} runs as another user; run this as that user", path.display());
+        }
         let status = status(&channel)?;
         let mut descriptors = Vec::new();
         let (mut answer, mut files) = channel.ask(&Request::Succeed)?;

@@ -124,7 +124,7 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
         None => succession::socket_path(data_dir.as_ref().map(DataDir::path).or(settings.data_dir.as_deref())),
     };
     // What can be refused is refused before this relay takes over from another.
-    let doors = Doors::open(&settings, &mut before)?;
+    let doors = Doors::open(&settings, &mut before, &mut store)?;
     let needs = confinement::needs(&settings, given.file(), data_dir.as_ref(), place.as_deref());
     let confine = || needs.enter().map_err(io::Error::other);
     let relay = Arc::new(Relay::start_with(&settings.relay, membership, before.take_sockets(), confine)?);
@@ -209,12 +209,12 @@ struct Doors {
 }
 
 impl Doors {
-    fn open(settings: &Settings, before: &mut Before) -> anyhow::Result<Self> {
-        let directory = settings.registry.map(|wanted| match before.take_listener(before::DIRECTORY, wanted) {
+    fn open(settings: &Settings, before: &mut Before, store: &mut Store) -> anyhow::Result<Self> {
+        let directory = settings.registry.map(|wanted| match before.take_listener(before::DIRECTORY, wanted, store) {
             Some(listener) => Ok(vec![listener]),
             None => directory::listener::bind(&[wanted]),
         });
-        let admin = settings.http.map(|wanted| match before.take_listener(before::ADMIN, wanted) {
+        let admin = settings.http.map(|wanted| match before.take_listener(before::ADMIN, wanted, store) {
             Some(listener) => Ok(listener),
             None => directory::http::Server::bind(wanted),
         });

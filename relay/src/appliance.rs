@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use ::confinement::Rings;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use nix::sys::signal::{SigSet, Signal};
 use relay::inheritance::Descriptor;
 use relay::membership::Membership;
@@ -114,6 +114,9 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
         registry => membership.set_authority(registry.is_some()),
     }
     let data_dir = settings.registry.map(|_| DataDir::open(settings.data_dir.clone())).transpose()?;
+    if data_dir.as_ref().is_some_and(DataDir::is_restored) {
+        before.forget_sessions();
+    }
     // Without a directory nobody knows the nodes' keys, and where nobody is checked no claim is needed.
     if let Some(data_dir) = data_dir.as_ref().filter(|_| settings.relay.rules.admission != Admission::Open) {
         settings.relay.rules.cookies = Some(relay_key::cookies(data_dir.path())?);
@@ -135,6 +138,14 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     };
     let admin_token = settings.admin_token(data_dir.as_ref())?;
     let (exporter, otlp) = start_exporter(settings.otlp.clone())?;
+    if let Some(data_dir) = data_dir.as_ref().filter(|data_dir| settings.succeed.is_some() && data_dir.awaits_restore()) {
+        // Key and token are those of before, and sessions carry numbers of before.
+        bail!(
+            "a backup waits in {} for a restart, so there is no upgrade until then: systemctl restart pilot-relay, or \
+             pilot-relay restore --cancel",
+            data_dir.path().display()
+        );
+    }
     let taken = early.then(|| before.take_over(&relay, &mut store)).transpose()?;
     let (report, end) = mpsc::channel();
     let watchdog_alive = watchdog
@@ -197,7 +208,7 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     relay.stop();
     drop(watchdog_alive);
     if matches!(end, End::Abandoned) {
-        anyhow::bail!("the successor has failed after it took over; a service manager starts the next one");
+        bail!("the successor has failed after it took over; a service manager starts the next one");
     }
     Ok(())
 }

@@ -80,6 +80,11 @@ impl Before {
         self.predecessor.as_ref()?.watchdog
     }
 
+    /// Leaves the sessions out: a backup was put in the place of the database, and their numbers are those of another.
+    pub fn forget_sessions(&mut self) {
+        self.ledgers.clear();
+    }
+
     /// The UDP sockets.
     pub fn take_sockets(&mut self) -> Vec<Descriptor> {
         std::mem::take(&mut self.sockets)

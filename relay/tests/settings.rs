@@ -197,6 +197,34 @@ fn a_hang_up_reads_the_settings_again_and_ends_nothing() {
 }
 
 #[test]
+fn whoever_is_taken_off_the_list_is_out_although_the_certificate_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes();
+    let list = |seeds: &[u8]| {
+        let lines: String = seeds.iter().map(|seed| format!("{}\n", Base64(key(*seed)))).collect();
+        fs::write(&keys, lines).unwrap();
+    };
+    list(&[1, 2]);
+    let more = format!("tls-self-signed = true\nenrol = \"allowlist\"\nallowlist = \"{}\"\n", keys.display());
+    let relay = Relay::start(folder.path(), &settings(folder.path(), &(FILE.to_owned() + &more)));
+    list(&[1]);
+    fs::write(folder.path().join("data/tls-cert.pem"), "half renewed").unwrap();
+    relay.hang_up();
+    let line = await_line(&relay.log, "the list of keys that may join was read again");
+    assert!(line.contains("keys=1"), "{line}");
+    let line = await_line(&relay.log, "cannot reload the certificate");
+    assert!(line.contains("tls-cert.pem"), "{line}");
+    // Nor does a setting that is wrong keep the list.
+    settings(folder.path(), "nonsense\n");
+    list(&[1, 2, 3]);
+    relay.hang_up();
+    let line = await_line(&relay.log, "the list of keys that may join was read again");
+    assert!(line.contains("keys=3"), "{line}");
+    await_line(&relay.log, "cannot reload the settings");
+}
+
+#[test]
 fn an_imported_key_gets_its_number_back() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();

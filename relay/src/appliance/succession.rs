@@ -92,7 +92,7 @@ impl Duties {
             pid: std::process::id(),
             phase: self.phase.get().text().to_owned(),
             unit: super::service_manager::unit(),
-            arguments: without_succeed(std::env::args().skip(1)),
+            arguments: without_succeed(std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())),
             sessions: self.relay.counters().iter().map(|shard| shard.gauge(relay::metrics::Gauge::Sessions)).sum(),
             inherited,
         }
@@ -250,7 +250,7 @@ impl Seat {
     pub fn attend(self, duties: Arc<Duties>) -> io::Result<Attendance> {
         let (path, listener) = (self.path, self.listener);
         let attendance = Attendance(path);
-        let office = Arc::new(Office { duties, guests: AtomicUsize::new(0), succession: AtomicBool::new(false) });
+        let office = Arc::new(Office { duties, guests: Arc::default(), succession: AtomicBool::new(false) });
         let body = move || {
             loop {
                 match listener.accept() {
@@ -281,32 +281,45 @@ impl Attendance {
 
 struct Office {
     duties: Arc<Duties>,
-    guests: AtomicUsize,
+    guests: Arc<AtomicUsize>,
     /// Whether somebody is becoming the successor.
     succession: AtomicBool,
+}
+
+/// One of those who are served at once; dropped, there is room for the next, however the service ended.
+struct Guest(Arc<AtomicUsize>);
+
+impl Guest {
+    fn enter(guests: &Arc<AtomicUsize>) -> Option<Self> {
+        let guest = Self(Arc::clone(guests));
+        (guests.fetch_add(1, Ordering::AcqRel) < CONNECTIONS_MAX).then_some(guest)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Office {
     fn admit(self: Arc<Self>, socket: Socket) {
         let allowed = getsockopt(&socket, PeerCredentials)
             .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
-        if !allowed || self.guests.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
-            if allowed {
-                self.guests.fetch_sub(1, Ordering::AcqRel);
-            }
+        if !allowed {
             return;
         }
-        let office = Arc::clone(&self);
+        let Some(guest) = Guest::enter(&self.guests) else { return };
         let body = move || {
+            let _guest = guest;
             if let Ok(channel) = Channel::new(socket)
-                && let Err(error) = office.serve(&channel)
+                && let Err(error) = self.serve(&channel)
             {
                 tracing::debug!(%error, "a connection to the relay's own socket has failed");
             }
-            office.guests.fetch_sub(1, Ordering::AcqRel);
         };
-        if thread::Builder::new().name("succession".to_owned()).spawn(body).is_err() {
-            self.guests.fetch_sub(1, Ordering::AcqRel);
+        if let Err(error) = thread::Builder::new().name("succession".to_owned()).spawn(body) {
+            tracing::warn!(%error, "no thread to serve the relay's own socket");
         }
     }
 
@@ -392,6 +405,22 @@ mod tests {
     fn the_next_successor_gets_the_flags_of_the_first() {
         let flags = ["--http", "off", "--succeed", "/run/x.sock", "--log-json"].map(str::to_owned);
         assert_eq!(without_succeed(flags.into_iter()), ["--http", "off", "--log-json"]);
+    }
+
+    #[test]
+    fn a_guest_makes_room_however_it_goes() {
+        let guests = Arc::default();
+        let inside: Vec<Guest> = (0..CONNECTIONS_MAX).map(|_| Guest::enter(&guests).unwrap()).collect();
+        assert!(Guest::enter(&guests).is_none(), "full");
+        assert_eq!(guests.load(Ordering::Acquire), CONNECTIONS_MAX, "who was turned away is not counted");
+        drop(inside);
+        let guest = Guest::enter(&guests).unwrap();
+        let ended = thread::spawn(move || {
+            let _guest = guest;
+            std::panic::resume_unwind(Box::new("a panic"));
+        });
+        assert!(ended.join().is_err());
+        assert_eq!(guests.load(Ordering::Acquire), 0);
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod messages;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -214,7 +214,7 @@ fn is_end(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub struct Seat {
     listener: Socket,
-    path: PathBuf,
+    place: Attendance,
 }
 
 impl Seat {
@@ -236,11 +236,12 @@ impl Seat {
             listener.bind(&SockAddr::unix(&beside)?)?;
             fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
             listener.listen(BACKLOG)?;
+            let made = fs::symlink_metadata(&beside)?;
             fs::rename(&beside, path)?;
-            Ok::<_, io::Error>(listener)
+            let place = Attendance { path: path.to_path_buf(), file: (made.dev(), made.ino()) };
+            Ok::<_, io::Error>(Self { listener, place })
         };
-        let listener = bind().with_context(|| format!("cannot make the socket {}", path.display()))?;
-        Ok(Self { listener, path: path.to_path_buf() })
+        bind().with_context(|| format!("cannot make the socket {}", path.display()))
     }
 
     /// Answers for as long as the process lives.
@@ -248,8 +249,7 @@ impl Seat {
     /// # Errors
     /// No thread can be started.
     pub fn attend(self, duties: Arc<Duties>) -> io::Result<Attendance> {
-        let (path, listener) = (self.path, self.listener);
-        let attendance = Attendance(path);
+        let Self { listener, place } = self;
         let office = Arc::new(Office { duties, guests: Arc::default(), succession: AtomicBool::new(false) });
         let body = move || {
             loop {
@@ -264,18 +264,24 @@ impl Seat {
             }
         };
         thread::Builder::new().name("succession".to_owned()).spawn(body)?;
-        Ok(attendance)
+        Ok(place)
     }
 }
 
 /// The socket's path, to be removed at the end by the one who has made it.
-#[derive(Debug)]
-pub struct Attendance(PathBuf);
+#[derive(Clone, Debug)]
+pub struct Attendance {
+    path: PathBuf,
+    /// Device and number: a successor puts a file of its own at the same path.
+    file: (u64, u64),
+}
 
 impl Attendance {
-    /// Removes it, at an end without a successor.
+    /// Removes it at an end without a successor; what another has put there stays.
     pub fn remove(&self) {
-        let _ = fs::remove_file(&self.0);
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -433,11 +439,13 @@ mod tests {
         let refused = Seat::take(&path, false).unwrap_err();
         assert!(refused.to_string().contains("another relay is at work"), "{refused}");
         let second = Seat::take(&path, true).unwrap();
+        first.place.remove();
         drop(first);
         assert!(connect(&path).unwrap().is_some(), "the second is asked now");
         drop(second);
         assert!(connect(&path).unwrap().is_none(), "a socket file nobody serves");
-        Seat::take(&path, false).unwrap();
+        Seat::take(&path, false).unwrap().place.remove();
+        assert!(!path.exists(), "its own is removed");
         assert!(socket_in(Path::new(&"x".repeat(200))).is_none(), "too long for a socket");
     }
 

@@ -153,6 +153,14 @@ is "removed: the relay" inactive "$(state pilot-relay)"
 is "removed: the agent" inactive "$(state pilot-agent)"
 [ -s "$root/var/lib/pilot-relay/directory.sqlite" ] && [ -s "$root/etc/pilot-relay/relay.toml" ] && [ -s "$root/var/lib/pilot-agent/identity.json" ]
 ok "data and settings stay"
+inside dpkg --install "$(deb old pilot-relay "$version")" "$(deb old pilot-agent "$version")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+is "installed after a removal: the relay" active "$(state pilot-relay)"
+serves "installed after a removal"
+inside systemctl stop pilot-relay
+inside dpkg --install "$(deb new pilot-relay "$version+next")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+is "upgraded while it was stopped: the relay" inactive "$(state pilot-relay)"
+inside systemctl start pilot-relay
+inside dpkg --remove pilot-relay pilot-agent >/dev/null 2>&1
 inside dpkg --purge pilot-relay pilot-agent >/dev/null 2>&1
 left=$(find "$root" -xdev \( -path "$root/proc" -o -path "$root/sys" -o -path "$root/var/log/journal" \) -prune -o \
     \( -iname '*pilot*' \) -print | sed "s|^$root||" | grep -v '^/packages' || true)

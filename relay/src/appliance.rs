@@ -138,7 +138,8 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     };
     let admin_token = settings.admin_token(data_dir.as_ref())?;
     let (exporter, otlp) = start_exporter(settings.otlp.clone())?;
-    if let Some(data_dir) = data_dir.as_ref().filter(|data_dir| settings.succeed.is_some() && data_dir.awaits_restore()) {
+    if let Some(data_dir) = data_dir.as_ref().filter(|data_dir| settings.succeed.is_some() && data_dir.awaits_restore())
+    {
         // Key and token are those of before, and sessions carry numbers of before.
         bail!(
             "a backup waits in {} for a restart, so there is no upgrade until then: systemctl restart pilot-relay, or \

@@ -209,7 +209,8 @@ fn listens_at(file: &OwnedFd, wanted: SocketAddr) -> bool {
     let socket = SockRef::from(file);
     let bound = socket.local_addr().ok().and_then(|address| address.as_socket());
     let fits = |bound: SocketAddr| {
-        is_address(bound.ip(), wanted.ip(), relay::interfaces::has_ipv6()) && (wanted.port() == 0 || bound.port() == wanted.port())
+        is_address(bound.ip(), wanted.ip(), relay::interfaces::has_ipv6())
+            && (wanted.port() == 0 || bound.port() == wanted.port())
     };
     socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
         && socket.is_listener().unwrap_or(false)

@@ -92,7 +92,9 @@ impl Duties {
             pid: std::process::id(),
             phase: self.phase.get().text().to_owned(),
             unit: super::service_manager::unit(),
-            arguments: without_succeed(std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned())),
+            arguments: without_succeed(
+                std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()),
+            ),
             sessions: self.relay.counters().iter().map(|shard| shard.gauge(relay::metrics::Gauge::Sessions)).sum(),
             inherited,
         }

@@ -174,6 +174,9 @@ serves "installed from the tarball"
 inside sh /packages/new/install.sh relay --from /packages/new --tarball >/dev/null
 serves "installed once more over it"
 inside sh /packages/old/install.sh relay --uninstall >/dev/null
+is "folder of settings" "750 root pilot-relay" "$(inside stat -c '%a %U %G' /etc/pilot-relay)"
+head -c -12 "$packages/old/install.sh" >"$root/root/torn.sh"
+is "an installer that came only in part does nothing" "" "$(inside sh /root/torn.sh relay --from /packages/old --tarball 2>/dev/null || true)"
 is "uninstalled" inactive "$(state pilot-relay)"
 cp -r "$packages/old" "$root/root/broken"
 printf x >>"$(find "$root/root/broken" -name '*.deb' -name 'pilot-agent*')"

@@ -64,7 +64,7 @@ struct Flags {
     tls_key: Option<PathBuf>,
 
     /// Offer TLS with a certificate of our own making, kept in the data folder; clients pin its fingerprint.
-    #[arg(long, conflicts_with = "tls_cert")]
+    #[arg(long)]
     tls_self_signed: bool,
 
     /// Refuse connections without TLS.
@@ -226,6 +226,10 @@ fn config(flags: Flags) -> anyhow::Result<Config> {
     config.listen = flags.listen;
     config.exempt.extend(flags.exempt);
     config.tls = match (flags.tls_cert, flags.tls_key) {
+        // Not by clap, for which a switch that says false is there as well.
+        (Some(_), _) if flags.tls_self_signed => {
+            bail!("--tls-self-signed and --tls-cert are two certificates; choose one")
+        }
         (Some(cert), Some(key)) => Tls::Files { cert, key },
         _ if flags.tls_self_signed => Tls::SelfSigned,
         _ => Tls::Off,

@@ -154,6 +154,8 @@ fn what_a_relay_would_trip_over_is_found_before() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let http = format!("http = \"{}\"\n", taken.local_addr().unwrap());
     for (line, words, expected) in [
+        ("tls-self-signed = true\ntls-cert = \"no.pem\"\ntls-key = \"no.pem\"\n", "choose one", 2),
+        ("tls-self-signed = false\ntls-cert = \"no.pem\"\ntls-key = \"no.pem\"\n", "from no.pem", 3),
         ("tls-cert = \"no.pem\"\ntls-key = \"no.pem\"\n", "no.pem", 3),
         ("admin-token-file = \"/does/not/exist\"\n", "/does/not/exist", 3),
         ("enrol = \"allowlist\"\nallowlist = \"/does/not/exist\"\n", "--allowlist /does/not/exist", 3),

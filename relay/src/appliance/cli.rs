@@ -194,7 +194,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Offer TLS with a certificate of our own making, whose fingerprint is printed
-    #[arg(long, conflicts_with = "tls_cert")]
+    #[arg(long)]
     pub tls_self_signed: bool,
     /// Refuse connections to the directory that do not open with TLS
     #[arg(long)]
@@ -285,7 +285,9 @@ impl Arguments {
         let advertise = advertise.collect::<anyhow::Result<Vec<_>>>()?.concat();
         let exempt = if self.exempt.is_empty() { Cidr::loopback() } else { self.exempt };
         let tls = match (self.tls_cert, self.tls_key, self.tls_self_signed) {
-            (Some(cert), Some(key), _) => directory::Tls::Files { cert, key },
+            // Not by clap, for which a switch that says false is there as well.
+            (Some(_), _, true) => bail!("--tls-self-signed and --tls-cert are two certificates; choose one"),
+            (Some(cert), Some(key), false) => directory::Tls::Files { cert, key },
             (_, _, true) => directory::Tls::SelfSigned,
             _ if self.tls_required => {
                 bail!("--tls-required needs a certificate: add --tls-self-signed, or --tls-cert and --tls-key")

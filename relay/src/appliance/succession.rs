@@ -22,6 +22,7 @@ mod messages;
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -35,7 +36,7 @@ use relay::Time;
 use relay::inheritance::Descriptor;
 use relay::runtime::Relay;
 use relay::socket::DESCRIPTORS_PER_MESSAGE_MAX;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 pub use self::channel::{Channel, connect, status};
 pub use self::messages::{Answer, Inherited, Request, Status};
@@ -95,9 +96,15 @@ impl Duties {
             arguments: without_succeed(
                 std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()),
             ),
+            admin: self.admin(),
             sessions: self.relay.counters().iter().map(|shard| shard.gauge(relay::metrics::Gauge::Sessions)).sum(),
             inherited,
         }
+    }
+
+    fn admin(&self) -> Option<SocketAddr> {
+        let listener = self.others.iter().find(|one| one.name == super::before::ADMIN)?;
+        SockRef::from(&listener.file).local_addr().ok()?.as_socket()
     }
 
     fn descriptors(&self) -> io::Result<Vec<Descriptor>> {

@@ -153,6 +153,14 @@ is "removed: the relay" inactive "$(state pilot-relay)"
 is "removed: the agent" inactive "$(state pilot-agent)"
 [ -s "$root/var/lib/pilot-relay/directory.sqlite" ] && [ -s "$root/etc/pilot-relay/relay.toml" ] && [ -s "$root/var/lib/pilot-agent/identity.json" ]
 ok "data and settings stay"
+inside dpkg --install "$(deb old pilot-relay "$version")" "$(deb old pilot-agent "$version")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+is "installed after a removal: the relay" active "$(state pilot-relay)"
+serves "installed after a removal"
+inside systemctl stop pilot-relay
+inside dpkg --install "$(deb new pilot-relay "$version+next")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+is "upgraded while it was stopped: the relay" inactive "$(state pilot-relay)"
+inside systemctl start pilot-relay
+inside dpkg --remove pilot-relay pilot-agent >/dev/null 2>&1
 inside dpkg --purge pilot-relay pilot-agent >/dev/null 2>&1
 left=$(find "$root" -xdev \( -path "$root/proc" -o -path "$root/sys" -o -path "$root/var/log/journal" \) -prune -o \
     \( -iname '*pilot*' \) -print | sed "s|^$root||" | grep -v '^/packages' || true)
@@ -166,6 +174,9 @@ serves "installed from the tarball"
 inside sh /packages/new/install.sh relay --from /packages/new --tarball >/dev/null
 serves "installed once more over it"
 inside sh /packages/old/install.sh relay --uninstall >/dev/null
+is "folder of settings" "750 root pilot-relay" "$(inside stat -c '%a %U %G' /etc/pilot-relay)"
+head -c -12 "$packages/old/install.sh" >"$root/root/torn.sh"
+is "an installer that came only in part does nothing" "" "$(inside sh /root/torn.sh relay --from /packages/old --tarball 2>/dev/null || true)"
 is "uninstalled" inactive "$(state pilot-relay)"
 cp -r "$packages/old" "$root/root/broken"
 printf x >>"$(find "$root/root/broken" -name '*.deb' -name 'pilot-agent*')"

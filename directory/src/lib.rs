@@ -204,7 +204,34 @@ impl Drop for Running {
 /// The data folder, an address or the certificate cannot be used; the text says which and what to do.
 pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Running> {
     let listeners = listener::bind(&config.listen)?;
-    start_on(listeners, config, relay)
+    start_on(listeners, Prepared::new(config)?, relay)
+}
+
+/// Settings whose files have been read. Who takes over from another directory prepares first: what is refused here has
+/// changed nothing yet.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Config,
+    policy: Policy,
+    identity: Option<Identity>,
+}
+
+impl Prepared {
+    /// Reads the list of keys and the certificate.
+    ///
+    /// # Errors
+    /// One of them cannot be used; the text says which and what to do.
+    pub fn new(config: Config) -> anyhow::Result<Self> {
+        let policy = config.policy()?;
+        if config.tls == Tls::SelfSigned {
+            let folder = &config.data_dir;
+            std::fs::create_dir_all(folder).with_context(|| {
+                format!("cannot make the data folder {}; choose another with --data-dir", folder.display())
+            })?;
+        }
+        let identity = tls::load(&config.tls, &config.data_dir)?;
+        Ok(Self { config, policy, identity })
+    }
 }
 
 /// As [`start`], on sockets that listen already, which another process may have opened.
@@ -213,20 +240,20 @@ pub fn start(config: Config, relay: Arc<dyn RelayLink>) -> anyhow::Result<Runnin
 /// As [`start`].
 pub fn start_on(
     listeners: Vec<std::net::TcpListener>,
-    config: Config,
+    prepared: Prepared,
     relay: Arc<dyn RelayLink>,
 ) -> anyhow::Result<Running> {
+    let Prepared { config, policy, identity } = prepared;
     let clock = Clock::start();
     listeners.iter().try_for_each(|listener| listener.set_nonblocking(true))?;
     let local_addrs = listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<_, _>>()?;
     let store = Store::open(&config.data_dir, clock.now().unix_seconds)?;
-    let identity = tls::load(&config.tls, &config.data_dir)?;
     let limits = Limits {
         connections_max: listener::connections_within_file_limit(config.limits.connections_max),
         ..config.limits
     };
 
-    let service = Service::new(store.load()?, &limits, config.admin_token.clone()).with_policy(config.policy()?);
+    let service = Service::new(store.load()?, &limits, config.admin_token.clone()).with_policy(policy);
     let metrics = Arc::new(Metrics::default());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let readers = (0..cores.min(SEARCHERS_MAX)).map(|_| store.reader()).collect::<Result<_, _>>()?;

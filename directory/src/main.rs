@@ -64,7 +64,7 @@ struct Flags {
     tls_key: Option<PathBuf>,
 
     /// Offer TLS with a certificate of our own making, kept in the data folder; clients pin its fingerprint.
-    #[arg(long, conflicts_with = "tls_cert")]
+    #[arg(long)]
     tls_self_signed: bool,
 
     /// Refuse connections without TLS.
@@ -199,11 +199,16 @@ fn confine(flags: &Flags) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads the settings again. The certificate and the list of keys are what can change in place.
+/// Reads the settings again. The certificate and the list of keys are what can change in place, each by itself: whoever was
+/// taken off the list is out, whatever else is wrong.
 fn reload(running: &Running) {
+    match running.reload_allowlist() {
+        Ok(Some(keys)) => tracing::info!(keys, "the list of keys that may join was read again"),
+        Ok(None) => {}
+        Err(error) => tracing::error!("cannot reload the list of keys, so it stays as it was: {error:#}"),
+    }
     let reload = || {
         let (line, _) = program().read::<CommandLine>(std::env::args_os())?;
-        running.reload_allowlist()?;
         running.reload_certificate(&config(line.flags)?.tls)
     };
     match reload() {
@@ -212,7 +217,7 @@ fn reload(running: &Running) {
             tracing::info!(%fingerprint, "new connections get a new certificate");
         }
         Ok(false) => tracing::info!("the certificate is the same; other settings take a restart"),
-        Err(error) => tracing::error!("cannot reload, so all stays as it was: {error:#}"),
+        Err(error) => tracing::error!("cannot reload the certificate, so it stays as it was: {error:#}"),
     }
 }
 
@@ -221,6 +226,10 @@ fn config(flags: Flags) -> anyhow::Result<Config> {
     config.listen = flags.listen;
     config.exempt.extend(flags.exempt);
     config.tls = match (flags.tls_cert, flags.tls_key) {
+        // Not by clap, for which a switch that says false is there as well.
+        (Some(_), _) if flags.tls_self_signed => {
+            bail!("--tls-self-signed and --tls-cert are two certificates; choose one")
+        }
         (Some(cert), Some(key)) => Tls::Files { cert, key },
         _ if flags.tls_self_signed => Tls::SelfSigned,
         _ => Tls::Off,

@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use ::confinement::Rings;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use nix::sys::signal::{SigSet, Signal};
 use relay::inheritance::Descriptor;
 use relay::membership::Membership;
@@ -114,6 +114,9 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
         registry => membership.set_authority(registry.is_some()),
     }
     let data_dir = settings.registry.map(|_| DataDir::open(settings.data_dir.clone())).transpose()?;
+    if data_dir.as_ref().is_some_and(DataDir::is_restored) {
+        before.forget_sessions();
+    }
     // Without a directory nobody knows the nodes' keys, and where nobody is checked no claim is needed.
     if let Some(data_dir) = data_dir.as_ref().filter(|_| settings.relay.rules.admission != Admission::Open) {
         settings.relay.rules.cookies = Some(relay_key::cookies(data_dir.path())?);
@@ -124,17 +127,26 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
         None => succession::socket_path(data_dir.as_ref().map(DataDir::path).or(settings.data_dir.as_deref())),
     };
     // What can be refused is refused before this relay takes over from another.
-    let doors = Doors::open(&settings, &mut before)?;
+    let doors = Doors::open(&settings, &mut before, &mut store)?;
     let needs = confinement::needs(&settings, given.file(), data_dir.as_ref(), place.as_deref());
     let confine = || needs.enter().map_err(io::Error::other);
     let relay = Arc::new(Relay::start_with(&settings.relay, membership, before.take_sockets(), confine)?);
     let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone(), relay_key));
-    let config = match (settings.registry, &data_dir) {
-        (Some(listen), Some(data_dir)) => Some(settings.directory_config(listen, data_dir)?),
+    let prepared = match (settings.registry, &data_dir) {
+        (Some(listen), Some(data_dir)) => Some(directory::Prepared::new(settings.directory_config(listen, data_dir)?)?),
         _ => None,
     };
     let admin_token = settings.admin_token(data_dir.as_ref())?;
     let (exporter, otlp) = start_exporter(settings.otlp.clone())?;
+    if let Some(data_dir) = data_dir.as_ref().filter(|data_dir| settings.succeed.is_some() && data_dir.awaits_restore())
+    {
+        // Key and token are those of before, and sessions carry numbers of before.
+        bail!(
+            "a backup waits in {} for a restart, so there is no upgrade until then: systemctl restart pilot-relay, or \
+             pilot-relay restore --cancel",
+            data_dir.path().display()
+        );
+    }
     let taken = early.then(|| before.take_over(&relay, &mut store)).transpose()?;
     let (report, end) = mpsc::channel();
     let watchdog_alive = watchdog
@@ -153,8 +165,8 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let seat = take_seat(place, settings.succeed.is_some(), duties)?;
     let kept = taken.as_ref().map_or(0, |taken| taken.inherited.sessions);
     taken.map(|taken| taken.dismiss(&manager)).transpose()?;
-    let directory = match (config, doors.directory) {
-        (Some(config), Some(listener)) => Some(Arc::new(directory::start_on(listener, config, link)?)),
+    let directory = match (prepared, doors.directory) {
+        (Some(prepared), Some(listener)) => Some(Arc::new(directory::start_on(listener, prepared, link)?)),
         _ => None,
     };
     if let (Some(directory), Some(relay_key)) = (&directory, relay_key) {
@@ -197,7 +209,7 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     relay.stop();
     drop(watchdog_alive);
     if matches!(end, End::Abandoned) {
-        anyhow::bail!("the successor has failed after it took over; a service manager starts the next one");
+        bail!("the successor has failed after it took over; a service manager starts the next one");
     }
     Ok(())
 }
@@ -209,12 +221,12 @@ struct Doors {
 }
 
 impl Doors {
-    fn open(settings: &Settings, before: &mut Before) -> anyhow::Result<Self> {
-        let directory = settings.registry.map(|wanted| match before.take_listener(before::DIRECTORY, wanted) {
+    fn open(settings: &Settings, before: &mut Before, store: &mut Store) -> anyhow::Result<Self> {
+        let directory = settings.registry.map(|wanted| match before.take_listener(before::DIRECTORY, wanted, store) {
             Some(listener) => Ok(vec![listener]),
             None => directory::listener::bind(&[wanted]),
         });
-        let admin = settings.http.map(|wanted| match before.take_listener(before::ADMIN, wanted) {
+        let admin = settings.http.map(|wanted| match before.take_listener(before::ADMIN, wanted, store) {
             Some(listener) => Ok(listener),
             None => directory::http::Server::bind(wanted),
         });

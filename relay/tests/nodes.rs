@@ -250,6 +250,37 @@ fn a_relay_without_a_directory_says_that_it_knows_no_nodes() {
 }
 
 #[test]
+fn the_relay_at_work_says_where_it_is_asked() {
+    let relay = Relay::start(&folder("found"), &[]);
+    let output = program().args(["nodes", "list", "--data-dir"]).arg(&relay.data_dir).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_token_is_not_shown_to_whoever_has_the_port() {
+    let data_dir = folder("stranger");
+    fs::write(data_dir.join("admin-token"), "secret\n").unwrap();
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = stranger.local_addr().unwrap().to_string();
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = stranger.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            bytes.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>hello</html>").unwrap();
+        String::from_utf8(bytes).unwrap()
+    });
+    let (status, text) = refusal(&nodes(&address, &data_dir, &["list"]));
+    assert!(status == Some(4) && text.contains("is no relay"), "{text}");
+    let heard = heard.join().unwrap();
+    assert!(!heard.contains("secret") && !heard.contains("Authorization"), "{heard}");
+}
+
+#[test]
 fn a_list_of_keys_lets_in_and_a_wrong_line_is_named_at_the_start() {
     let data_dir = folder("list");
     let list = data_dir.join("keys");

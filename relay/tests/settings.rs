@@ -154,8 +154,12 @@ fn what_a_relay_would_trip_over_is_found_before() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let http = format!("http = \"{}\"\n", taken.local_addr().unwrap());
     for (line, words, expected) in [
+        ("tls-self-signed = true\ntls-cert = \"no.pem\"\ntls-key = \"no.pem\"\n", "choose one", 2),
+        ("tls-self-signed = false\ntls-cert = \"no.pem\"\ntls-key = \"no.pem\"\n", "from no.pem", 3),
         ("tls-cert = \"no.pem\"\ntls-key = \"no.pem\"\n", "no.pem", 3),
         ("admin-token-file = \"/does/not/exist\"\n", "/does/not/exist", 3),
+        ("enrol = \"allowlist\"\nallowlist = \"/does/not/exist\"\n", "--allowlist /does/not/exist", 3),
+        ("allowlist = \"/does/not/exist\"\n", "--enrol open lets everyone in", 3),
         (&http.replace("http", "#"), "every value", 0),
         ("sessions-max = 0\n", "--sessions-max must lie between", 2),
         ("log-level = \"=,=\"\n", "--log-level", 2),
@@ -192,6 +196,34 @@ fn a_hang_up_reads_the_settings_again_and_ends_nothing() {
     let line = await_line(&relay.log, "cannot reload");
     assert!(line.contains("relay.toml:1"), "{line}");
     assert_eq!(relay.register(SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes()), NodeId(1));
+}
+
+#[test]
+fn whoever_is_taken_off_the_list_is_out_although_the_certificate_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes();
+    let list = |seeds: &[u8]| {
+        let lines: String = seeds.iter().map(|seed| format!("{}\n", Base64(key(*seed)))).collect();
+        fs::write(&keys, lines).unwrap();
+    };
+    list(&[1, 2]);
+    let more = format!("tls-self-signed = true\nenrol = \"allowlist\"\nallowlist = \"{}\"\n", keys.display());
+    let relay = Relay::start(folder.path(), &settings(folder.path(), &(FILE.to_owned() + &more)));
+    list(&[1]);
+    fs::write(folder.path().join("data/tls-cert.pem"), "half renewed").unwrap();
+    relay.hang_up();
+    let line = await_line(&relay.log, "the list of keys that may join was read again");
+    assert!(line.contains("keys=1"), "{line}");
+    let line = await_line(&relay.log, "cannot reload the certificate");
+    assert!(line.contains("tls-cert.pem"), "{line}");
+    // Nor does a setting that is wrong keep the list.
+    settings(folder.path(), "nonsense\n");
+    list(&[1, 2, 3]);
+    relay.hang_up();
+    let line = await_line(&relay.log, "the list of keys that may join was read again");
+    assert!(line.contains("keys=3"), "{line}");
+    await_line(&relay.log, "cannot reload the settings");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use directory::store::{backup as copy, restore as take_back};
 use serde_json::json;
 
 use super::data_dir::DataDir;
+use super::whereabouts::Whereabouts;
 
 /// Noted in a backup.
 const PROGRAM: &str = concat!("pilot-relay ", env!("CARGO_PKG_VERSION"));
@@ -87,6 +88,9 @@ pub fn restore(arguments: RestoreArguments) -> anyhow::Result<ExitCode> {
     let data_dir = DataDir::open(data_dir)?;
     let report = take_back::restore(data_dir.path(), &file, unix_seconds())?;
     let take_back::Report { nodes, made_at, files, kept } = report;
+    if kept.is_some() {
+        Whereabouts::in_folder(data_dir.path()).remove();
+    }
     if json {
         let pending = kept.is_none();
         let object = json!({ "nodes": nodes, "made_at": made_at, "files": files, "pending": pending, "kept": kept });

@@ -1,7 +1,7 @@
 //! What this relay has from the one before: sockets, listening sockets and sessions, by the hand of a relay at work or
 //! from the store of the service manager. What does not fit is told in a line and begins anew.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub struct Before {
     listeners: Vec<Descriptor>,
     ledgers: Vec<Descriptor>,
     refused: Vec<String>,
+    /// Names of listening sockets that do not fit, and which the relay before still has.
+    misfits: Vec<String>,
     found: bool,
 }
 
@@ -58,7 +60,7 @@ impl Before {
         let (listeners, rest): (Vec<_>, Vec<_>) =
             descriptors.into_iter().partition(|one| one.name == DIRECTORY || one.name == ADMIN);
         let (ledgers, sockets) = rest.into_iter().partition(|one| one.name.starts_with(LEDGER));
-        Ok(Self { predecessor, sockets, listeners, ledgers, refused: Vec::new(), found })
+        Ok(Self { predecessor, sockets, listeners, ledgers, refused: Vec::new(), misfits: Vec::new(), found })
     }
 
     /// Whether there is anything: then nodes are served before the directory is there.
@@ -78,19 +80,33 @@ impl Before {
         self.predecessor.as_ref()?.watchdog
     }
 
+    /// Leaves the sessions out: a backup was put in the place of the database, and their numbers are those of another.
+    pub fn forget_sessions(&mut self) {
+        self.ledgers.clear();
+    }
+
     /// The UDP sockets.
     pub fn take_sockets(&mut self) -> Vec<Descriptor> {
         std::mem::take(&mut self.sockets)
     }
 
-    /// The socket called `name`, where it listens at `wanted`.
-    pub fn take_listener(&mut self, name: &str, wanted: SocketAddr) -> Option<TcpListener> {
+    /// The socket called `name`, where it listens at `wanted`. One that listens elsewhere is given up: at once, so that
+    /// its port is free to be bound, or at the latest when the relay before has ended.
+    pub fn take_listener(&mut self, name: &str, wanted: SocketAddr, store: &mut Store) -> Option<TcpListener> {
         let index = self.listeners.iter().position(|one| one.name == name)?;
         let Descriptor { file, .. } = self.listeners.swap_remove(index);
         if listens_at(&file, wanted) {
             return Some(TcpListener::from(file));
         }
         self.refused.push(format!("{name}: it does not listen at {wanted}"));
+        drop(file);
+        if self.predecessor.is_some() {
+            // Until it has ended it may go on with it after all.
+            self.misfits.push(name.to_owned());
+        } else {
+            store.forget(name);
+            store.manager().settle();
+        }
         None
     }
 
@@ -101,6 +117,7 @@ impl Before {
     pub fn take_over(mut self, relay: &Relay, store: &mut Store) -> anyhow::Result<Taken> {
         let since = self.predecessor.as_ref().map(Predecessor::take).transpose()?;
         let stopped = Time::read_clock();
+        self.misfits.iter().for_each(|name| store.forget(name));
         let drops_before = relay.kernel_drops();
         let refused = relay.refused();
         let is_refused = !refused.is_empty();
@@ -192,13 +209,17 @@ fn listens_at(file: &OwnedFd, wanted: SocketAddr) -> bool {
     let socket = SockRef::from(file);
     let bound = socket.local_addr().ok().and_then(|address| address.as_socket());
     let fits = |bound: SocketAddr| {
-        // Where IPv6 is off, its wildcard stands for that of IPv4.
-        let ip = bound.ip() == wanted.ip() || (bound.ip().is_unspecified() && wanted.ip().is_unspecified());
-        ip && (wanted.port() == 0 || bound.port() == wanted.port())
+        is_address(bound.ip(), wanted.ip(), relay::interfaces::has_ipv6())
+            && (wanted.port() == 0 || bound.port() == wanted.port())
     };
     socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
         && socket.is_listener().unwrap_or(false)
         && bound.is_some_and(fits)
+}
+
+/// Whether what is bound to `bound` serves `wanted`: where IPv6 is off, the wildcard of IPv4 stands for its own.
+fn is_address(bound: IpAddr, wanted: IpAddr, has_ipv6: bool) -> bool {
+    bound == wanted || (!has_ipv6 && bound == Ipv4Addr::UNSPECIFIED && wanted == Ipv6Addr::UNSPECIFIED)
 }
 
 #[cfg(test)]
@@ -215,13 +236,24 @@ mod tests {
             descriptor(DIRECTORY, std::net::UdpSocket::bind("127.0.0.1:0").unwrap().into()),
         ];
         let mut before = Before::find(None, passed).unwrap();
+        let mut store = Store::new(ServiceManager::of_environment(), before.names());
+        let store = &mut store;
         assert!(before.is_something());
         assert_eq!(before.names().count(), 2);
-        assert!(before.take_listener(DIRECTORY, address).is_none(), "a UDP socket");
-        assert_eq!(before.take_listener(ADMIN, address).unwrap().local_addr().unwrap(), address);
-        assert!(before.take_listener(ADMIN, address).is_none(), "it is taken");
+        assert!(before.take_listener(DIRECTORY, address, store).is_none(), "a UDP socket");
+        assert_eq!(before.take_listener(ADMIN, address, store).unwrap().local_addr().unwrap(), address);
+        assert!(before.take_listener(ADMIN, address, store).is_none(), "it is taken");
         let mut before = Before::find(None, vec![descriptor(ADMIN, listener.into())]).unwrap();
-        assert!(before.take_listener(ADMIN, "127.0.0.2:0".parse().unwrap()).is_none());
+        assert!(before.take_listener(ADMIN, "127.0.0.2:0".parse().unwrap(), store).is_none());
         assert!(!Before::find(None, Vec::new()).unwrap().is_something());
+    }
+
+    #[test]
+    fn a_wildcard_is_another_unless_ipv6_is_off() {
+        let (four, six) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
+        assert!(is_address(four, four, true) && is_address(six, six, true));
+        assert!(is_address(four, six, false), "it is all there is");
+        assert!(!is_address(four, six, true), "who comes by IPv6 would be refused");
+        assert!(!is_address(six, four, true) && !is_address(six, four, false), "more than was asked for");
     }
 }

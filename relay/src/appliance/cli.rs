@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use directory::Enrolment;
+use directory::service::enrolment::Policy;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use relay::admission::Budget;
@@ -193,7 +194,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
     /// Offer TLS with a certificate of our own making, whose fingerprint is printed
-    #[arg(long, conflicts_with = "tls_cert")]
+    #[arg(long)]
     pub tls_self_signed: bool,
     /// Refuse connections to the directory that do not open with TLS
     #[arg(long)]
@@ -284,7 +285,9 @@ impl Arguments {
         let advertise = advertise.collect::<anyhow::Result<Vec<_>>>()?.concat();
         let exempt = if self.exempt.is_empty() { Cidr::loopback() } else { self.exempt };
         let tls = match (self.tls_cert, self.tls_key, self.tls_self_signed) {
-            (Some(cert), Some(key), _) => directory::Tls::Files { cert, key },
+            // Not by clap, for which a switch that says false is there as well.
+            (Some(_), _, true) => bail!("--tls-self-signed and --tls-cert are two certificates; choose one"),
+            (Some(cert), Some(key), false) => directory::Tls::Files { cert, key },
             (_, _, true) => directory::Tls::SelfSigned,
             _ if self.tls_required => {
                 bail!("--tls-required needs a certificate: add --tls-self-signed, or --tls-cert and --tls-key")
@@ -374,6 +377,21 @@ impl Settings {
             _ => Vec::new(),
         };
         pair.into_iter().chain(self.allowlist.clone()).chain(self.admin_token_file.clone()).collect()
+    }
+
+    /// Who may register, with the list of keys read.
+    ///
+    /// # Errors
+    /// The list cannot be read, or is none to go by.
+    pub fn policy(&self) -> anyhow::Result<Policy> {
+        let nowhere = PathBuf::new();
+        let config = directory::Config {
+            enrolment: self.enrolment,
+            allowlist: self.allowlist.clone(),
+            forget_after_days: self.forget_after_days,
+            ..directory::Config::new(nowhere)
+        };
+        config.policy()
     }
 
     /// The embedded directory's part.

@@ -7,12 +7,20 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use super::whereabouts::Whereabouts;
+
 const ADMIN_TOKEN: &str = "admin-token";
 const TOKEN_BYTES: usize = 24;
 
+/// Where a backup waits for the next start, as [`directory::store::restore`] puts it.
+const PENDING_RESTORE: &str = "restore-pending.sqlite";
+
 /// A folder that exists.
 #[derive(Debug)]
-pub struct DataDir(PathBuf);
+pub struct DataDir {
+    path: PathBuf,
+    is_restored: bool,
+}
 
 impl DataDir {
     /// Makes the folder, or takes it as it is. A restore that waits in it is carried out, unless another process serves there.
@@ -25,9 +33,14 @@ impl DataDir {
             format!("cannot make the data folder {}; choose another with --data-dir", path.display())
         })?;
         // Before anything in it is read: a backup that waits brings the token and keys along.
+        let awaited = awaits_restore(&path);
         directory::store::restore::finish(&path)?;
+        let is_restored = awaited && !awaits_restore(&path);
+        if is_restored {
+            Whereabouts::in_folder(&path).remove();
+        }
         ::confinement::keep_to_owner(&path, directory::store::FILE_NAME, &[ADMIN_TOKEN, super::relay_key::FILE]);
-        Ok(Self(path))
+        Ok(Self { path, is_restored })
     }
 
     /// Takes the folder as it is.
@@ -39,13 +52,25 @@ impl DataDir {
         if !path.is_dir() {
             bail!("there is no data folder {}; name the relay's with --data-dir", path.display());
         }
-        Ok(Self(path))
+        Ok(Self { path, is_restored: false })
+    }
+
+    /// Whether a backup has just taken the place of the database: then numbers may belong to other nodes than before.
+    #[must_use]
+    pub const fn is_restored(&self) -> bool {
+        self.is_restored
+    }
+
+    /// Whether a backup waits for a start at which nobody else serves.
+    #[must_use]
+    pub fn awaits_restore(&self) -> bool {
+        awaits_restore(&self.path)
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The administrator's token, made when there is none.
@@ -53,7 +78,7 @@ impl DataDir {
     /// # Errors
     /// The file cannot be read or written.
     pub fn admin_token(&self) -> anyhow::Result<String> {
-        let path = self.0.join(ADMIN_TOKEN);
+        let path = self.path.join(ADMIN_TOKEN);
         match fs::read_to_string(&path) {
             Ok(token) if !token.trim().is_empty() => {
                 keep_to_owner(&path);
@@ -75,6 +100,10 @@ impl DataDir {
         write().with_context(|| format!("cannot write {}", path.display()))?;
         Ok(token)
     }
+}
+
+fn awaits_restore(path: &Path) -> bool {
+    path.join(PENDING_RESTORE).exists()
 }
 
 /// Where the admin token of the relay with this data folder is, whether it is there or not.

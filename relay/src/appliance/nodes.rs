@@ -5,7 +5,8 @@ mod rate;
 mod table;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -13,9 +14,13 @@ use serde_json::{Value, json};
 
 use self::client::{Client, Failure};
 use self::rate::{Rate, rate};
+use super::{succession, upgrade};
 
 /// Nodes asked for at once.
 const PAGE: usize = 500;
+
+/// Where a relay serves whose settings say nothing else.
+const DEFAULT_HTTP: &str = "127.0.0.1:3000";
 
 const EXIT_STATUS: &str = "\
 A node is named by its number (5), address (0:0000.0000.0005), hostname, or public key (base64).
@@ -36,16 +41,10 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     command: Command,
-    /// Admin address of the relay, as 127.0.0.1:3000 or http://127.0.0.1:3000
-    #[arg(
-        id = "nodes_http",
-        long = "http",
-        global = true,
-        value_name = "ADDR",
-        env = "PILOT_RELAY_HTTP",
-        default_value = "127.0.0.1:3000"
-    )]
-    http: String,
+    /// Admin address of the relay, as 127.0.0.1:3000 or http://127.0.0.1:3000 [default: that of the relay at work, else
+    /// 127.0.0.1:3000]
+    #[arg(id = "nodes_http", long = "http", global = true, value_name = "ADDR", env = "PILOT_RELAY_HTTP")]
+    http: Option<String>,
     /// File with the administrator's token [default: admin-token in the data folder]
     #[arg(
         id = "nodes_token_file",
@@ -134,6 +133,7 @@ enum State {
 /// Standard output cannot be written.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { command, http, admin_token_file, data_dir, json } = arguments;
+    let http = http.unwrap_or_else(|| at_work(data_dir.as_deref()).unwrap_or_else(|| DEFAULT_HTTP.to_owned()));
     let done = Client::new(&http, admin_token_file, data_dir).and_then(|client| match command {
         Command::List { state } => list(&client, state, json),
         Command::Show { node } => show(&client.get(&node_path(&node, ""))?, json),
@@ -159,6 +159,16 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             failure.exit_code()
         }
     })
+}
+
+/// The admin address of the relay at work, by its own word; `None` where it cannot be asked, or does not say.
+fn at_work(data_dir: Option<&Path>) -> Option<String> {
+    let (_, channel) = upgrade::find(data_dir).ok()?;
+    let mut address = succession::status(&channel?).ok()?.admin?;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    Some(address.to_string())
 }
 
 /// Of `/nodes/NODE` and what follows.

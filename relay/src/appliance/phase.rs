@@ -17,7 +17,8 @@ pub enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 4] = [Self::Starting, Self::Serving, Self::Draining, Self::Stopping];
+    /// Every part, in order.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Serving, Self::Draining, Self::Stopping];
 
     /// In a word.
     #[must_use]

@@ -1,6 +1,7 @@
 //! SIGHUP: settings are read again as at the start. What can change while datagrams flow does: the certificate of the
-//! directory, the list of keys that may join, and what is logged. What cannot is named in the log, and takes a restart or `pilot-relay upgrade`. A
-//! setting that is wrong changes nothing: the relay goes on as it was.
+//! directory, the list of keys that may join, and what is logged. What cannot is named in the log, and takes a restart or
+//! `pilot-relay upgrade`. Each part goes its own way: one that is wrong stays as it was and keeps none of the others, and
+//! the list comes first, so that whoever was taken off it is out whatever else is wrong.
 
 use std::sync::{Arc, Weak};
 
@@ -45,24 +46,37 @@ impl Reloader {
         Self { settings: given.settings(), directory: directory.map(Arc::downgrade) }
     }
 
-    /// Does it; the error is one line, and nothing has changed then but what is named before it.
-    fn reload(&mut self) -> anyhow::Result<()> {
+    fn reload(&self) {
+        let directory = self.directory.as_ref().and_then(Weak::upgrade);
+        if let Some(directory) = &directory {
+            match directory.reload_allowlist() {
+                Ok(Some(keys)) => tracing::info!(keys, "the list of keys that may join was read again"),
+                Ok(None) => {}
+                Err(error) => tracing::error!("cannot reload the list of keys, so it stays as it was: {error:#}"),
+            }
+        }
+        if let Err(error) = self.reload_settings(directory.as_deref()) {
+            tracing::error!("cannot reload the settings, so they stay as they were: {error:#}");
+        }
+    }
+
+    /// The error is one line, and no setting has changed then.
+    fn reload_settings(&self, directory: Option<&Running>) -> anyhow::Result<()> {
         let read = cli::program().read::<CommandLine>(std::env::args_os());
         let (CommandLine { arguments, .. }, given) = read?;
         let level = arguments.log_level.clone();
         let new = arguments.resolve()?;
-        if let Some(directory) = self.directory.as_ref().and_then(Weak::upgrade)
-            && directory.reload_certificate(&new.tls)?
-        {
-            let fingerprint = directory.tls_fingerprint().unwrap_or_default();
-            tracing::info!(%fingerprint, "new connections to the directory get a new certificate");
-        }
-        if let Some(directory) = self.directory.as_ref().and_then(Weak::upgrade)
-            && let Some(keys) = directory.reload_allowlist().context("--allowlist")?
-        {
-            tracing::info!(keys, "the list of keys that may join was read again");
-        }
         telemetry::log::set_level(&level).context("--log-level")?;
+        if let Some(directory) = directory {
+            match directory.reload_certificate(&new.tls) {
+                Ok(true) => {
+                    let fingerprint = directory.tls_fingerprint().unwrap_or_default();
+                    tracing::info!(%fingerprint, "new connections to the directory get a new certificate");
+                }
+                Ok(false) => {}
+                Err(error) => tracing::error!("cannot reload the certificate, so it stays as it was: {error:#}"),
+            }
+        }
         let settings = given.settings();
         let waiting = waiting(&self.settings, &settings);
         if waiting.is_empty() {
@@ -90,12 +104,10 @@ fn waiting(started: &[Setting], now: &[Setting]) -> Vec<String> {
 ///
 /// # Errors
 /// There is no thread.
-pub fn follow(Hangups(signals): Hangups, mut reloader: Reloader) -> anyhow::Result<()> {
+pub fn follow(Hangups(signals): Hangups, reloader: Reloader) -> anyhow::Result<()> {
     let follow = move || {
         while signals.wait().is_ok() {
-            if let Err(error) = reloader.reload() {
-                tracing::error!("cannot reload, so all stays as it was: {error:#}");
-            }
+            reloader.reload();
         }
     };
     std::thread::Builder::new().name("reload".to_owned()).spawn(follow).context("cannot start a thread")?;

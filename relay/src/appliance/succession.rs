@@ -22,7 +22,8 @@ mod messages;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -35,7 +36,7 @@ use relay::Time;
 use relay::inheritance::Descriptor;
 use relay::runtime::Relay;
 use relay::socket::DESCRIPTORS_PER_MESSAGE_MAX;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 pub use self::channel::{Channel, connect, status};
 pub use self::messages::{Answer, Inherited, Request, Status};
@@ -92,10 +93,18 @@ impl Duties {
             pid: std::process::id(),
             phase: self.phase.get().text().to_owned(),
             unit: super::service_manager::unit(),
-            arguments: without_succeed(std::env::args().skip(1)),
+            arguments: without_succeed(
+                std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()),
+            ),
+            admin: self.admin(),
             sessions: self.relay.counters().iter().map(|shard| shard.gauge(relay::metrics::Gauge::Sessions)).sum(),
             inherited,
         }
+    }
+
+    fn admin(&self) -> Option<SocketAddr> {
+        let listener = self.others.iter().find(|one| one.name == super::before::ADMIN)?;
+        SockRef::from(&listener.file).local_addr().ok()?.as_socket()
     }
 
     fn descriptors(&self) -> io::Result<Vec<Descriptor>> {
@@ -156,6 +165,10 @@ impl Predecessor {
         let channel = connect(path)?;
         let channel =
             channel.with_context(|| format!("no relay listens at {}, so there is none to succeed", path.display()))?;
+        // Its sockets, sessions and words are taken as our own.
+        if channel.peer()?.uid() != nix::unistd::geteuid().as_raw() {
+            bail!("the relay at {} runs as another user; run this as that user", path.display());
+        }
         let status = status(&channel)?;
         let mut descriptors = Vec::new();
         let (mut answer, mut files) = channel.ask(&Request::Succeed)?;
@@ -210,7 +223,7 @@ fn is_end(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub struct Seat {
     listener: Socket,
-    path: PathBuf,
+    place: Attendance,
 }
 
 impl Seat {
@@ -232,11 +245,12 @@ impl Seat {
             listener.bind(&SockAddr::unix(&beside)?)?;
             fs::set_permissions(&beside, fs::Permissions::from_mode(0o600))?;
             listener.listen(BACKLOG)?;
+            let made = fs::symlink_metadata(&beside)?;
             fs::rename(&beside, path)?;
-            Ok::<_, io::Error>(listener)
+            let place = Attendance { path: path.to_path_buf(), file: (made.dev(), made.ino()) };
+            Ok::<_, io::Error>(Self { listener, place })
         };
-        let listener = bind().with_context(|| format!("cannot make the socket {}", path.display()))?;
-        Ok(Self { listener, path: path.to_path_buf() })
+        bind().with_context(|| format!("cannot make the socket {}", path.display()))
     }
 
     /// Answers for as long as the process lives.
@@ -244,9 +258,8 @@ impl Seat {
     /// # Errors
     /// No thread can be started.
     pub fn attend(self, duties: Arc<Duties>) -> io::Result<Attendance> {
-        let (path, listener) = (self.path, self.listener);
-        let attendance = Attendance(path);
-        let office = Arc::new(Office { duties, guests: AtomicUsize::new(0), succession: AtomicBool::new(false) });
+        let Self { listener, place } = self;
+        let office = Arc::new(Office { duties, guests: Arc::default(), succession: AtomicBool::new(false) });
         let body = move || {
             loop {
                 match listener.accept() {
@@ -260,49 +273,68 @@ impl Seat {
             }
         };
         thread::Builder::new().name("succession".to_owned()).spawn(body)?;
-        Ok(attendance)
+        Ok(place)
     }
 }
 
 /// The socket's path, to be removed at the end by the one who has made it.
-#[derive(Debug)]
-pub struct Attendance(PathBuf);
+#[derive(Clone, Debug)]
+pub struct Attendance {
+    path: PathBuf,
+    /// Device and number: a successor puts a file of its own at the same path.
+    file: (u64, u64),
+}
 
 impl Attendance {
-    /// Removes it, at an end without a successor.
+    /// Removes it at an end without a successor; what another has put there stays.
     pub fn remove(&self) {
-        let _ = fs::remove_file(&self.0);
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
 struct Office {
     duties: Arc<Duties>,
-    guests: AtomicUsize,
+    guests: Arc<AtomicUsize>,
     /// Whether somebody is becoming the successor.
     succession: AtomicBool,
+}
+
+/// One of those who are served at once; dropped, there is room for the next, however the service ended.
+struct Guest(Arc<AtomicUsize>);
+
+impl Guest {
+    fn enter(guests: &Arc<AtomicUsize>) -> Option<Self> {
+        let guest = Self(Arc::clone(guests));
+        (guests.fetch_add(1, Ordering::AcqRel) < CONNECTIONS_MAX).then_some(guest)
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Office {
     fn admit(self: Arc<Self>, socket: Socket) {
         let allowed = getsockopt(&socket, PeerCredentials)
             .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
-        if !allowed || self.guests.fetch_add(1, Ordering::AcqRel) >= CONNECTIONS_MAX {
-            if allowed {
-                self.guests.fetch_sub(1, Ordering::AcqRel);
-            }
+        if !allowed {
             return;
         }
-        let office = Arc::clone(&self);
+        let Some(guest) = Guest::enter(&self.guests) else { return };
         let body = move || {
+            let _guest = guest;
             if let Ok(channel) = Channel::new(socket)
-                && let Err(error) = office.serve(&channel)
+                && let Err(error) = self.serve(&channel)
             {
                 tracing::debug!(%error, "a connection to the relay's own socket has failed");
             }
-            office.guests.fetch_sub(1, Ordering::AcqRel);
         };
-        if thread::Builder::new().name("succession".to_owned()).spawn(body).is_err() {
-            self.guests.fetch_sub(1, Ordering::AcqRel);
+        if let Err(error) = thread::Builder::new().name("succession".to_owned()).spawn(body) {
+            tracing::warn!(%error, "no thread to serve the relay's own socket");
         }
     }
 
@@ -391,6 +423,22 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_makes_room_however_it_goes() {
+        let guests = Arc::default();
+        let inside: Vec<Guest> = (0..CONNECTIONS_MAX).map(|_| Guest::enter(&guests).unwrap()).collect();
+        assert!(Guest::enter(&guests).is_none(), "full");
+        assert_eq!(guests.load(Ordering::Acquire), CONNECTIONS_MAX, "who was turned away is not counted");
+        drop(inside);
+        let guest = Guest::enter(&guests).unwrap();
+        let ended = thread::spawn(move || {
+            let _guest = guest;
+            std::panic::resume_unwind(Box::new("a panic"));
+        });
+        assert!(ended.join().is_err());
+        assert_eq!(guests.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
     fn a_place_is_taken_once_and_handed_on_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = socket_in(folder.path()).unwrap();
@@ -400,11 +448,13 @@ mod tests {
         let refused = Seat::take(&path, false).unwrap_err();
         assert!(refused.to_string().contains("another relay is at work"), "{refused}");
         let second = Seat::take(&path, true).unwrap();
+        first.place.remove();
         drop(first);
         assert!(connect(&path).unwrap().is_some(), "the second is asked now");
         drop(second);
         assert!(connect(&path).unwrap().is_none(), "a socket file nobody serves");
-        Seat::take(&path, false).unwrap();
+        Seat::take(&path, false).unwrap().place.remove();
+        assert!(!path.exists(), "its own is removed");
         assert!(socket_in(Path::new(&"x".repeat(200))).is_none(), "too long for a socket");
     }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use nix::poll::{PollFd, PollFlags, poll};
+use nix::unistd::geteuid;
 use relay::Time;
 
 use super::data_dir;
@@ -82,13 +83,15 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let channel = channel.with_context(|| {
         format!("no relay listens at {}; start one, or name the --data-dir of the one that runs", path.display())
     })?;
+    let peer = channel.peer().context("cannot ask who the relay runs as")?;
     let before = succession::status(&channel)?;
     drop(channel);
     // Set for the commands of a unit.
     let within_unit = std::env::var_os("MAINPID").is_some();
-    let after = match &before.unit {
-        Some(unit) if !within_unit => reload(unit, &path)?,
-        _ => start(&arguments, &path, &before)?,
+    let unit = before.unit.as_deref().filter(|_| !within_unit);
+    let after = match way(peer.uid() == geteuid().as_raw(), peer.pid(), unit, main_pid)? {
+        Way::Reload(unit) => reload(unit, &path)?,
+        Way::Start => start(&arguments, &path, &before)?,
     };
     let Some(after) = after else {
         eprintln!("pilot-relay: the successor took over and does not serve everything; see its log");
@@ -99,6 +102,39 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     report(&arguments, &before, &after)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the successor comes to be.
+#[derive(Debug, PartialEq, Eq)]
+enum Way<'a> {
+    /// The service manager starts it in this unit.
+    Reload(&'a str),
+    /// This process does.
+    Start,
+}
+
+/// A relay of our own user is believed. What another user's says of itself is only what a stranger says: nothing is started
+/// on its word, and its unit is reloaded only if the service manager itself knows it as that unit's.
+fn way<'a>(
+    is_ours: bool,
+    pid: i32,
+    unit: Option<&'a str>,
+    main_pid: impl FnOnce(&str) -> anyhow::Result<i32>,
+) -> anyhow::Result<Way<'a>> {
+    match unit {
+        Some(unit) if is_ours => Ok(Way::Reload(unit)),
+        Some(unit) if main_pid(unit)? == pid && pid > 0 => Ok(Way::Reload(unit)),
+        Some(unit) => bail!("pid {pid} says it is {unit}, and the service manager does not; run this as its user"),
+        None if is_ours => Ok(Way::Start),
+        None => bail!("the relay runs as another user (pid {pid}); run this as that user"),
+    }
+}
+
+/// The main process of `unit`, as the service manager knows it; 0 where there is none.
+fn main_pid(unit: &str) -> anyhow::Result<i32> {
+    let output = Command::new("systemctl").args(["show", "--property", "MainPID", "--value", "--", unit]).output();
+    let output = output.with_context(|| format!("cannot run systemctl to ask for {unit}"))?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().with_context(|| format!("systemctl knows no unit {unit}"))
 }
 
 /// Has the service manager do it.
@@ -181,4 +217,22 @@ fn report(arguments: &Arguments, before: &Status, after: &Status) -> anyhow::Res
         println!("  not taken over: {refused}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_users_relay_says_of_itself_starts_nothing() {
+        let unit = Some("relay.service");
+        let unasked = |_: &str| -> anyhow::Result<i32> { panic!("no need to ask") };
+        assert_eq!(way(true, 7, unit, unasked).unwrap(), Way::Reload("relay.service"));
+        assert_eq!(way(true, 7, None, unasked).unwrap(), Way::Start);
+        assert_eq!(way(false, 7, unit, |_| Ok(7)).unwrap(), Way::Reload("relay.service"));
+        assert!(way(false, 7, unit, |_| Ok(8)).unwrap_err().to_string().contains("service manager does not"));
+        assert!(way(false, 0, unit, |_| Ok(0)).is_err(), "no process is none");
+        assert!(way(false, 7, unit, |_| bail!("no systemctl")).is_err());
+        assert!(way(false, 7, None, unasked).unwrap_err().to_string().contains("another user"));
+    }
 }

@@ -68,6 +68,16 @@ impl Whereabouts {
         }
     }
 
+    /// Forgets what was written: the numbers are those of another database.
+    pub fn remove(&self) {
+        match fs::remove_file(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(file = %self.0.display(), %error, "cannot remove the whereabouts of nodes");
+            }
+            _ => {}
+        }
+    }
+
     /// Keeps the file up to date with `relay` on a thread of its own.
     ///
     /// # Errors

@@ -77,6 +77,26 @@ fn a_kill_loses_nothing_that_is_sent_afterwards() {
 }
 
 #[test]
+fn a_stored_listener_that_no_longer_fits_is_given_up_and_its_port_is_bound_anew() {
+    let mut supervisor = Supervisor::start("misfit", &OPEN);
+    let admin = supervisor.address("admin");
+    supervisor.wait("the store", |state| state.names().contains(&"admin"));
+    supervisor.signal(Signal::SIGTERM);
+    assert!(supervisor.end().success());
+    supervisor.set("--http", &format!("0.0.0.0:{}", admin.port()));
+    // While the old one was kept, the port was in use.
+    supervisor.start_again();
+    assert_eq!(supervisor.get("/healthz").1, "ok\n", "{}", supervisor.log());
+    supervisor.wait("the new one", |state| {
+        let kept = state.store.iter().find(|(name, _)| name == "admin");
+        kept.is_some_and(|(_, file)| {
+            let listener = std::net::TcpListener::from(file.try_clone().unwrap());
+            listener.local_addr().unwrap().ip().is_unspecified()
+        })
+    });
+}
+
+#[test]
 fn a_ledger_of_another_layout_is_refused_by_name_and_the_sockets_are_kept() {
     const LAYOUT_OFFSET: u64 = 8;
     let mut supervisor = Supervisor::start("layout", &OPEN);

@@ -60,6 +60,8 @@ impl State {
 pub struct Supervisor {
     pub folder: PathBuf,
     flags: Vec<String>,
+    /// Addresses that have been set otherwise.
+    moved: Vec<(String, String)>,
     heard: Arc<(Mutex<State>, Condvar)>,
     child: Option<Child>,
     /// A successor that is not our child.
@@ -87,12 +89,18 @@ impl Supervisor {
         let mut supervisor = Self {
             folder,
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            moved: Vec::new(),
             heard,
             child: None,
             adopted: None,
         };
         supervisor.start_again();
         supervisor
+    }
+
+    /// From the next start on, the relay's `flag` is `value`.
+    pub fn set(&mut self, flag: &str, value: &str) {
+        self.moved = vec![(flag.to_owned(), value.to_owned())];
     }
 
     /// Starts the relay on what is kept, and waits until it is ready.
@@ -134,7 +142,12 @@ impl Supervisor {
         let addresses =
             ["--beacon", "127.0.0.1:0", "--stun", "off", "--registry", "127.0.0.1:0", "--http", "127.0.0.1:0"];
         let flags = ["--data-dir", &data_dir].into_iter().chain(addresses).map(str::to_owned);
-        flags.chain(self.flags.iter().cloned()).collect()
+        let mut flags: Vec<String> = flags.chain(self.flags.iter().cloned()).collect();
+        for (flag, value) in &self.moved {
+            let at = flags.iter().position(|one| one == flag).expect("a flag with a value");
+            flags[at + 1].clone_from(value);
+        }
+        flags
     }
 
     pub fn state<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {

@@ -1,7 +1,9 @@
 //! One relay succeeds another while nodes talk.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::supervisor::{Node, Supervisor};
@@ -70,6 +72,8 @@ fn a_successor_that_cannot_start_changes_nothing() {
         (with(supervisor.flags(), &["--shards", "9999"]), "--shards must lie between 1 and"),
         (with(supervisor.flags(), &["--admin-token-file", "/nonexistent/token"]), "/nonexistent/token"),
         (with(supervisor.flags(), &["--no-such-flag"]), "--no-such-flag"),
+        (with(supervisor.flags(), &["--enrol", "allowlist", "--allowlist", "/nonexistent/keys"]), "/nonexistent/keys"),
+        (with(supervisor.flags(), &["--tls-cert", "/nonexistent/cert", "--tls-key", "/nonexistent/key"]), "cert"),
     ] {
         let output = supervisor.upgrade(&flags);
         let errors = String::from_utf8(output.stderr).unwrap();
@@ -80,6 +84,35 @@ fn a_successor_that_cannot_start_changes_nothing() {
     }
     assert_eq!(supervisor.pid(), pid);
     assert_eq!(supervisor.get("/healthz").1, "ok\n");
+}
+
+#[test]
+fn a_backup_that_waits_is_taken_over_by_a_restart_and_not_half_way_by_an_upgrade() {
+    let mut supervisor = Supervisor::start("restore", &OPEN);
+    let beacon = supervisor.address("beacon");
+    let (alice, bob) = (Node::join(beacon, 1), Node::join(beacon, 2));
+    let (data, backup) = (supervisor.folder.join("data"), supervisor.folder.join("one.backup"));
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pilot-relay"));
+        let output = command.args(arguments).arg(&backup).arg("--data-dir").arg(&data).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    command(&["backup", "--to"]);
+    command(&["restore"]);
+    let output = supervisor.upgrade(&[]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("a backup waits in") && errors.contains("the relay that ran goes on"), "{errors}");
+    alice.send(&bob, 7);
+    assert_eq!(bob.number(), 7);
+    supervisor.wait("the store", |state| state.names().iter().any(|name| name.starts_with("ledger.")));
+    supervisor.signal(Signal::SIGTERM);
+    assert!(supervisor.end().success());
+    std::fs::write(data.join("whereabouts"), "numbers of another database").unwrap();
+    supervisor.start_again();
+    let kept = supervisor.state(|state| state.status.clone());
+    assert_eq!(kept, "serving; 0 sessions kept from the relay before", "their numbers may be others' now");
+    assert!(!supervisor.log().contains("not a file of whereabouts"), "{}", supervisor.log());
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn look(settings: &Settings) -> Vec<Finding> {
     if settings.registry.is_some() {
         findings.push(of_data_dir(settings.data_dir.as_deref()));
         findings.extend(certificate(&settings.tls, now()));
+        findings.extend(enrolment(settings));
     }
     if let Some(path) = &settings.admin_token_file {
         findings.push(match settings.admin_token(None) {
@@ -156,6 +157,19 @@ fn of_data_dir(given: Option<&Path>) -> Finding {
             }
         }
         Err(error) => problem(format!("{shown}: {error}")),
+    }
+}
+
+/// Whom the list of keys lets in, where there is one.
+fn enrolment(settings: &Settings) -> Option<Finding> {
+    let id = "enrolment";
+    match settings.policy() {
+        Err(error) => Some(Finding { id, status: Status::Problem, finding: format!("{error:#}") }),
+        Ok(policy) if policy.listed.is_empty() => None,
+        Ok(policy) => {
+            let finding = format!("the allowlist names {} keys", policy.listed.len());
+            Some(Finding { id, status: Status::Ok, finding })
+        }
     }
 }
 

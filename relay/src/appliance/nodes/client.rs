@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::appliance::data_dir;
+use crate::appliance::phase::Phase;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A page of nodes is far smaller.
@@ -80,7 +81,30 @@ impl Client {
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Failure::Token(format!("{} holds no admin token; it is one word on one line", file.display())));
         }
-        Ok(Self { address, token })
+        let client = Self { address, token };
+        client.meet()?;
+        Ok(client)
+    }
+
+    /// Sees that a relay answers before the token is shown: any program may have its port.
+    fn meet(&self) -> Result<(), Failure> {
+        let answer = self.exchange("GET", "/healthz", "", false).map_err(|error| self.unreachable(&error))?;
+        let is_relay = |body: &[u8]| Phase::ALL.iter().any(|phase| phase.text().as_bytes() == body.trim_ascii());
+        parse(&answer).filter(|(_, body)| is_relay(body)).map(drop).ok_or_else(|| self.is_other())
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        let address = &self.address;
+        Failure::Unreachable(format!(
+            "no relay answers at http://{address}: {error}; start it, or name its admin address with --http"
+        ))
+    }
+
+    fn is_other(&self) -> Failure {
+        let address = &self.address;
+        Failure::Unreachable(format!(
+            "what answers at http://{address} is no relay; name its admin address with --http"
+        ))
     }
 
     /// Asks.
@@ -95,18 +119,8 @@ impl Client {
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, Failure> {
-        let answer = self.exchange(method, path, body).map_err(|error| {
-            Failure::Unreachable(format!(
-                "no relay answers at http://{}: {error}; start it, or name its admin address with --http",
-                self.address
-            ))
-        })?;
-        let (status, body) = parse(&answer).ok_or_else(|| {
-            Failure::Unreachable(format!(
-                "what answers at http://{} is no relay; name its admin address with --http",
-                self.address
-            ))
-        })?;
+        let answer = self.exchange(method, path, body, true).map_err(|error| self.unreachable(&error))?;
+        let (status, body) = parse(&answer).ok_or_else(|| self.is_other())?;
         let json: Option<Value> = serde_json::from_slice(body).ok();
         let text = |json: &Option<Value>| match json.as_ref().and_then(|json| json["error"].as_str()) {
             Some(error) => error.to_owned(),
@@ -126,7 +140,7 @@ impl Client {
         }
     }
 
-    fn exchange(&self, method: &str, path: &str, body: &str) -> io::Result<Vec<u8>> {
+    fn exchange(&self, method: &str, path: &str, body: &str, shows_token: bool) -> io::Result<Vec<u8>> {
         let mut refused = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in self.address.to_socket_addrs()? {
             let mut stream = match TcpStream::connect_timeout(&address, TIMEOUT) {
@@ -138,9 +152,10 @@ impl Client {
             };
             stream.set_read_timeout(Some(TIMEOUT))?;
             stream.set_write_timeout(Some(TIMEOUT))?;
-            let (host, token, length) = (&self.address, &self.token, body.len());
+            let (host, length) = (&self.address, body.len());
+            let token = if shows_token { format!("Authorization: Bearer {}\r\n", self.token) } else { String::new() };
             let request = format!(
-                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{token}\
                  Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
             );
             stream.write_all(request.as_bytes())?;

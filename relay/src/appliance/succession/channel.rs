@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixCredentials, getsockopt, sendmsg, sockopt::PeerCredentials};
 use relay::socket::receive_with_descriptors;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -33,6 +33,14 @@ impl Channel {
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         Ok(Self(socket))
+    }
+
+    /// Who is on the other side, by the kernel's word: at a relay's socket whoever has made it.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn peer(&self) -> io::Result<UnixCredentials> {
+        Ok(getsockopt(&self.0, PeerCredentials)?)
     }
 
     pub(super) fn send(&self, message: &impl Serialize, files: &[OwnedFd]) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! What a relay and those who ask it say to each other.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// What one asks.
@@ -63,6 +65,9 @@ pub struct Status {
     pub unit: Option<String>,
     /// The flags it was started with.
     pub arguments: Vec<String>,
+    /// Its admin address; also `None` from a version that does not say it.
+    #[serde(default)]
+    pub admin: Option<SocketAddr>,
     /// Its sessions.
     pub sessions: u64,
     /// How it took over.

@@ -1,5 +1,5 @@
 -- Who belongs: whoever is here already was let in, and counts as seen on the day of this migration.
-ALTER TABLE nodes ADD COLUMN approval           INTEGER NOT NULL DEFAULT 1; -- 0 waits, 1 admitted, 2 by the list
+ALTER TABLE nodes ADD COLUMN approval           INTEGER NOT NULL DEFAULT 1; -- 0 waits, 1 admitted, 2 by the list, 3 waits again
 ALTER TABLE nodes ADD COLUMN banned_at          INTEGER;
 ALTER TABLE nodes ADD COLUMN ban_reason         TEXT;
 ALTER TABLE nodes ADD COLUMN packets_per_second INTEGER; -- 0 is no limit, NULL the relay's own

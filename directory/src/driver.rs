@@ -386,7 +386,7 @@ impl Driver {
     pub fn set_policy(&self, policy: Policy) {
         let effects = {
             let mut service = self.service();
-            service.set_policy(policy);
+            service.set_policy(self.clock.now(), policy);
             self.journal.append(service.take_changes());
             let effects = service.take_effects();
             self.tell_watchers(service, self.clock.now());

@@ -36,6 +36,8 @@ pub enum Approval {
     Admitted = 1,
     /// The list, for as long as it names the key.
     Listed = 2,
+    /// Nobody any more: it was in once, so others may know its number.
+    Former = 3,
 }
 
 impl Approval {
@@ -45,7 +47,23 @@ impl Approval {
         match number {
             1 => Self::Admitted,
             2 => Self::Listed,
+            3 => Self::Former,
             _ => Self::None,
+        }
+    }
+
+    /// Whether somebody has let it in.
+    #[must_use]
+    pub const fn is_in(self) -> bool {
+        matches!(self, Self::Admitted | Self::Listed)
+    }
+
+    /// What is left of it once it is taken back.
+    #[must_use]
+    pub const fn taken_back(self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Admitted | Self::Listed | Self::Former => Self::Former,
         }
     }
 }

@@ -124,7 +124,7 @@ impl NodeFact {
         match (self.registered, &self.ban, self.approval) {
             (false, ..) => None,
             (true, Some(_), _) => Some(Standing::Banned),
-            (true, None, Approval::None) => Some(Standing::Pending),
+            (true, None, Approval::None | Approval::Former) => Some(Standing::Pending),
             (true, None, Approval::Admitted | Approval::Listed) => Some(Standing::Approved),
         }
     }

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Numbers here are handed out densely and for ever, those of a snapshot have gaps: nodes that the other registry has
-//! forgotten. A key that its index still has keeps its number, as it did there; any other number below the highest is
-//! put out of use for good, so that nobody inherits the trust that others may still have in it.
+//! forgotten. A key that its index still has keeps its number, as it did there, and takes it with a signature; any other
+//! number below the highest is put out of use for good, so that nobody inherits the trust that others may still have in it.
 
 mod snapshot;
 
@@ -163,7 +163,7 @@ impl Planner {
         self.admit(key)?;
         let mut fact = NodeFact::new(id, key, self.now);
         // It belongs to a fleet that runs: no stranger that a new directory forgets after a day.
-        fact.last_seen_day = u32::try_from(self.now / SECONDS_PER_DAY).ok();
+        fact.last_seen_day = self.today();
         let what = format!("node {}", id.0);
         fact.public = entry.flag("public") || entry.text(&["visibility"]).is_some_and(|text| text == "public");
         fact.task_exec = entry.flag("task_exec");
@@ -241,13 +241,25 @@ impl Planner {
             return Err(format!("numbers lie between 1 and {}", self.nodes_max));
         }
         self.admit(key)?;
-        self.by_key.insert(key, id);
-        if self.nodes.contains_key(&id) {
-            self.later.push(Change::KeyRetired(key, id));
-        } else {
-            self.nodes.insert(id, NodeFact { registered: false, ..NodeFact::new(id, key, self.now) });
+        match self.nodes.get(&id) {
+            // Which of the two is newer, nobody can tell.
+            Some(other) if !other.registered => return Err(format!("key {} has node {} already", other.key, id.0)),
+            Some(_) => self.later.push(Change::KeyRetired(key, id)),
+            None => {
+                // Others may still trust the number: a stranger who knows the key must not come back in its place, and
+                // silence must not free it.
+                let (signs, last_seen_day) = (true, self.today());
+                let fact = NodeFact { registered: false, signs, last_seen_day, ..NodeFact::new(id, key, self.now) };
+                self.nodes.insert(id, fact);
+            }
         }
+        self.by_key.insert(key, id);
         Ok(())
+    }
+
+    /// The day on which all were there.
+    fn today(&self) -> Option<u32> {
+        u32::try_from(self.now / SECONDS_PER_DAY).ok()
     }
 
     fn registered(&self, id: NodeId) -> Result<NodeId, String> {

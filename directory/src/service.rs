@@ -192,7 +192,8 @@ impl Service {
     /// whom the list names no more is out; both become durable with the next change.
     #[must_use]
     pub fn with_policy(mut self, policy: Policy) -> Self {
-        self.set_policy(policy);
+        // Nobody has been heard yet, and nobody follows what happens.
+        self.set_policy(Now::default(), policy);
         self
     }
 
@@ -328,7 +329,7 @@ impl Service {
             Operation::SetKeyExpiry { node_id } => Ok(Answer::SetKeyExpiry { node_id: *node_id }),
             Operation::Lookup { node_id } => self.lookup(caller, *node_id),
             Operation::RotateKey { node_id, new_public_key } => self.rotate_key(now, *node_id, *new_public_key),
-            Operation::Deregister { node_id } => Ok(self.deregister(now, *node_id)),
+            Operation::Deregister { node_id } => Ok(self.sign_off(now, *node_id)),
             Operation::Resolve { node_id, requester_id } => self.resolve(now, caller, *node_id, *requester_id),
             Operation::Punch { requester_id, node_a, node_b } => self.punch(caller, *requester_id, *node_a, *node_b),
             Operation::ResolveHostname { hostname } => self.resolve_hostname(hostname),

@@ -256,6 +256,7 @@ fn open_file(path: &Path, now_unix_seconds: u64, folder: &Folder) -> anyhow::Res
     if let Some(damage) = check_tables(&connection, "name NOT LIKE 'search\\_%' ESCAPE '\\'")? {
         bail!("it is damaged: {damage}");
     }
+    keep_older(&connection, path)?;
     let version = migrate(&mut connection, now_unix_seconds)?;
     if version > 0 {
         // Reading all of a large index takes seconds. After an orderly end that is left to `Reader::check`.
@@ -303,9 +304,52 @@ fn check_tables(connection: &Connection, condition: &str) -> rusqlite::Result<Op
     Ok(None)
 }
 
+/// Where the database is kept as it was in the version `schema`, for whoever has to go back to an older program.
+fn older_at(path: &Path, schema: usize) -> PathBuf {
+    path.with_extension(format!("sqlite-schema{schema}"))
+}
+
+/// Before the schema of a database changes, it is copied; one that is too new names the copy from before.
+fn keep_older(connection: &Connection, path: &Path) -> anyhow::Result<()> {
+    let (version, known) = (schema_of(connection)?, MIGRATIONS.len());
+    let kept = older_at(path, version.min(known));
+    if version > known && kept.exists() {
+        bail!(
+            "it was made by a newer version of this program (schema {version}, known up to {known}); as it was before that is \
+             in {}: move it to {FILE_NAME} to go back to then",
+            kept.display()
+        );
+    }
+    if version == 0 || version >= known {
+        return Ok(());
+    }
+    let beside = kept.with_extension("new");
+    let copied = || -> anyhow::Result<()> {
+        drop(folder::create_anew(&beside)?);
+        let mut copy = Connection::open(&beside)?;
+        backup::copy_pages(connection, &mut copy)?;
+        copy.pragma_update(None, "journal_mode", "DELETE")?;
+        copy.close().map_err(|(_, error)| error)?;
+        fs::File::open(&beside)?.sync_all()?;
+        fs::rename(&beside, &kept)?;
+        Ok(folder::sync_folder(path.parent().context("a file has a folder")?)?)
+    };
+    let copied = copied();
+    if copied.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    copied.context("cannot copy it before it is brought up to date")?;
+    tracing::info!(from = version, to = known, kept = %kept.display(), "the database is brought up to date; kept as it was");
+    Ok(())
+}
+
+fn schema_of(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.query_row("PRAGMA user_version", (), |row| row.get(0))
+}
+
 /// Brings the schema up to date; returns the version it had.
 fn migrate(connection: &mut Connection, now_unix_seconds: u64) -> anyhow::Result<usize> {
-    let version: usize = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    let version = schema_of(connection)?;
     let Some(missing) = MIGRATIONS.get(version..) else {
         bail!("it was made by a newer version of this program (schema {version}, known up to {})", MIGRATIONS.len());
     };

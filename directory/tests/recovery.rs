@@ -44,6 +44,10 @@ fn failure(folder: &Path) -> String {
     format!("{:#}", Store::open(folder, THEN).and_then(|store| store.load()).unwrap_err())
 }
 
+fn restored(folder: &Path, backup: &Path, now: u64) -> anyhow::Result<restore::Report> {
+    restore::restore(folder, restore::Source::open(backup)?, now)
+}
+
 /// Nodes that a word leads to.
 fn found(store: &Store, word: &str) -> usize {
     let sql = "SELECT count(*) FROM search WHERE search MATCH ?1";
@@ -90,9 +94,9 @@ fn a_backup_made_while_others_write_holds_one_moment() {
             assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
 
             let elsewhere = tempfile::tempdir().unwrap();
-            let restored = restore::restore(elsewhere.path(), &to, THEN).unwrap();
-            assert_eq!((restored.nodes, restored.made_at), (report.nodes, Some(THEN)));
-            assert!(restored.kept.is_some(), "nobody serves there");
+            let report_of_it = restored(elsewhere.path(), &to, THEN).unwrap();
+            assert_eq!((report_of_it.nodes, report_of_it.made_at), (report.nodes, Some(THEN)));
+            assert!(report_of_it.kept.is_some(), "nobody serves there");
             let again = Store::open(elsewhere.path(), THEN).unwrap();
             assert_eq!(again.load().unwrap().nodes.len(), report.nodes);
             assert_eq!(found(&again, "host"), report.nodes);
@@ -135,7 +139,7 @@ fn while_a_directory_serves_a_restore_waits_for_the_next_start() {
     backup::write(source.path(), &backup, false, PROGRAM, THEN).unwrap();
     let folder = folder_with_nodes(7);
     let mut serving = Store::open(folder.path(), THEN).unwrap();
-    let report = restore::restore(folder.path(), &backup, THEN).unwrap();
+    let report = restored(folder.path(), &backup, THEN).unwrap();
     assert_eq!((report.nodes, report.kept), (3, None));
     serving.commit(&node(8)).unwrap();
     assert_eq!(serving.load().unwrap().nodes.len(), 8, "whoever serves notices nothing");
@@ -155,7 +159,7 @@ fn a_damaged_database_is_replaced_by_a_restore() {
     backup::write(folder.path(), &backup, false, PROGRAM, THEN).unwrap();
     damage_page_of(folder.path(), "nodes");
     assert!(failure(folder.path()).contains("pilot-relay restore FILE"));
-    restore::restore(folder.path(), &backup, THEN).unwrap();
+    restored(folder.path(), &backup, THEN).unwrap();
     assert_eq!(nodes_in(folder.path()), 2000);
 }
 
@@ -167,7 +171,7 @@ fn what_is_no_backup_is_refused_and_nothing_changes() {
     let folder = folder_with_nodes(7);
     let other = folder.path().join("other.backup");
     let refused = |expected: &[&str]| {
-        let text = format!("{:#}", restore::restore(folder.path(), &other, THEN).unwrap_err());
+        let text = format!("{:#}", restored(folder.path(), &other, THEN).unwrap_err());
         assert!(text.contains("nothing was changed") && expected.iter().any(|word| text.contains(word)), "{text}");
         assert_eq!(nodes_in(folder.path()), 7);
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
@@ -213,7 +217,7 @@ fn a_backup_of_an_older_version_is_brought_up_to_date() {
         .unwrap();
     connection.pragma_update(None, "user_version", 1).unwrap();
     drop(connection);
-    let report = restore::restore(folder.path(), &old, THEN).unwrap();
+    let report = restored(folder.path(), &old, THEN).unwrap();
     assert_eq!((report.nodes, report.made_at), (1, None), "a bare copy of a database will do");
     let store = Store::open(folder.path(), THEN).unwrap();
     assert_eq!((store.load().unwrap().nodes.len(), found(&store, "grandmother")), (1, 1));
@@ -268,6 +272,8 @@ fn a_damaged_index_is_made_anew_and_no_fact_is_lost() {
         assert_eq!(found(&store, "host"), 2001);
         drop(store);
         assert_eq!(nodes_in(folder.path()), 2001);
+        let mode = fs::metadata(folder.path().join(FILE_NAME)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "a new file is as secret as the old one");
     }
 }
 

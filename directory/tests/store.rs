@@ -276,3 +276,31 @@ fn names_and_tags_of_an_older_database_become_searchable() {
     assert_eq!((found("papers"), found("gpu")), (vec![3, 2], vec![3]));
     assert_eq!(store.load().unwrap().nodes.len(), 3);
 }
+
+#[test]
+fn a_database_of_an_older_version_is_kept_as_it_was() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    connection.execute_batch(include_str!("../migrations/0001_facts.sql")).unwrap();
+    connection.execute_batch(include_str!("../migrations/0002_capabilities.sql")).unwrap();
+    connection.execute("INSERT INTO directory (created_at) VALUES (?1)", [THEN]).unwrap();
+    connection.pragma_update(None, "user_version", 2).unwrap();
+    drop(connection);
+    Store::open(folder.path(), THEN).unwrap();
+    let version = |path: &Path| -> usize {
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap()
+    };
+    let kept = folder.path().join("directory.sqlite-schema2");
+    assert_eq!((version(&path), version(&kept)), (3, 2));
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+
+    // As a program finds it to which one goes back.
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    fs::rename(kept, folder.path().join("directory.sqlite-schema3")).unwrap();
+    let text = failure(folder.path());
+    assert!(text.contains("newer version") && text.contains("directory.sqlite-schema3"), "{text}");
+}

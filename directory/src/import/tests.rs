@@ -5,7 +5,12 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Limits;
-use crate::service::Service;
+use std::time::Duration;
+
+use wire::registry::request::Register;
+use wire::registry::{Answer, Operation};
+
+use crate::service::{Caller, ConnectionId, Decision, Now, Service};
 
 const NOW: u64 = 1_795_000_000;
 
@@ -181,4 +186,57 @@ fn only_an_empty_directory_takes_it() {
     let again = write(&plan, folder.path(), NOW).unwrap_err().to_string();
     assert!(again.contains("has 6 nodes already"), "{again}");
     assert_eq!(Store::open(folder.path(), NOW).unwrap().load().unwrap().nodes.len(), 6);
+}
+
+fn unsigned(service: &mut Service, now: Now, key: PublicKey) -> Answer {
+    let caller = Caller {
+        connection: ConnectionId(1),
+        ip: "198.51.100.1".parse().unwrap(),
+        exempt: false,
+        advertised: &[],
+        extensions: &[],
+        relay_key: None,
+    };
+    let register = Register {
+        listen_addr: "[::1]:4000".into(),
+        public_key: key,
+        owner: String::new(),
+        hostname: String::new(),
+        version: String::new(),
+        lan_addrs: vec![],
+        relay_only: false,
+    };
+    match service.handle(now, &caller, &Operation::Register(register).into(), None) {
+        Decision::Done(outcome) => outcome.answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn neither_a_stranger_nor_silence_frees_the_number_of_a_key_that_is_away() {
+    let facts = stored(&planned(&fleet()));
+    assert!(facts.nodes[3].last_seen_day.is_some(), "it was there with the fleet");
+    let mut service = Service::new(facts, &Limits::default(), None);
+    let mut now = Now { monotonic: Duration::from_secs(1000), unix_seconds: NOW };
+    let refused = unsigned(&mut service, now, key(4));
+    assert!(matches!(&refused, Answer::Error { .. }), "{refused:?}");
+    for _ in 0..4 {
+        while service.sweep(now) {}
+        now.monotonic += Duration::from_secs(SECONDS_PER_DAY);
+        now.unix_seconds += SECONDS_PER_DAY;
+    }
+    match unsigned(&mut service, now, key(8)) {
+        Answer::Register(registered) => assert_eq!(registered.node_id, NodeId(7)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn of_two_keys_of_one_number_the_second_is_named() {
+    let mut snapshot = fleet();
+    snapshot["pub_key_idx"][key(9).to_string()] = 4.into();
+    let plan = planned(&snapshot);
+    let lines: Vec<String> = plan.invalid.iter().map(ToString::to_string).collect();
+    assert!(lines.len() == 1 && lines[0].contains("has node 4 already"), "{lines:?}");
+    assert_eq!(stored(&plan).retired_keys, []);
 }

@@ -4,7 +4,8 @@
 //! | registration | forgotten | its number |
 //! |---|---|---|
 //! | never signed anything, in a directory open to all | after a day | goes to the next newcomer |
-//! | waits for approval | after a week without a signature | goes to the next newcomer |
+//! | waits for approval | after a week without a signature, or when it deregisters | goes to the next newcomer |
+//! | waits for approval, and was in before or has made a network | after a week without a signature | stays with the key |
 //! | belongs, and is gone for `forget_after_days` | then, where that is not 0 | stays with the key |
 //! | banned | never | stays with the key |
 //!
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use wire::NodeId;
+use wire::registry::Answer;
 
 use super::{Now, Service};
 use crate::enrolment::{Approval, Enrolment, Standing};
@@ -81,7 +83,7 @@ impl Service {
         for (id, due) in due {
             match due {
                 Due::Vacate => self.vacate(now, id),
-                Due::Forget => drop(self.deregister(now, id)),
+                Due::Forget => self.deregister(now, id),
             }
         }
         self.collection.hand = if end >= last { NodeId(0) } else { end };
@@ -110,12 +112,25 @@ impl Service {
         }
     }
 
-    /// Ends a registration whose key never proved itself or was never let in: nobody can hold anything of its number.
+    /// Ends a registration whose key never proved itself or was never let in. Where others may hold something of its
+    /// number all the same, that stays with the key.
     pub(super) fn vacate(&mut self, now: Now, id: NodeId) {
         self.deregister(now, id);
-        self.enrolled.waits_no_more(id);
-        self.collection.seen.remove(&id);
-        self.update(id, |fact| fact.vacant = true);
+        let was_in = self.nodes.entry(id).fact.approval == Approval::Former;
+        if !was_in && !self.has_made_network(id) {
+            self.collection.seen.remove(&id);
+            self.update(id, |fact| fact.vacant = true);
+        }
+    }
+
+    /// A node goes by its own wish. One that was never let in leaves nothing behind.
+    pub(super) fn sign_off(&mut self, now: Now, id: NodeId) -> Answer {
+        if self.nodes.waits(id) {
+            self.vacate(now, id);
+        } else {
+            self.deregister(now, id);
+        }
+        Answer::Deregister
     }
 
     fn write_days(&mut self, now: Now) {
@@ -138,7 +153,7 @@ impl Service {
 }
 
 enum Due {
-    /// The number goes to the next newcomer.
+    /// The number goes to the next newcomer, unless others may hold something of it.
     Vacate,
     /// The number stays.
     Forget,

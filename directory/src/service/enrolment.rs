@@ -6,7 +6,7 @@
 //! refused everything.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::Serialize;
 use wire::NodeId;
@@ -17,12 +17,14 @@ use wire::registry::{Operation, PublicKey};
 use super::overview::NodeView;
 use super::{Caller, Now, PRESENCE_TIMEOUT, Refusal, Service};
 use crate::enrolment::{Approval, Ban, Enrolment, KeyRule, QUOTA_MAX, Quota, REASON_BYTES_MAX, Standing, parse_key};
-use crate::facts::Change;
+use crate::facts::{Change, NodeFact};
 use crate::limits::address_unit;
 
-/// Nodes that wait, in all and from one address (one /64 in IPv6) since the start.
+/// Nodes that wait, in all, from one address (one /64 in IPv6), and from one /48 of IPv6, since the start: whoever has the
+/// latter has 65 536 of the former.
 const WAITING_MAX: usize = 65_536;
 const WAITING_PER_ADDRESS_MAX: usize = 256;
+const WAITING_PER_SITE_MAX: usize = 2048;
 /// Keys of which something was said before they registered.
 const KEY_RULES_MAX: usize = 65_536;
 
@@ -47,6 +49,7 @@ pub(super) struct Enrolled {
     /// Where those who wait have come from since the start.
     from: HashMap<NodeId, IpAddr>,
     by_address: HashMap<IpAddr, usize>,
+    by_site: HashMap<Ipv6Addr, usize>,
 }
 
 impl Enrolled {
@@ -57,6 +60,22 @@ impl Enrolled {
             waiting: BTreeSet::new(),
             from: HashMap::new(),
             by_address: HashMap::new(),
+            by_site: HashMap::new(),
+        }
+    }
+
+    /// Whether one more may wait there.
+    fn has_room_at(&self, unit: IpAddr) -> bool {
+        let of_site = site(unit).and_then(|site| self.by_site.get(&site)).copied().unwrap_or_default();
+        let of_address = self.by_address.get(&unit).copied().unwrap_or_default();
+        of_address < WAITING_PER_ADDRESS_MAX && of_site < WAITING_PER_SITE_MAX
+    }
+
+    fn waits_from(&mut self, node: NodeId, unit: IpAddr) {
+        self.from.insert(node, unit);
+        *self.by_address.entry(unit).or_default() += 1;
+        if let Some(site) = site(unit) {
+            *self.by_site.entry(site).or_default() += 1;
         }
     }
 
@@ -64,12 +83,27 @@ impl Enrolled {
     pub(super) fn waits_no_more(&mut self, node: NodeId) {
         self.waiting.remove(&node);
         let Some(unit) = self.from.remove(&node) else { return };
-        if let Some(count) = self.by_address.get_mut(&unit) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&unit);
-            }
+        count_down(&mut self.by_address, unit);
+        if let Some(site) = site(unit) {
+            count_down(&mut self.by_site, site);
         }
+    }
+}
+
+fn count_down<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
+}
+
+/// The /48 of an IPv6 address.
+fn site(unit: IpAddr) -> Option<Ipv6Addr> {
+    match unit {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(ip) => Some(Ipv6Addr::from(u128::from(ip) >> 80 << 80)),
     }
 }
 
@@ -181,7 +215,7 @@ pub(super) const fn is_open_to_waiting(operation: &Operation) -> bool {
 impl Service {
     /// Changes the rules. Whoever waits when the directory is opened to all is in; whom the list names no more waits
     /// again, and whom it names now is in.
-    pub fn set_policy(&mut self, policy: Policy) {
+    pub fn set_policy(&mut self, now: Now, policy: Policy) {
         self.enrolled.policy = policy;
         let waiting = self.nodes.enrolled_after(NodeId(0)).filter(|node| self.nodes.waits(node.fact.id));
         let waiting: BTreeSet<NodeId> = waiting.map(|node| node.fact.id).collect();
@@ -193,18 +227,20 @@ impl Service {
         };
         let dropped: Vec<NodeId> =
             self.nodes.enrolled_after(NodeId(0)).filter(dropped).map(|node| node.fact.id).collect();
-        let now = Now::default();
         for id in waiting {
             let key = self.nodes.entry(id).fact.key;
             match self.approval_of(&key) {
-                Ok(Approval::None) | Err(_) => {}
-                Ok(approval) => self.let_in(now, id, approval),
+                Ok(approval) if approval.is_in() => self.let_in(now, id, approval),
+                _ => {}
             }
         }
         for id in dropped {
             self.departed(now, id);
-            self.update(id, |fact| fact.approval = Approval::None);
-            self.enrolled.waiting.insert(id);
+            self.update(id, |fact| fact.approval = fact.approval.taken_back());
+            // Not whoever is banned besides.
+            if self.nodes.waits(id) {
+                self.enrolled.waiting.insert(id);
+            }
             self.publish(id);
         }
     }
@@ -235,10 +271,21 @@ impl Service {
         }
     }
 
+    /// Who lets `id` in once it has changed its key to `key`. The administrator's word for a node outlasts its keys, a ban of
+    /// the next one forbids it, and a list names keys.
+    pub(super) fn approval_of_next_key(&mut self, id: NodeId, key: &PublicKey) -> Result<Approval, Refusal> {
+        let is_listed = self.nodes.entry(id).fact.approval == Approval::Listed;
+        match self.approval_of(key) {
+            Err(Refusal::KeyBanned) => Err(Refusal::KeyBanned),
+            Err(refusal) if is_listed => Err(refusal),
+            Ok(Approval::Admitted) => Ok(Approval::Admitted),
+            Ok(_) | Err(_) => Ok(self.nodes.entry(id).fact.approval),
+        }
+    }
+
     /// Whether one more may wait. Where all places are taken, one who never proved to hold its key gives way.
     pub(super) fn has_room_to_wait(&mut self, now: Now, caller: &Caller<'_>) -> Result<(), Refusal> {
-        let from_here = self.enrolled.by_address.get(&address_unit(caller.ip)).copied().unwrap_or_default();
-        if !caller.exempt && from_here >= WAITING_PER_ADDRESS_MAX {
+        if !caller.exempt && !self.enrolled.has_room_at(address_unit(caller.ip)) {
             return Err(Refusal::TooManyWaiting);
         }
         if self.enrolled.waiting.len() < WAITING_MAX {
@@ -262,9 +309,7 @@ impl Service {
         if approval != Approval::None || !self.enrolled.waiting.insert(id) || caller.exempt {
             return;
         }
-        let unit = address_unit(caller.ip);
-        self.enrolled.from.insert(id, unit);
-        *self.enrolled.by_address.entry(unit).or_default() += 1;
+        self.enrolled.waits_from(id, address_unit(caller.ip));
     }
 
     /// Lets a node in, gives it the name it wished for if that is free, and has it there if it is.
@@ -318,7 +363,10 @@ impl Service {
         }
         match parse_key(text) {
             Some(key) if !super::signature::is_identity(&key) => Err(ActError::KeyInvalid),
-            Some(key) => Ok(self.nodes.of_key(&key).map_or(Subject::Key(key), Subject::Node)),
+            Some(key) => {
+                let node = self.nodes.of_key(&key).or_else(|| self.nodes.of_retired_key(&key));
+                Ok(node.map_or(Subject::Key(key), Subject::Node))
+            }
             None => Err(ActError::Unknown(text.to_owned())),
         }
     }
@@ -406,9 +454,8 @@ impl Service {
                 if registered {
                     self.deregister(now, id);
                 }
-                self.enrolled.waits_no_more(id);
                 // Whoever was let in one by one has to be let in again.
-                self.update(id, |fact| fact.approval = Approval::None);
+                self.update(id, |fact| fact.approval = fact.approval.taken_back());
                 Ok(registered)
             }
             Act::SetQuota { packets_per_second, bytes_per_second } => {
@@ -447,7 +494,8 @@ impl Service {
     }
 
     /// Registered nodes after `after` whose standing is `wanted`, if any, in order: at most `limit`, out of the next
-    /// `examined` numbers. The number up to which was looked, and whether there are more.
+    /// `examined` numbers. Among the banned are those that are not registered any more: a ban outlasts that. The number up to
+    /// which was looked, and whether there are more.
     #[must_use]
     pub fn members(
         &self,
@@ -459,9 +507,13 @@ impl Service {
     ) -> (Vec<MemberView>, NodeId, bool) {
         let last = self.nodes.last_number();
         let end = NodeId(after.0.saturating_add(examined).min(last.0));
-        let fits = |standing: Option<Standing>| standing.is_some_and(|is| wanted.is_none_or(|wanted| wanted == is));
-        let nodes = self.nodes.enrolled_after(after).take_while(|node| node.fact.id <= end);
-        let ids = nodes.filter(|node| fits(node.fact.standing())).map(|node| node.fact.id).take(limit);
+        let fits = |fact: &NodeFact| match wanted {
+            None => fact.registered,
+            Some(Standing::Banned) => fact.ban.is_some(),
+            Some(wanted) => fact.standing() == Some(wanted),
+        };
+        let nodes = self.nodes.ever_after(after).take_while(|node| node.fact.id <= end);
+        let ids = nodes.filter(|node| fits(&node.fact)).map(|node| node.fact.id).take(limit);
         let found: Vec<MemberView> = ids.filter_map(|id| self.member(now, id)).collect();
         let full = found.len() >= limit;
         let reached = found.last().filter(|_| full).map_or(end, |member| member.node.node_id);

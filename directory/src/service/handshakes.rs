@@ -22,8 +22,9 @@ const INBOX_MAX: usize = 100;
 pub(super) struct Handshakes {
     requests: HashMap<NodeId, Vec<Pending>>,
     responses: HashMap<NodeId, Vec<ResponseFact>>,
-    /// Whom a node has asked, to find its requests in other inboxes.
+    /// Whom a node has asked, to find its requests in other inboxes; and whom it has answered.
     asked: BTreeSet<(NodeId, NodeId)>,
+    answered: BTreeSet<(NodeId, NodeId)>,
 }
 
 #[derive(Debug)]
@@ -35,11 +36,13 @@ struct Pending {
 impl Handshakes {
     pub(super) fn new(requests: Vec<RequestFact>, responses: Vec<ResponseFact>) -> Self {
         let asked = requests.iter().map(|fact| (fact.from, fact.to)).collect();
+        let answered = responses.iter().map(|fact| (fact.from, fact.to)).collect();
         let pending = requests.into_iter().map(|fact| (fact.to, Pending { fact, handed_out: false }));
         Self {
             requests: grouped(pending),
             responses: grouped(responses.into_iter().map(|fact| (fact.to, fact))),
             asked,
+            answered,
         }
     }
 
@@ -67,14 +70,16 @@ impl Handshakes {
     }
 
     fn take_response(&mut self, from: NodeId, to: NodeId) -> bool {
-        let Some(inbox) = self.responses.get_mut(&to) else { return false };
-        let before = inbox.len();
-        inbox.retain(|response| response.from != from);
-        let taken = inbox.len() < before;
-        if inbox.is_empty() {
-            self.responses.remove(&to);
+        if !self.answered.remove(&(from, to)) {
+            return false;
         }
-        taken
+        if let Some(inbox) = self.responses.get_mut(&to) {
+            inbox.retain(|response| response.from != from);
+            if inbox.is_empty() {
+                self.responses.remove(&to);
+            }
+        }
+        true
     }
 
     /// The oldest request that `to` has been handed and left unanswered: it may give way to a new one.
@@ -119,22 +124,29 @@ impl Service {
         Ok(Answer::RequestHandshake { status: Delivered::Delivered })
     }
 
+    /// Who waits is told nothing, and nobody of whoever waits or is banned: that stays unread.
     pub(super) fn poll_handshakes(&mut self, node: NodeId) -> Answer {
+        if self.nodes.waits(node) {
+            return Answer::PollHandshakes { requests: Vec::new(), responses: Vec::new() };
+        }
         let mut requests = Vec::new();
         for pending in self.handshakes.requests.get_mut(&node).into_iter().flatten() {
+            let Ok(sender) = self.nodes.find(pending.fact.from) else { continue };
             if std::mem::replace(&mut pending.handed_out, true) {
                 continue;
             }
             requests.push(HandshakeRequest {
                 from_node_id: pending.fact.from,
                 justification: pending.fact.justification.clone(),
-                public_key: self.nodes.find(pending.fact.from).ok().map(|sender| sender.fact.key),
+                public_key: Some(sender.fact.key),
                 timestamp: pending.fact.at,
             });
         }
+        let inbox = self.handshakes.responses.get(&node).into_iter().flatten();
+        let readable = inbox.filter(|response| !self.nodes.is_kept_apart(response.from));
         let mut responses = Vec::new();
-        for ResponseFact { from, to, accept, at } in self.handshakes.responses.remove(&node).unwrap_or_default() {
-            self.changes.push(Change::ResponseClosed { from, to });
+        for ResponseFact { from, to, accept, at } in readable.copied().collect::<Vec<_>>() {
+            self.close_response(from, to);
             responses.push(HandshakeResponse { from_node_id: from, accept, timestamp: at });
         }
         Answer::PollHandshakes { requests, responses }
@@ -175,18 +187,20 @@ impl Service {
         any
     }
 
-    /// Removes all that a node has asked, was asked, or has been answered.
+    /// Removes all that a node has asked, was asked, has answered, or has been answered.
     pub(super) fn close_handshakes_of(&mut self, node: NodeId) {
-        let asked = self.handshakes.asked.range((node, NodeId(0))..=(node, NodeId(u32::MAX)));
+        let to_all = (node, NodeId(0))..=(node, NodeId(u32::MAX));
+        let asked = self.handshakes.asked.range(to_all.clone());
         let inbox = self.handshakes.requests.get(&node).into_iter().flatten();
         let requests: Vec<_> = asked.copied().chain(inbox.map(|pending| (pending.fact.from, node))).collect();
         for (from, to) in requests {
             self.close_request(from, to);
         }
         let responses = self.handshakes.responses.get(&node).into_iter().flatten();
-        let senders: Vec<_> = responses.map(|response| response.from).collect();
-        for from in senders {
-            self.close_response(from, node);
+        let given = self.handshakes.answered.range(to_all);
+        let responses: Vec<_> = given.copied().chain(responses.map(|response| (response.from, node))).collect();
+        for (from, to) in responses {
+            self.close_response(from, to);
         }
     }
 
@@ -196,6 +210,7 @@ impl Service {
         if let Some(oldest) = self.handshakes.responses.get(&to).filter(|inbox| inbox.len() >= INBOX_MAX) {
             self.close_response(oldest[0].from, to);
         }
+        self.handshakes.answered.insert((from, to));
         self.handshakes.responses.entry(to).or_default().push(fact);
         self.changes.push(Change::Responded(fact));
         self.effects.push(Effect::Notify(to));

@@ -268,7 +268,10 @@ impl Service {
             return Err(Refusal::CreationsLimited);
         }
         let networks = &self.networks.by_id;
-        let id = networks.last_key_value().map_or(1, |(last, _)| last + 1);
+        let next = networks.last_key_value().map_or(Some(1), |(last, _)| last.checked_add(1));
+        // An imported network may have the highest number there is.
+        let free = || (1..=u16::MAX).find(|id| !networks.contains_key(id));
+        let id = next.or_else(free).ok_or(Refusal::TooMany("networks"))?;
         let fact = NetworkFact {
             id,
             name: name.to_owned(),
@@ -353,9 +356,11 @@ impl Service {
         })
     }
 
-    /// Invitations stay until they are answered.
+    /// Invitations stay until they are answered. Who waits is shown none, and nobody those of whoever waits or is banned.
     pub(super) fn poll_invites(&self, node: NodeId) -> Answer {
+        let waits = self.nodes.waits(node);
         let invites = self.networks.invites.get(&node).into_iter().flatten();
+        let invites = invites.filter(|invite| !waits && !self.nodes.is_kept_apart(invite.inviter));
         let invites = invites.map(|invite| Invite {
             network_id: invite.network,
             inviter_id: invite.inviter,
@@ -403,6 +408,11 @@ impl Service {
         for network in invites.map(|invite| invite.network).collect::<Vec<_>>() {
             self.close_invite(network, node);
         }
+    }
+
+    /// Whether `node` has made a network, which is its own for ever.
+    pub(super) fn has_made_network(&self, node: NodeId) -> bool {
+        self.networks.by_id.values().any(|network| network.fact.creator == node)
     }
 
     fn has_room_for_network(&self, node: NodeId) -> Result<(), Refusal> {

@@ -91,6 +91,16 @@ impl Nodes {
         self.ever(id).is_some_and(|node| node.fact.standing() == Some(Standing::Pending))
     }
 
+    /// Whether `id` is registered and does not belong: it waits or is banned.
+    pub(super) fn is_kept_apart(&self, id: NodeId) -> bool {
+        self.enrolled(id).is_ok_and(|node| !node.belongs())
+    }
+
+    /// The number that belonged to `key` until its node took another.
+    pub(super) fn of_retired_key(&self, key: &PublicKey) -> Option<NodeId> {
+        self.retired_keys.get(key).copied()
+    }
+
     /// The number that belongs to `key`.
     pub(super) fn of_key(&self, key: &PublicKey) -> Option<NodeId> {
         self.by_key.get(key).copied().filter(|id| self.ever(*id).is_some())
@@ -113,6 +123,11 @@ impl Nodes {
     /// The registered nodes with higher numbers than `id`, in order.
     pub(super) fn enrolled_after(&self, id: NodeId) -> impl Iterator<Item = &Node> {
         self.by_id.iter().skip(id.0 as usize).filter(|node| node.fact.registered)
+    }
+
+    /// The nodes that have or had higher numbers than `id`, in order.
+    pub(super) fn ever_after(&self, id: NodeId) -> impl Iterator<Item = &Node> {
+        self.by_id.iter().skip(id.0 as usize).filter(|node| !node.fact.vacant)
     }
 
     /// The highest number that was handed out; 0 when there is none.
@@ -183,8 +198,9 @@ impl Service {
         if after.vacant {
             self.nodes.vacant.insert(id);
         }
+        // Only those who belong are found.
         let words_changed =
-            (before.registered, &before.hostname, &before.tags) != (after.registered, &after.hostname, &after.tags);
+            (before.standing(), &before.hostname, &before.tags) != (after.standing(), &after.hostname, &after.tags);
         if after.hostname != before.hostname {
             before.hostname.map(|hostname| self.nodes.by_hostname.remove(&hostname));
             after.hostname.clone().map(|hostname| self.nodes.by_hostname.insert(hostname, id));
@@ -253,8 +269,10 @@ impl Service {
             if before != Approval::Admitted {
                 match self.approval_of(&key)? {
                     // The list has changed while it was gone.
-                    Approval::None if before == Approval::Listed => {
-                        self.update(id, |fact| fact.approval = Approval::None);
+                    Approval::None => {
+                        if before == Approval::Listed {
+                            self.update(id, |fact| fact.approval = before.taken_back());
+                        }
                     }
                     approval if approval != before => self.let_in(now, id, approval),
                     _ => {}
@@ -265,7 +283,7 @@ impl Service {
                 if fact.signs && !signed {
                     return Err(Refusal::SignatureRequired("register"));
                 }
-                if fact.approval == Approval::None {
+                if !fact.approval.is_in() {
                     self.admit_to_wait(now, caller, id)?;
                 }
                 self.update(id, |fact| fact.registered = true);
@@ -351,12 +369,15 @@ impl Service {
             if !is_identity(&new_key) {
                 return Err(Refusal::KeyInvalid);
             }
+            let approval = self.approval_of_next_key(id, &new_key)?;
+            self.end_key_rule(&new_key);
             self.nodes.by_key.remove(&old_key);
             self.nodes.by_key.insert(new_key, id);
             self.nodes.retired_keys.insert(old_key, id);
             self.update(id, |fact| {
                 fact.key = new_key;
                 fact.key_set_at = now.unix_seconds;
+                fact.approval = approval;
             });
             self.changes.push(Change::KeyRetired(old_key, id));
             // It was signed with the key that is gone.
@@ -366,7 +387,8 @@ impl Service {
     }
 
     /// Ends a registration and all that others can see of it. The number stays with the key.
-    pub(super) fn deregister(&mut self, now: Now, id: NodeId) -> Answer {
+    pub(super) fn deregister(&mut self, now: Now, id: NodeId) {
+        self.enrolled.waits_no_more(id);
         self.void_capability(now, id);
         self.departed(now, id);
         self.end_trust_of(id);
@@ -387,7 +409,6 @@ impl Service {
             };
         });
         self.publish(id);
-        Answer::Deregister
     }
 }
 

@@ -168,7 +168,7 @@ impl Service {
             node_id: fact.id,
             address: fact.id.address().to_string(),
             hostname: fact.hostname.clone(),
-            standing: fact.standing().unwrap_or(Standing::Pending),
+            standing: fact.standing().unwrap_or(if fact.ban.is_some() { Standing::Banned } else { Standing::Pending }),
             tags: fact.tags.clone(),
             capability: self.title(fact.id),
             groups: self.groups_of(fact.id).map(str::to_owned).collect(),

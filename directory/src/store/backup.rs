@@ -158,7 +158,7 @@ fn copy(
 }
 
 /// All pages as of one moment; whoever writes meanwhile is not held up.
-fn copy_pages(from: &Connection, to: &mut Connection) -> anyhow::Result<()> {
+pub(super) fn copy_pages(from: &Connection, to: &mut Connection) -> anyhow::Result<()> {
     let pages = PageCopy::new(from, to)?;
     for _ in 0..BUSY_TRIES_MAX {
         match pages.step(-1)? {

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -76,14 +76,13 @@ impl Folder {
     /// It cannot be written to.
     pub(super) fn try_lock(path: &Path) -> anyhow::Result<Option<Self>> {
         let name = path.join(LOCK_FILE_NAME);
-        let is_new = !name.exists();
-        let lock = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(&name);
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        // A link would lead whoever may write more than the folder's owner out of the folder.
+        let lock = options.custom_flags(nix::libc::O_NOFOLLOW).open(&name);
         let lock = lock.with_context(|| {
             format!("cannot write to the data folder {}; choose another with --data-dir", path.display())
         })?;
-        if is_new {
-            give_to_owner_of(path, &name)?;
-        }
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
@@ -176,18 +175,31 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// What root makes in the folder of a service belongs to the service.
-pub(super) fn give_to_owner_of(folder: &Path, file: &Path) -> io::Result<()> {
-    let (owner, made) = (fs::metadata(folder)?, fs::metadata(file)?);
-    if (owner.uid(), owner.gid()) == (made.uid(), made.gid()) || !nix::unistd::geteuid().is_root() {
-        return Ok(());
+/// Makes a file that its owner alone can read, in the place of what may have been left there; a link is not followed.
+pub(super) fn create_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(path),
     }
-    chown(file, Some(owner.uid()), Some(owner.gid()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_in_the_place_of_the_lock_or_of_a_new_file_leads_nowhere() {
+        let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let victim = elsewhere.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        for name in [LOCK_FILE_NAME, "new"] {
+            std::os::unix::fs::symlink(&victim, folder.path().join(name)).unwrap();
+        }
+        assert!(Folder::try_lock(folder.path()).is_err());
+        create_anew(&folder.path().join("new")).unwrap();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert!(folder.path().join("new").metadata().unwrap().len() == 0);
+    }
 
     #[test]
     fn a_line_is_read_as_it_was_written_and_all_are_as_long() {

@@ -11,8 +11,9 @@ use anyhow::{Context as _, bail};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
 use wire::NodeId;
 
-use super::folder::sync_folder;
+use super::folder::{create_anew, sync_folder};
 use super::{check_tables, index, load};
+use crate::enrolment::Standing;
 use crate::facts::{CapabilityFact, Searchable};
 
 /// What the index consists of.
@@ -90,7 +91,6 @@ pub(super) fn rebuild(connection: &mut Connection) -> anyhow::Result<()> {
 /// There is no room, or the old one cannot be read; it is as it was.
 pub(super) fn salvage(path: &Path) -> anyhow::Result<()> {
     let beside = path.with_extension("sqlite-rebuilt");
-    let _ = fs::remove_file(&beside);
     fold_log(path)?;
     let copied = copy_facts(path, &beside);
     let placed = copied.and_then(|()| {
@@ -118,6 +118,8 @@ pub(super) fn fold_log(path: &Path) -> anyhow::Result<()> {
 }
 
 fn copy_facts(from: &Path, to: &Path) -> anyhow::Result<()> {
+    // SQLite would make it for all to read.
+    create_anew(to)?;
     let mut connection = Connection::open(to)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.execute("ATTACH DATABASE ?1 AS old", [from.to_str().context("the path is not UTF-8")?])?;
@@ -157,7 +159,7 @@ fn fill(transaction: &Transaction<'_>) -> anyhow::Result<()> {
     let facts = load(transaction)?;
     let mut offered: HashMap<NodeId, CapabilityFact> =
         facts.capabilities.into_iter().filter(|fact| !fact.withdrawn).map(|fact| (fact.node, fact)).collect();
-    for node in facts.nodes.iter().filter(|node| node.registered) {
+    for node in facts.nodes.iter().filter(|node| node.standing() == Some(Standing::Approved)) {
         let words = Searchable::of(node.id, Some(node), offered.remove(&node.id).as_ref());
         index::save(transaction, &words)?;
     }

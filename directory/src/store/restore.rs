@@ -7,21 +7,23 @@
 //! start goes through the list once more; there is no moment without a whole database. What was there before is kept in
 //! `before-restore-TIME`, a data folder of its own.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::backup::{self, Companion};
-use super::folder::{Folder, LOG_FILE_NAME, give_to_owner_of, sync_folder};
+use super::folder::{Folder, LOG_FILE_NAME, create_anew, sync_folder};
 use super::repair::{self, Condition};
 use super::{FILE_NAME, check_tables, load, migrate};
 
 const PENDING: &str = "restore-pending.sqlite";
 const SHARED_MEMORY: &str = "directory.sqlite-shm";
+/// Where the nodes of the old database were last: their numbers may be others' in the new one.
+const WHEREABOUTS: &str = "whereabouts";
 
 /// What is about to be, or was, put in the place of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +38,43 @@ pub struct Report {
     pub kept: Option<PathBuf>,
 }
 
-/// Has the backup at `file` take the place of what is in `data_dir`: at once, or at the next start of the directory that
-/// serves there.
+/// A backup that is open: whoever may read it need not be whoever writes to the data folder.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    file: File,
+}
+
+impl Source {
+    /// Opens the backup at `path`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is a database in use.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let open = || -> anyhow::Result<File> {
+            let mut log = path.as_os_str().to_owned();
+            log.push("-wal");
+            if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+                bail!("it is a database in use, with a log beside it; make a backup of it with `pilot-relay backup`");
+            }
+            Ok(File::open(path)?)
+        };
+        Ok(Self { path: path.to_owned(), file: open().with_context(|| refusal(path))? })
+    }
+}
+
+fn refusal(path: &Path) -> String {
+    format!("cannot restore {}; nothing was changed", path.display())
+}
+
+/// Has the backup `source` take the place of what is in `data_dir`: at once, or at the next start of the directory that
+/// serves there. Made for the folder's owner: what is written belongs to whoever runs this.
 ///
 /// # Errors
 /// It is no backup, damaged or of a newer version, or cannot be copied; nothing has changed then.
-pub fn restore(data_dir: &Path, file: &Path, now_unix_seconds: u64) -> anyhow::Result<Report> {
-    let mut report = stage(data_dir, file, now_unix_seconds)
-        .with_context(|| format!("cannot restore {}; nothing was changed", file.display()))?;
+pub fn restore(data_dir: &Path, source: Source, now_unix_seconds: u64) -> anyhow::Result<Report> {
+    let Source { path, file } = source;
+    let mut report = stage(data_dir, file, now_unix_seconds).with_context(|| refusal(&path))?;
     if let Some(mut folder) = Folder::try_lock(data_dir)? {
         report.kept = take_over(&mut folder)?;
     }
@@ -83,21 +114,14 @@ pub fn cancel(data_dir: &Path) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Copies `file` into the folder, checks it, brings it up to date, and lets it wait.
-fn stage(data_dir: &Path, file: &Path, now_unix_seconds: u64) -> anyhow::Result<Report> {
-    let mut log = file.as_os_str().to_owned();
-    log.push("-wal");
-    if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-        bail!("it is a database in use, with a log beside it; make a backup of it with `pilot-relay backup`");
-    }
+/// Copies `from` into the folder, checks it, brings it up to date, and lets it wait.
+fn stage(data_dir: &Path, mut from: File, now_unix_seconds: u64) -> anyhow::Result<Report> {
     let beside = data_dir.join(format!("restore-pending.{}.new", std::process::id()));
-    let staged = || -> anyhow::Result<Report> {
-        let mut from = File::open(file)?;
-        let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut staged = || -> anyhow::Result<Report> {
+        let mut to = create_anew(&beside)?;
         io::copy(&mut from, &mut to).with_context(|| format!("cannot write to {}", data_dir.display()))?;
         drop(to);
         let report = prepare(&beside, now_unix_seconds)?;
-        give_to_owner_of(data_dir, &beside)?;
         File::open(&beside)?.sync_all()?;
         fs::rename(&beside, data_dir.join(PENDING))?;
         sync_folder(data_dir)?;
@@ -165,8 +189,8 @@ enum Step {
     MakeAside,
     /// What the log holds goes into the database, so that it is kept as one file.
     FoldLog,
-    /// The log goes: it must not be found beside another database.
-    MoveLogAway(&'static str),
+    /// What belongs to the old database alone goes: it must not be found beside another one.
+    MoveAway(&'static str),
     /// The present file is kept, unless it is the new one already.
     Keep(String, Option<Vec<u8>>),
     Place(Companion),
@@ -185,8 +209,8 @@ impl Plan {
         let mut files = backup::files_in(&connection)?;
         // A name is no path: what was signed by nobody must not lead out of the folder.
         files.retain(|file| Path::new(&file.name).file_name() == Some(file.name.as_ref()));
-        let mut steps =
-            vec![Step::MakeAside, Step::FoldLog, Step::MoveLogAway(LOG_FILE_NAME), Step::MoveLogAway(SHARED_MEMORY)];
+        let mut steps = vec![Step::MakeAside, Step::FoldLog];
+        steps.extend([LOG_FILE_NAME, SHARED_MEMORY, WHEREABOUTS].map(Step::MoveAway));
         steps.push(Step::Keep(FILE_NAME.to_owned(), None));
         steps.extend(files.iter().map(|file| Step::Keep(file.name.clone(), Some(file.bytes.clone()))));
         steps.extend(files.into_iter().map(Step::Place));
@@ -223,15 +247,14 @@ fn carry_out(folder: &mut Folder, aside: &Path, step: Step) -> anyhow::Result<()
     match step {
         Step::MakeAside => {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(aside)?;
-            give_to_owner_of(&data_dir, aside)?;
         }
         // A damaged database is kept as it is, its log beside it.
         Step::FoldLog if data_dir.join(LOG_FILE_NAME).exists() => {
             let _ = repair::fold_log(&data_dir.join(FILE_NAME));
         }
         Step::FoldLog => {}
-        Step::MoveLogAway(name) => {
-            // From here on its absence is no loss.
+        Step::MoveAway(name) => {
+            // From here on the absence of a log is no loss.
             if !folder.closing() {
                 bail!("cannot write to the data folder");
             }
@@ -248,11 +271,10 @@ fn carry_out(folder: &mut Folder, aside: &Path, step: Step) -> anyhow::Result<()
         }
         Step::Place(Companion { name, mode, bytes }) => {
             let (place, beside) = (data_dir.join(&name), data_dir.join(format!("{name}.new")));
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            let mut file = create_anew(&beside)?;
             file.write_all(&bytes)?;
             file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
             file.sync_all()?;
-            give_to_owner_of(&data_dir, &beside)?;
             fs::rename(beside, place)?;
         }
         Step::Rename => {
@@ -287,7 +309,12 @@ mod tests {
         };
         store.commit(&(1..=count).map(node).collect::<Vec<_>>()).unwrap();
         fs::write(folder.path().join("admin-token"), token).unwrap();
+        fs::write(folder.path().join(WHEREABOUTS), token).unwrap();
         folder
+    }
+
+    fn stage_at(folder: &Path, backup: &Path) {
+        stage(folder, File::open(backup).unwrap(), THEN + 5).unwrap();
     }
 
     fn state(folder: &Path) -> (usize, String) {
@@ -314,13 +341,13 @@ mod tests {
         let before = folder_with_nodes(7, "before");
         let total = {
             let probe = crashed(before.path());
-            stage(probe.path(), &backup, THEN + 5).unwrap();
+            stage_at(probe.path(), &backup);
             Plan::read(probe.path()).unwrap().steps.len()
         };
         assert!(total >= 8, "{total}");
         for done in 0..=total {
             let folder = crashed(before.path());
-            stage(folder.path(), &backup, THEN + 5).unwrap();
+            stage_at(folder.path(), &backup);
             {
                 let mut locked = Folder::lock(folder.path()).unwrap();
                 let Plan { aside, steps } = Plan::read(folder.path()).unwrap();
@@ -330,6 +357,7 @@ mod tests {
             }
             assert_eq!(state(folder.path()), (3, "backup".to_owned()), "after {done} steps");
             assert!(!folder.path().join(PENDING).exists());
+            assert!(!folder.path().join(WHEREABOUTS).exists(), "it is of other numbers");
             let kept = folder.path().join(format!("before-restore-{}", THEN + 5));
             assert_eq!(state(&kept), (7, "before".to_owned()), "after {done} steps");
         }
@@ -342,11 +370,11 @@ mod tests {
         super::backup::write(source.path(), &backup, false, "test", THEN).unwrap();
         let folder = folder_with_nodes(7, "before");
         assert!(!cancel(folder.path()).unwrap());
-        stage(folder.path(), &backup, THEN).unwrap();
+        stage_at(folder.path(), &backup);
         assert!(cancel(folder.path()).unwrap());
         assert_eq!(state(folder.path()), (7, "before".to_owned()));
-        stage(folder.path(), &backup, THEN).unwrap();
-        fs::create_dir(folder.path().join(format!("before-restore-{THEN}"))).unwrap();
+        stage_at(folder.path(), &backup);
+        fs::create_dir(folder.path().join(format!("before-restore-{}", THEN + 5))).unwrap();
         assert!(cancel(folder.path()).unwrap_err().to_string().contains("has begun"));
     }
 }

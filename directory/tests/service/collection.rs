@@ -145,3 +145,32 @@ fn the_day_a_node_was_last_there_is_written_in_batches() {
     world.pass(Duration::from_secs(61));
     assert_eq!(world.service.take_changes(), [], "once a day is enough");
 }
+
+#[test]
+fn the_number_of_one_that_was_in_stays_with_its_key() {
+    let policy = Policy { enrolment: Enrolment::Approve, ..Policy::default() };
+    let mut world = World::under(policy, Limits::default());
+    let (_, one) = world.node(1);
+    world.act("1", &Act::Approve).unwrap();
+    world.act("1", &Act::Remove).unwrap();
+    world.restart();
+    assert_eq!(world.node(1).1, one);
+    assert_eq!(standing(&world, one), Some(Standing::Pending));
+    world.service.handle_close(ConnectionId(1));
+    days(&mut world, 10);
+    assert_eq!(standing(&world, one), None);
+    assert_eq!(world.node(2).1, NodeId(2), "others may still know it by its number");
+    assert_eq!(world.node(1).1, one);
+}
+
+#[test]
+fn the_number_of_one_that_has_made_a_network_stays_with_its_key() {
+    let mut world = World::new();
+    let one = unsigned(&mut world, 1);
+    let network =
+        Operation::CreateNetwork { node_id: one, name: "n".into(), join_rule: "invite".into(), token: String::new() };
+    assert!(matches!(world.as_admin(network), Answer::CreateNetwork { .. }));
+    days(&mut world, 3);
+    assert_eq!(standing(&world, one), None);
+    assert_eq!(world.node(2).1, NodeId(2), "the network would be a stranger's");
+}

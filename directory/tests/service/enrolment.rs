@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use directory::enrolment::{Enrolment, QUOTA_MAX, Quota, Standing};
+use directory::facts::Change;
+use directory::service::enrolment::Subject;
 
 use crate::*;
 
@@ -149,7 +151,7 @@ fn a_list_lets_in_whom_it_names_for_as_long_as_it_does() {
     );
 
     world.policy = policy(&[2, 3]);
-    world.service.set_policy(world.policy.clone());
+    world.service.set_policy(world.now, world.policy.clone());
     assert_eq!(world.service.take_effects(), [Effect::Publish(one)]);
     world.store_changes();
     assert_eq!(world.service.proven(one), None, "the relay is told that it is out");
@@ -160,17 +162,17 @@ fn a_list_lets_in_whom_it_names_for_as_long_as_it_does() {
     assert_eq!(standing(&world, one), Some(Standing::Pending));
 
     world.policy = policy(&[1, 2, 3]);
-    world.service.set_policy(world.policy.clone());
+    world.service.set_policy(world.now, world.policy.clone());
     world.store_changes();
     assert_eq!(standing(&world, one), Some(Standing::Approved));
     // Nor does it help to be away while the list changes.
     world.by(&alice, Operation::Deregister { node_id: one });
     world.policy = policy(&[2, 3]);
-    world.service.set_policy(world.policy.clone());
+    world.service.set_policy(world.now, world.policy.clone());
     world.store_changes();
     assert!(error(world.by(&alice, Operation::Register(register(&alice)))).starts_with("approval required"));
     world.policy = policy(&[1, 2, 3]);
-    world.service.set_policy(world.policy.clone());
+    world.service.set_policy(world.now, world.policy.clone());
     assert_eq!(world.node(1).1, one);
     // The administrator's own word does not depend on the list.
     world.act("2", &Act::Approve).unwrap();
@@ -351,4 +353,110 @@ fn a_signature_from_elsewhere_is_counted_with_where_it_came_from() {
     assert_eq!((replays.count, replays.latest), (1, Some((one, "203.0.113.9".parse().unwrap()))));
     world.outcome(from("203.0.113.9", 9), &sign(&alice, Operation::Register(register(&alice))));
     assert_eq!(world.service.figures().signatures_replayed, 2);
+}
+
+#[test]
+fn who_waits_and_goes_leaves_neither_a_number_nor_a_place_behind() {
+    let limits = Limits { registrations_per_ip_per_minute: 100_000, ..Limits::default() };
+    let mut world = World::under(Policy { enrolment: Enrolment::Approve, ..Policy::default() }, limits);
+    for round in 0..260 {
+        let (key, node) = world.node(u8::try_from(round % 250).unwrap() + 1);
+        assert_eq!((node, standing(&world, node)), (NodeId(1), Some(Standing::Pending)), "round {round}");
+        assert_eq!(world.by(&key, Operation::Deregister { node_id: node }), Answer::Deregister);
+    }
+    assert_eq!(world.service.figures().nodes_pending, 0);
+}
+
+#[test]
+fn those_who_wait_are_bounded_per_site_of_many_networks() {
+    let mut world = world(Enrolment::Approve);
+    let try_one = |world: &mut World, seed: u16, ip: String| {
+        let mut bytes = [7; 32];
+        bytes[..2].copy_from_slice(&seed.to_be_bytes());
+        let key = SigningKey::from_bytes(&bytes);
+        world.outcome(from(&ip, 5), &Operation::Register(register(&key)).into()).answer
+    };
+    for seed in 0..2048 {
+        registered(&try_one(&mut world, seed, format!("2001:db8:1:{seed:x}::1")));
+    }
+    let refused = error(try_one(&mut world, 2048, "2001:db8:1:ffff::1".into()));
+    assert!(refused.starts_with("too many nodes wait for approval"), "{refused}");
+    registered(&try_one(&mut world, 2048, "2001:db8:2::1".into()));
+}
+
+#[test]
+fn whom_a_new_list_names_is_there_at_once_and_stays_so() {
+    let policy = |seeds: &[u8]| Policy {
+        enrolment: Enrolment::Allowlist,
+        listed: seeds.iter().map(|seed| public(&key(*seed))).collect(),
+        ..Policy::default()
+    };
+    let mut world = World::under(policy(&[1]), Limits::default());
+    let (alice, one) = world.node(1);
+    world.service.set_policy(world.now, policy(&[]));
+    assert_eq!(world.service.figures().nodes_online, 0);
+    world.beat(&alice, one);
+    world.service.set_policy(world.now, policy(&[1]));
+    world.sweep();
+    assert_eq!(world.service.figures().nodes_online, 1);
+
+    world.act("1", &ban("")).unwrap();
+    world.service.set_policy(world.now, policy(&[]));
+    world.store_changes();
+    assert_eq!(standing(&world, one), Some(Standing::Banned));
+}
+
+#[test]
+fn who_is_let_in_is_found_by_the_tags_it_chose_while_it_waited() {
+    let mut world = world(Enrolment::Approve);
+    let (alice, one) = world.node(1);
+    world.by(&alice, Operation::SetTags { node_id: one, tags: vec!["papers".into()] });
+    let words = |world: &mut World, act: &Act| {
+        world.service.administer(world.now, Subject::Node(one), act).unwrap();
+        let changes = world.service.take_changes();
+        world.store.commit(&changes).unwrap();
+        let words = changes.into_iter().filter_map(|change| match change {
+            Change::Searchable(words) => Some(words.tags),
+            _ => None,
+        });
+        words.last()
+    };
+    assert_eq!(words(&mut world, &Act::Approve).as_deref(), Some("papers"));
+    assert_eq!(words(&mut world, &ban("")).as_deref(), Some(""), "and whoever is banned is not");
+}
+
+#[test]
+fn a_ban_of_one_that_is_gone_is_in_the_list() {
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    world.node(2);
+    world.by(&alice, Operation::Deregister { node_id: one });
+    world.act("1", &ban("spam")).unwrap();
+    let listed = |wanted| world.service.members(world.now, wanted, NodeId(0), 9, 100).0;
+    let banned = listed(Some(Standing::Banned));
+    assert_eq!((banned.len(), banned[0].node.node_id, banned[0].registered), (1, one, false));
+    assert_eq!(banned[0].node.standing, Standing::Banned);
+    assert_eq!(listed(None).len(), 1);
+}
+
+#[test]
+fn a_new_key_is_one_that_may_be_there_and_the_old_one_still_names_its_node() {
+    let rotate = |node_id, seed| Operation::RotateKey { node_id, new_public_key: public(&key(seed)) };
+    let mut world = World::new();
+    let (alice, one) = world.node(1);
+    world.act(&public(&key(9)).to_string(), &ban("stolen")).unwrap();
+    assert!(error(world.by(&alice, rotate(one, 9))).contains("this key is banned"));
+    assert!(matches!(world.by(&alice, rotate(one, 8)), Answer::RotateKey { .. }));
+    assert_eq!(world.service.subject(&public(&alice).to_string()), Ok(Subject::Node(one)));
+
+    let listed = [1, 2].map(|seed| public(&key(seed)));
+    let policy = Policy { enrolment: Enrolment::Allowlist, listed: listed.into(), ..Policy::default() };
+    let mut world = World::under(policy, Limits::default());
+    let (alice, one) = world.node(1);
+    assert!(error(world.by(&alice, rotate(one, 3))).starts_with("approval required"));
+    world.act("1", &Act::Approve).unwrap();
+    assert!(
+        matches!(world.by(&alice, rotate(one, 3)), Answer::RotateKey { .. }),
+        "its word does not depend on the list"
+    );
 }

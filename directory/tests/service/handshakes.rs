@@ -123,3 +123,37 @@ fn an_inbox_holds_a_hundred_and_prefers_the_unread() {
     assert!(error(world.by(&alice, respond(one, *first, true))).contains("no pending"), "the oldest read one gave way");
     assert_eq!(world.store.load().unwrap().requests.len(), 100);
 }
+
+#[test]
+fn nothing_is_told_of_the_banned_nor_to_those_who_wait_and_nothing_is_lost() {
+    use directory::enrolment::Enrolment;
+
+    let policy = |seeds: &[u8]| Policy {
+        enrolment: Enrolment::Allowlist,
+        listed: seeds.iter().map(|seed| public(&key(*seed))).collect(),
+        ..Policy::default()
+    };
+    let mut world = World::under(policy(&[1, 2]), Limits::default());
+    let ((alice, one), (bob, two)) = (world.node(1), world.node(2));
+    let ban = Act::Ban { reason: String::new() };
+    world.by(&bob, request(two, one));
+    world.act("2", &ban).unwrap();
+    assert_eq!(poll(&mut world, &alice, one), (vec![], vec![]));
+    world.act("2", &Act::Unban).unwrap();
+    world.service.set_policy(world.now, policy(&[2]));
+    assert_eq!(poll(&mut world, &alice, one), (vec![], vec![]), "it waits");
+    world.service.set_policy(world.now, policy(&[1, 2]));
+    assert_eq!(poll(&mut world, &alice, one), (vec![two], vec![]));
+
+    world.by(&alice, respond(one, two, true));
+    world.act("1", &ban).unwrap();
+    assert_eq!(poll(&mut world, &bob, two), (vec![], vec![]));
+    world.act("1", &Act::Unban).unwrap();
+    assert_eq!(poll(&mut world, &bob, two), (vec![], vec![(one, true)]));
+
+    world.by(&bob, request(two, one));
+    world.by(&alice, respond(one, two, true));
+    world.by(&alice, Operation::Deregister { node_id: one });
+    assert_eq!(poll(&mut world, &bob, two), (vec![], vec![]), "what it has answered goes with it");
+    assert_eq!(world.store.load().unwrap().responses, []);
+}

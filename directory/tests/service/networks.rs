@@ -407,3 +407,38 @@ fn one_address_cannot_take_all_networks_with_many_keys() {
     world.pass(Duration::from_secs(86_400));
     assert!(matches!(make(&mut world, 1, "tomorrow", HOME), Answer::CreateNetwork { .. }));
 }
+
+#[test]
+fn after_the_highest_number_of_a_network_comes_the_lowest_free_one() {
+    let mut world = World::new();
+    let (_, one) = world.node(1);
+    assert_eq!(made(&mut world, one, "first", "open", ""), 1);
+    let imported = NetworkFact {
+        id: u16::MAX,
+        name: "imported".into(),
+        join_rule: JoinRule::Open,
+        token_digest: None,
+        creator: one,
+        created_at: world.now.unix_seconds,
+    };
+    world.store.commit(&[Change::NetworkCreated(imported)]).unwrap();
+    world.restart();
+    world.node(1);
+    assert_eq!(made(&mut world, one, "second", "open", ""), 2);
+}
+
+#[test]
+fn invitations_of_the_banned_are_not_shown() {
+    let mut world = World::new();
+    let ((alice, one), (bob, two)) = (world.node(1), world.node(2));
+    let club = made(&mut world, one, "club", "invite", "");
+    world.by(&alice, invite(one, club, two));
+    let shown = |world: &mut World| match world.by(&bob, Operation::PollInvites { node_id: two }) {
+        Answer::PollInvites { invites } => invites.len(),
+        other => panic!("{other:?}"),
+    };
+    world.act("1", &Act::Ban { reason: String::new() }).unwrap();
+    assert_eq!(shown(&mut world), 0);
+    world.act("1", &Act::Unban).unwrap();
+    assert_eq!(shown(&mut world), 1);
+}

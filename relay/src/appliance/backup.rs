@@ -8,7 +8,7 @@ use clap::Args;
 use directory::store::{backup as copy, restore as take_back};
 use serde_json::json;
 
-use super::data_dir::DataDir;
+use super::data_dir::{self, DataDir};
 use super::whereabouts::Whereabouts;
 
 /// Noted in a backup.
@@ -79,14 +79,19 @@ pub fn backup(arguments: BackupArguments) -> anyhow::Result<ExitCode> {
 /// What went wrong, and what to do.
 pub fn restore(arguments: RestoreArguments) -> anyhow::Result<ExitCode> {
     let RestoreArguments { file, data_dir, cancel: _, json } = arguments;
-    let Some(file) = file else {
+    // The backup is that of whoever runs this, the folder that of the service.
+    let source = file.map(|file| take_back::Source::open(&file)).transpose()?;
+    let data_dir = data_dir.map_or_else(data_dir::default_path, Ok)?;
+    data_dir::become_owner(&data_dir)?;
+    let data_dir = Some(data_dir);
+    let Some(source) = source else {
         let data_dir = DataDir::existing(data_dir)?;
         let canceled = take_back::cancel(data_dir.path())?;
         let text = if canceled { "the restore is given up" } else { "no restore waits" };
         return print(&if json { json!({ "canceled": canceled }).to_string() } else { text.to_owned() });
     };
     let data_dir = DataDir::open(data_dir)?;
-    let report = take_back::restore(data_dir.path(), &file, unix_seconds())?;
+    let report = take_back::restore(data_dir.path(), source, unix_seconds())?;
     let take_back::Report { nodes, made_at, files, kept } = report;
     if kept.is_some() {
         Whereabouts::in_folder(data_dir.path()).remove();

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 
 use super::whereabouts::Whereabouts;
 
@@ -133,12 +134,30 @@ fn new_token() -> anyhow::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
 }
 
+/// From here on this process is the user whose folder `path` is: what root writes, the service could not open, and where the
+/// service has put links, root must not follow them.
+///
+/// # Errors
+/// It cannot.
+pub fn become_owner(path: &Path) -> anyhow::Result<()> {
+    let Ok(found) = fs::metadata(path) else { return Ok(()) };
+    if !geteuid().is_root() || found.uid() == 0 {
+        return Ok(());
+    }
+    let owner = || {
+        setgroups(&[])?;
+        setgid(Gid::from_raw(found.gid()))?;
+        setuid(Uid::from_raw(found.uid()))
+    };
+    owner().with_context(|| format!("cannot become the owner of {}; run this as that user", path.display()))
+}
+
 /// The folder where none is named.
 ///
 /// # Errors
 /// There is no home folder.
 pub fn default_path() -> anyhow::Result<PathBuf> {
-    if nix::unistd::geteuid().is_root() {
+    if geteuid().is_root() {
         return Ok(PathBuf::from("/var/lib/pilot-relay"));
     }
     let from = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

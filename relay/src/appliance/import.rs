@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -11,7 +10,6 @@ use std::time::SystemTime;
 use anyhow::Context as _;
 use clap::Args;
 use directory::import::{Plan, Summary};
-use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 
 use super::data_dir::{self, DataDir};
 
@@ -67,7 +65,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let is_taken = plan.invalid.is_empty() || arguments.skip_invalid;
     if is_taken && !arguments.dry_run {
         let path = arguments.data_dir.clone().map_or_else(data_dir::default_path, Ok)?;
-        become_owner(&path)?;
+        data_dir::become_owner(&path)?;
         let folder = DataDir::open(Some(path))?;
         directory::import::write(&plan, folder.path(), now)?;
     }
@@ -95,20 +93,6 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let text = read().with_context(|| format!("cannot read {}", path.display()))?;
     anyhow::ensure!((text.len() as u64) < SNAPSHOT_BYTES_MAX, "{} is no snapshot: it is too long", path.display());
     Ok(text)
-}
-
-/// What root writes, the service could not open: its user's folder is written as that user.
-fn become_owner(path: &Path) -> anyhow::Result<()> {
-    let Ok(found) = std::fs::metadata(path) else { return Ok(()) };
-    if !geteuid().is_root() || found.uid() == 0 {
-        return Ok(());
-    }
-    let owner = || {
-        setgroups(&[])?;
-        setgid(Gid::from_raw(found.gid()))?;
-        setuid(Uid::from_raw(found.uid()))
-    };
-    owner().with_context(|| format!("cannot become the owner of {}; run this as that user", path.display()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the time of the import")]

@@ -5,14 +5,15 @@
 #   ./test.sh            everything, bounded (about half an hour on two cores)
 #   ./test.sh STAGE…     only these stages, in the order given
 #
-# FUZZ_SECONDS, MIRI, PILOT_LAB_FULL, LOADGEN_SECONDS, DIRECTORY_FULL and COMPARE_FULL widen the bounds; ./long-run.sh sets
-# them.
+# LONG adds the stages deny, miri, package and compare. FUZZ_SECONDS, FUZZ_ENGINES, PILOT_PROFILE, PILOT_LAB_FULL,
+# LOADGEN_SECONDS, DIRECTORY_FULL and COMPARE_FULL widen the bounds; ./long-run.sh sets them all.
 set -euo pipefail
 cd "$(dirname "$0")"
 source lab/stages.sh
 
 stages=("$@")
-[ ${#stages[@]} -gt 0 ] || stages=(tools lint deny unit loom ${MIRI:+miri} fuzz build package lab example load metrics directory compare)
+[ ${#stages[@]} -gt 0 ] || stages=(tools lint unit loom fuzz build lab example load metrics directory
+    ${LONG:+deny miri package compare})
 for stage in "${stages[@]}"; do
     declare -F "stage_$stage" >/dev/null || { echo "test.sh: no stage '$stage'; there are: tools lint deny unit loom miri fuzz build package lab example load metrics directory compare" >&2; exit 2; }
 done

@@ -1,13 +1,14 @@
 # The stages of ../test.sh. Each is one function; all run from the top of the repository.
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
-# The laboratory and the load stage use the program as it is shipped.
-relay_bin=target/release/pilot-relay
-agent_bin=target/release/pilot-agent
-ctl_bin=target/release/pilotctl
-compare_bin=target/release/compare
-loadgen_bin=target/release/loadgen
-directory_bin=target/release/pilot-directory
+# The laboratory and the load stage use programs that are built as they are shipped, but for what takes the compiler long.
+profile=${PILOT_PROFILE:-ci}
+relay_bin=target/$profile/pilot-relay
+agent_bin=target/$profile/pilot-agent
+ctl_bin=target/$profile/pilotctl
+compare_bin=target/$profile/compare
+loadgen_bin=target/$profile/loadgen
+directory_bin=target/$profile/pilot-directory
 debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl debootstrap e2fsprogs ethtool
     iproute2 iputils-ping libfaketime nftables procps prometheus python3-venv shellcheck stun-client systemd-container tcpdump
     util-linux xz-utils)
@@ -36,10 +37,6 @@ stage_tools() {
         source "$HOME/.cargo/env"
     fi
     command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --version 0.13.2 --root target/tools
-    # Tools of the build, not of the programs: quickly built is good enough.
-    for tool in cargo-deb@3.8.0 cargo-deny@0.20.2; do
-        [ -x "target/tools/bin/${tool%@*}" ] || cargo install "$tool" --locked --debug --root target/tools
-    done
     lab/fetch-pilot.sh
 }
 
@@ -50,8 +47,14 @@ stage_lint() {
     cargo clippy --workspace --all-targets -- -D warnings
 }
 
+# A tool of the build, not of the programs: quickly built is good enough.
+tool() {
+    [ -x "target/tools/bin/${1%@*}" ] || cargo install "$1" --locked --debug --root target/tools
+}
+
 # Licences, duplicates and sources of every dependency, and known weaknesses where their database can be reached.
 stage_deny() {
+    tool cargo-deny@0.20.2
     local deny=target/tools/bin/cargo-deny
     "$deny" --locked check --hide-inclusion-graph licenses bans sources
     if ! "$deny" --locked check --hide-inclusion-graph advisories; then
@@ -63,6 +66,7 @@ stage_deny() {
 
 # The packages in a fresh Debian: installed, serving, upgraded, downgraded, removed, purged; and the installer.
 stage_package() {
+    tool cargo-deb@3.8.0
     as_root env "PATH=$PATH" "HOME=$HOME" CI="${CI:-}" PILOT_DEBIAN_ROOT="${PILOT_DEBIAN_ROOT:-}" packaging/test.sh
 }
 
@@ -91,7 +95,7 @@ stage_fuzz() {
 }
 
 stage_build() {
-    cargo build --release -p relay -p directory -p agent -p loadgen -p benches
+    cargo build --profile "$profile" -p relay -p directory -p agent -p loadgen ${LONG:+-p benches}
 }
 
 # Real kernels: namespaces, NATs, long lines, unmodified Pilot programs beside ours, no route out. An empty PILOT_AGENT_BIN

@@ -25,6 +25,8 @@ use super::{backup, config_file, drain, import, nodes, upgrade};
 /// However low a limit, a few packets in a row must pass, or nothing would.
 const BURST_PACKETS_MIN: u64 = 32;
 const BURST_BYTES_MIN: u64 = 65_536;
+/// Variables of settings begin so.
+pub const ENVIRONMENT: &str = "PILOT_RELAY_";
 /// Whom spans are from.
 const PROGRAM: &str = "pilot-relay";
 
@@ -251,7 +253,7 @@ pub struct Settings {
 
 /// The command line, with environment and file.
 pub fn program() -> flags::Program {
-    flags::Program::new(CommandLine::command(), "PILOT_RELAY_")
+    flags::Program::new(CommandLine::command(), ENVIRONMENT)
 }
 
 impl Arguments {

@@ -20,6 +20,8 @@
 mod channel;
 mod messages;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -96,6 +98,7 @@ impl Duties {
             arguments: without_succeed(
                 std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()),
             ),
+            environment: Some(settings_of(std::env::vars_os())),
             admin: self.admin(),
             sessions: self.relay.counters().iter().map(|shard| shard.gauge(relay::metrics::Gauge::Sessions)).sum(),
             inherited,
@@ -114,6 +117,13 @@ impl Duties {
         }
         Ok(descriptors)
     }
+}
+
+/// The settings in an environment.
+fn settings_of(variables: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<String, String> {
+    let lossy = |(name, value): (OsString, OsString)| [name, value].map(|text| text.to_string_lossy().into_owned());
+    let ours = variables.map(lossy).filter(|[name, _]| name.starts_with(super::cli::ENVIRONMENT));
+    ours.map(|[name, value]| (name, value)).collect()
 }
 
 /// The flags of a relay that began as a successor, for the next.
@@ -420,6 +430,14 @@ mod tests {
     fn the_next_successor_gets_the_flags_of_the_first() {
         let flags = ["--http", "off", "--succeed", "/run/x.sock", "--log-json"].map(str::to_owned);
         assert_eq!(without_succeed(flags.into_iter()), ["--http", "off", "--log-json"]);
+    }
+
+    #[test]
+    fn the_next_successor_gets_the_settings_of_the_environment_and_no_more_of_it() {
+        let variables = [("PILOT_RELAY_SHARDS", "2"), ("PATH", "/bin"), ("PILOT_RELAY_HTTP", "off")];
+        let settings = settings_of(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+        let expected = [("PILOT_RELAY_HTTP", "off"), ("PILOT_RELAY_SHARDS", "2")];
+        assert!(settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).eq(expected), "{settings:?}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::unistd::geteuid;
 use relay::Time;
 
+use super::cli;
 use super::data_dir;
 use super::phase::Phase;
 use super::succession::{self, Channel, Status};
@@ -91,7 +92,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let unit = before.unit.as_deref().filter(|_| !within_unit);
     let after = match way(peer.uid() == geteuid().as_raw(), peer.pid(), unit, main_pid)? {
         Way::Reload(unit) => reload(unit, &path)?,
-        Way::Start => start(&arguments, &path, &before)?,
+        Way::Start => start(&arguments, &path, &before, within_unit)?,
     };
     let Some(after) = after else {
         eprintln!("pilot-relay: the successor took over and does not serve everything; see its log");
@@ -147,14 +148,23 @@ fn reload(unit: &str, path: &Path) -> anyhow::Result<Option<Status>> {
     Ok(ask(path))
 }
 
-/// Starts the successor, and waits until it serves; `None` when it took over and failed.
-fn start(arguments: &Arguments, path: &Path, before: &Status) -> anyhow::Result<Option<Status>> {
+/// Starts the successor, and waits until it serves; `None` when it took over and failed. Within a unit the environment is
+/// the unit's; else it has the settings of the relay that runs, and not those of whoever calls.
+fn start(arguments: &Arguments, path: &Path, before: &Status, within_unit: bool) -> anyhow::Result<Option<Status>> {
     let inherited: Vec<OsString> = before.arguments.iter().map(OsString::from).collect();
     let flags = if arguments.flags.is_empty() { &inherited } else { &arguments.flags };
     // The successor has its end of this open for as long as it lives.
     let (ended, alive) = nix::unistd::pipe().context("cannot make a pipe")?;
     let mut launcher = this_program()?;
     launcher.args(["upgrade", "--launch"]).arg(path).arg("--").args(flags).stdin(Stdio::from(alive));
+    if let Some(settings) = before.environment.as_ref().filter(|_| !within_unit) {
+        let ours = std::env::vars_os().map(|(name, _)| name);
+        let ours = ours.filter(|name| name.to_string_lossy().starts_with(cli::ENVIRONMENT));
+        for name in ours {
+            launcher.env_remove(name);
+        }
+        launcher.envs(settings);
+    }
     if !launcher.status().context("cannot start this program again")?.success() {
         bail!("the successor could not be started; the relay that ran goes on");
     }
@@ -199,7 +209,9 @@ fn ask(path: &Path) -> Option<Status> {
 #[expect(clippy::print_stdout, reason = "the command's result")]
 fn report(arguments: &Arguments, before: &Status, after: &Status) -> anyhow::Result<()> {
     if arguments.json {
-        println!("{}", serde_json::json!({ "before": before, "after": after }));
+        // What is set in the environment may be secret.
+        let shown = |status: &Status| Status { environment: None, ..status.clone() };
+        println!("{}", serde_json::json!({ "before": shown(before), "after": shown(after) }));
         return Ok(());
     }
     let inherited = after.inherited.as_ref().context("the successor says nothing of what it took over")?;

@@ -174,8 +174,19 @@ impl Supervisor {
         self.child.take().expect("started").wait().unwrap()
     }
 
+    /// The same, as anybody calls it who has this variable set.
+    pub fn upgrade_from_without(&self, (name, value): (&str, &str)) -> Output {
+        self.upgrade_by(&[], |command| {
+            command.env_remove("MAINPID").env(name, value);
+        })
+    }
+
     /// `pilot-relay upgrade`, as the reload of a unit, with these flags of the successor.
     pub fn upgrade(&self, flags: &[String]) -> Output {
+        self.upgrade_by(flags, |_| ())
+    }
+
+    fn upgrade_by(&self, flags: &[String], change: impl FnOnce(&mut Command)) -> Output {
         let _alone = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = Command::new(env!("CARGO_BIN_EXE_pilot-relay"));
         command.args(["upgrade", "--json", "--data-dir"]).arg(self.folder.join("data"));
@@ -183,6 +194,7 @@ impl Supervisor {
             command.arg("--").args(flags);
         }
         command.env("NOTIFY_SOCKET", self.folder.join("notify")).env("MAINPID", self.pid().to_string());
+        change(&mut command);
         // The successor goes on with the standard output of its launcher; nobody must wait for the end of that.
         let (out, errors) = (self.folder.join("upgrade.out"), self.folder.join("upgrade.err"));
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&errors).unwrap());

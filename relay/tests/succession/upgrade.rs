@@ -87,6 +87,23 @@ fn a_successor_that_cannot_start_changes_nothing() {
 }
 
 #[test]
+fn the_environment_of_whoever_calls_is_not_the_successors() {
+    if std::fs::read_to_string("/proc/self/cgroup").is_ok_and(|groups| groups.contains(".service")) {
+        // Its unit would be taken for the relay's, and reloaded.
+        eprintln!("SKIPPED: run this outside of a unit");
+        return;
+    }
+    let mut supervisor = Supervisor::start("environment", &OPEN);
+    let output = supervisor.upgrade_from_without(("PILOT_RELAY_SESSIONS_MAX", "0"));
+    let said = supervisor.log();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    assert_eq!(report["after"]["environment"], Value::Null, "what may be secret is not shown");
+    supervisor.adopt(u32::try_from(report["after"]["pid"].as_u64().unwrap()).unwrap());
+}
+
+#[test]
 fn a_backup_that_waits_is_taken_over_by_a_restart_and_not_half_way_by_an_upgrade() {
     let mut supervisor = Supervisor::start("restore", &OPEN);
     let beacon = supervisor.address("beacon");

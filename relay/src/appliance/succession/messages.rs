@@ -1,5 +1,6 @@
 //! What a relay and those who ask it say to each other.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ pub struct Status {
     pub unit: Option<String>,
     /// The flags it was started with.
     pub arguments: Vec<String>,
+    /// Its settings in the environment; `None` from a version that does not say them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<BTreeMap<String, String>>,
     /// Its admin address; also `None` from a version that does not say it.
     #[serde(default)]
     pub admin: Option<SocketAddr>,

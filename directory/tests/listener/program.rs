@@ -164,6 +164,12 @@ fn wrong_flags_are_answered_with_advice() {
         (vec!["--exempt", "10.0.0.0/99"], 2, "is no address range"),
         (vec!["--tls-cert", "x"], 2, "--tls-key"),
         (vec!["--tls-required"], 1, "add --tls-self-signed"),
+        (vec!["--tls-self-signed", "--tls-cert", &missing, "--tls-key", &missing], 1, "choose one"),
+        (
+            vec!["--tls-self-signed=false", "--tls-cert", &missing, "--tls-key", &missing],
+            1,
+            "cannot read a PEM certificate",
+        ),
         (vec!["--admin-token-file", &missing], 1, "cannot read the admin token"),
         (vec!["--admin-token-file", &empty], 1, "put the admin token into it"),
         (

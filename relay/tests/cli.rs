@@ -479,3 +479,42 @@ fn a_backup_is_made_and_restored_while_it_serves() {
     }));
     assert!(missing.contains("no-such-file"), "{missing}");
 }
+
+#[test]
+fn root_restores_as_the_owner_of_the_folder_and_follows_no_link_of_it() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+
+    const SERVICE: u32 = 65_534;
+    if !nix::unistd::geteuid().is_root() {
+        // Nobody else can become another.
+        return;
+    }
+    let inside = tempfile::tempdir().unwrap();
+    fs::set_permissions(inside.path(), fs::Permissions::from_mode(0o711)).unwrap();
+    let [data_dir, source, secrets] = ["data", "source", "secrets"].map(|name| inside.path().join(name));
+    for path in [&data_dir, &source, &secrets] {
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    drop(directory::store::Store::open(&source, 1_795_000_000).unwrap());
+    let backup = secrets.join("one.backup");
+    directory::store::backup::write(&source, &backup, false, "test", 1_795_000_000).unwrap();
+    // What a service that was taken over would plant.
+    let victim = secrets.join("victim");
+    symlink(&victim, data_dir.join("directory.lock")).unwrap();
+    chown(&data_dir, Some(SERVICE), Some(SERVICE)).unwrap();
+    let restore = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pilot-relay"));
+        command.arg("restore").arg(&backup).arg("--data-dir").arg(&data_dir);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        run(command)
+    };
+    assert!(!restore().status.success() && !victim.exists());
+    fs::remove_file(data_dir.join("directory.lock")).unwrap();
+    let output = restore();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for entry in fs::read_dir(&data_dir).unwrap().flatten() {
+        assert_eq!(entry.metadata().unwrap().uid(), SERVICE, "{}", entry.path().display());
+    }
+    assert!(data_dir.join("directory.sqlite").exists());
+}

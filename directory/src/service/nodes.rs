@@ -269,11 +269,10 @@ impl Service {
             if before != Approval::Admitted {
                 match self.approval_of(&key)? {
                     // The list has changed while it was gone.
-                    Approval::None => {
-                        if before == Approval::Listed {
-                            self.update(id, |fact| fact.approval = before.taken_back());
-                        }
+                    Approval::None if before == Approval::Listed => {
+                        self.update(id, |fact| fact.approval = before.taken_back());
                     }
+                    Approval::None => {}
                     approval if approval != before => self.let_in(now, id, approval),
                     _ => {}
                 }

@@ -178,7 +178,7 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
 /// Makes a file that its owner alone can read, in the place of what may have been left there; a link is not followed.
 pub(super) fn create_anew(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(path),
     }
 }

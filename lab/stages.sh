@@ -105,7 +105,7 @@ stage_lab() {
     local bin=$PWD/$relay_bin pilot=$PWD/target/pilot-venv/bin
     as_root env "PATH=$PATH" "HOME=$HOME" PILOT_RELAY_BIN="$bin" PILOT_BIN_DIR="${PILOT_BIN_DIR:-$pilot}" \
         PILOT_AGENT_BIN="${PILOT_AGENT_BIN-$PWD/$agent_bin}" PILOT_CTL_BIN="${PILOT_CTL_BIN-$PWD/$ctl_bin}" \
-        PILOT_LAB_FULL="${PILOT_LAB_FULL:-}" cargo test -p lab -- --nocapture --test-threads="${PILOT_LAB_THREADS:-2}"
+        PILOT_LOADGEN_BIN="$PWD/$loadgen_bin" PILOT_LAB_FULL="${PILOT_LAB_FULL:-}" cargo test -p lab -- --nocapture --test-threads="${PILOT_LAB_THREADS:-2}"
 }
 
 # 100 000 peers register through the directory and relay; then the relay's own counters must add up. A subshell, so that

@@ -194,6 +194,8 @@ fn launch(path: &Path, flags: &[OsString]) -> anyhow::Result<()> {
     let mut successor = this_program()?;
     // A group of its own, so that what ends this command does not end it.
     successor.args(flags).arg("--succeed").arg(path).process_group(0);
+    // What it prints is not the answer of this command.
+    successor.stdout(std::io::stderr().as_fd().try_clone_to_owned().context("cannot copy a descriptor")?);
     successor.spawn().context("cannot start this program again").map(drop)
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{Signer as _, SigningKey};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use wire::NodeId;
@@ -60,12 +60,13 @@ impl Relay {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP).unwrap();
     }
 
-    fn register(&self, key: [u8; 32]) -> NodeId {
+    /// As daemons do since 1.12: signed.
+    fn register(&self, key: &SigningKey) -> NodeId {
         let mut stream = TcpStream::connect(self.directory).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let register = Register {
             listen_addr: ":4000".to_owned(),
-            public_key: Base64(key),
+            public_key: Base64(key.verifying_key().to_bytes()),
             owner: String::new(),
             hostname: String::new(),
             version: String::new(),
@@ -73,7 +74,9 @@ impl Relay {
             relay_only: false,
         };
         let mut frame = Vec::new();
-        push_message(&mut frame, &Request::from(Operation::Register(register)));
+        let operation = Operation::Register(register);
+        let signature = key.sign(operation.signed_text().unwrap().as_bytes()).to_bytes();
+        push_message(&mut frame, &Request { signature: Some(Base64(signature)), ..Request::from(operation) });
         stream.write_all(&frame).unwrap();
         let mut length = [0; LENGTH_BYTES];
         stream.read_exact(&mut length).unwrap();
@@ -195,7 +198,7 @@ fn a_hang_up_reads_the_settings_again_and_ends_nothing() {
     relay.hang_up();
     let line = await_line(&relay.log, "cannot reload");
     assert!(line.contains("relay.toml:1"), "{line}");
-    assert_eq!(relay.register(SigningKey::from_bytes(&[1; 32]).verifying_key().to_bytes()), NodeId(1));
+    assert_eq!(relay.register(&SigningKey::from_bytes(&[1; 32])), NodeId(1));
 }
 
 #[test]
@@ -230,8 +233,8 @@ fn whoever_is_taken_off_the_list_is_out_although_the_certificate_is_broken() {
 fn an_imported_key_gets_its_number_back() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes();
-    let text = |seed: u8| Base64(key(seed)).to_string();
+    let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
+    let text = |seed: u8| Base64(key(seed).verifying_key().to_bytes()).to_string();
     let snapshot = folder.join("snapshot.json");
     let mut registry = serde_json::json!({
         "next_node": 12,
@@ -258,7 +261,7 @@ fn an_imported_key_gets_its_number_back() {
     assert!(said.contains("nodes already"), "{said}");
 
     let relay = Relay::start(folder, &settings(folder, FILE));
-    assert_eq!(relay.register(key(4)), NodeId(4));
-    assert_eq!(relay.register(key(7)), NodeId(7), "its node was away");
-    assert_eq!(relay.register(key(20)), NodeId(12), "a new one gets the next number, and no gap");
+    assert_eq!(relay.register(&key(4)), NodeId(4));
+    assert_eq!(relay.register(&key(7)), NodeId(7), "its node was away");
+    assert_eq!(relay.register(&key(20)), NodeId(12), "a new one gets the next number, and no gap");
 }

@@ -31,6 +31,8 @@ const UNIT_LOCKED_BYTES: u64 = 8 << 20;
 const UNIT_OPEN_FILES: u64 = 524_288;
 /// The number of CAP_IPC_LOCK.
 const IPC_LOCK: u32 = 14;
+/// Its process.
+const SERVICE_MANAGER: u32 = 1;
 /// TCP's state "listening" in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
 
@@ -274,6 +276,9 @@ impl Host {
     pub fn holder(&self, transport: &str, address: SocketAddr) -> Option<(String, u32)> {
         let sockets = self.sockets(transport, address);
         let processes = self.names("proc").into_iter().filter_map(|name| name.parse::<u32>().ok());
+        let mut processes: Vec<u32> = processes.collect();
+        // The service manager keeps copies for others, and is none that listens.
+        processes.sort_by_key(|pid| (*pid == SERVICE_MANAGER, *pid));
         for pid in processes {
             let folder = PathBuf::from(format!("proc/{pid}/fd"));
             let mut files =

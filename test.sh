@@ -2,7 +2,7 @@
 # Passes every test, after installing what the tests need on a fresh Debian machine. Run as root, or as a user who may
 # use sudo: the laboratory makes network namespaces.
 #
-#   ./test.sh            everything, bounded (about half an hour on two cores)
+#   ./test.sh            everything, bounded (about half an hour on two quiet cores)
 #   ./test.sh STAGE…     only these stages, in the order given
 #
 # LONG adds the stages deny, miri, package and compare. FUZZ_SECONDS, FUZZ_ENGINES, PILOT_PROFILE, PILOT_LAB_FULL,

@@ -6,12 +6,18 @@
 #
 # ROOT is changed: the program goes to usr/bin, the unit to etc/systemd/system (UNIT, else one written here with what a
 # succession needs). Root is needed, and Debian's systemd-container. Exit status 0: all of it went as it must.
+#
+# With PILOT_LOADGEN_BIN, PILOT_RESTARTS (20) reloads and then as many restarts are also made under load: PILOT_PEERS (1000)
+# peers that relay PILOT_RATE (10000) datagrams a second. None may be lost, by their numbers and by the kernel's counters. A
+# restart needs sockets that hold what comes in a tenth of a second: tuning/90-pilot-relay.sysctl.conf on this host.
+# PILOT_CPUS (0) is where the relay's shards run; the load runs on the last CPU.
 set -eu
 
 root=${1:?the folder of a Debian root}
 program=${2:?the pilot-relay to run}
 unit=${3:-}
 name=pilot-relay
+loadgen=${PILOT_LOADGEN_BIN:-}
 log=$(mktemp)
 
 install -m 755 "$program" "$root/usr/bin/pilot-relay"
@@ -39,7 +45,19 @@ LimitNOFILE=1048576
 CapabilityBoundingSet=
 NoNewPrivileges=yes
 ProtectSystem=strict
-SystemCallFilter=@system-service
+SystemCallFilter=@system-service seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self
+SystemCallErrorNumber=EPERM
+UNIT
+fi
+
+rm -rf "$root/etc/systemd/system/$name.service.d"
+if [ -n "$loadgen" ]; then
+    install -m 755 "$loadgen" "$root/usr/local/bin/loadgen"
+    mkdir -p "$root/etc/systemd/system/$name.service.d"
+    # Before the settings file, which the unit of the package names.
+    cat > "$root/etc/systemd/system/$name.service.d/load.conf" <<UNIT
+[Service]
+Environment=PILOT_RELAY_CPUS=${PILOT_CPUS:-0} PILOT_RELAY_EXEMPT=127.0.0.0/8
 UNIT
 fi
 
@@ -96,6 +114,37 @@ for how in reload restart reload upgrade; do
     [ "$(value NRestarts)" = 0 ] || fail "$how: counted as a failure"
     echo "ok: $how, pid $before -> $(value MainPID)"
 done
+
+# What the kernel has thrown away because a socket was full, since the container booted.
+overflows() { inside cat /proc/net/snmp | awk '/^Udp:/ { if (at) print $at; else for (i = 1; i <= NF; i++) if ($i == "RcvbufErrors") at = i }'; }
+# under_load reload|restart: so many in a row while datagrams flow; none of them may be lost.
+under_load() {
+    how=$1 number=0 count=${PILOT_RESTARTS:-20}
+    report=$(mktemp)
+    full=$(overflows)
+    # Each takes half a second and a pause of as much.
+    inside taskset -c "$(($(nproc) - 1))" loadgen --relay 127.0.0.1:9001 --registry 127.0.0.1:9000 --peers "${PILOT_PEERS:-1000}" \
+        --workers 1 --rate "${PILOT_RATE:-10000}" --seconds $((count * 3 / 2 + 5)) --max-loss 0 > "$report" 2> "$report.progress" &
+    load=$!
+    until_so "the load to flow" grep -q relaying "$report.progress"
+    while [ "$number" -lt "$count" ]; do
+        number=$((number + 1))
+        # Not what its limit is for.
+        inside systemctl reset-failed "$name" 2> /dev/null || true
+        inside systemctl "$how" "$name" || fail "$how number $number under load"
+        kill -0 "$load" 2> /dev/null || fail "the load ended before $how number $number"
+        sleep 0.5
+    done
+    wait "$load" || { cat "$report" "$report.progress" >&2; fail "$count times $how under load: datagrams were lost"; }
+    cat "$report"
+    [ "$(overflows)" = "$full" ] || fail "$how: sockets overflowed, $full -> $(overflows)"
+    rm -f "$report" "$report.progress"
+    echo "ok: $count times $how at ${PILOT_RATE:-10000} datagrams a second, nothing lost, no socket overflowed"
+}
+if [ -n "$loadgen" ]; then
+    under_load reload
+    under_load restart
+fi
 
 before=$(value MainPID)
 inside sh -c "kill -KILL $before"

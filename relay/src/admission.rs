@@ -55,6 +55,21 @@ impl Budget {
         self.cost_nanos == 0.0
     }
 
+    /// One of `parts` equal shares of this rate, with the same units at once: a share must let a packet pass too.
+    #[must_use]
+    pub fn share_of(self, parts: usize) -> Self {
+        Self { cost_nanos: self.cost_nanos * parts as f64, burst: self.burst.saturating_mul(parts as u32) }
+    }
+
+    /// Takes `units` that somebody else has granted, also where there are not so many; no more than one burst is owed.
+    pub fn take(&self, account: &mut Time, now: Time, units: u64) {
+        if self.is_unlimited() {
+            return;
+        }
+        let cost = Duration::from_nanos((self.cost_nanos * units as f64) as u64);
+        *account = ((*account).max(now) + cost).min(now + self.burst.saturating_mul(2));
+    }
+
     /// Takes `units` at `now` from the account whose arrival time is `account`; `false`, and nothing taken, when that
     /// would overdraw it.
     #[must_use]

@@ -58,6 +58,12 @@ impl Quota {
         Self { packets: Cost::new(packets_per_second), bytes: Cost::new(bytes_per_second) }
     }
 
+    /// Whether it is what everyone is granted.
+    #[must_use]
+    pub fn is_everyones(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The budget of packets of a node with this quota.
     #[must_use]
     pub fn packets(&self, everyone: &Budget) -> Budget {
@@ -78,7 +84,7 @@ pub struct Quotas(HashMap<NodeId, Quota>);
 impl Quotas {
     /// What `node` may send from now on. Beyond [`QUOTAS_MAX`] nodes with a quota no other is taken.
     pub fn set(&mut self, node: NodeId, quota: Quota) {
-        if quota == Quota::default() {
+        if quota.is_everyones() {
             self.0.remove(&node);
         } else if self.0.len() < QUOTAS_MAX || self.0.contains_key(&node) {
             self.0.insert(node, quota);

@@ -359,6 +359,11 @@ impl Relay {
         post(&self.mailboxes[shard_of(node, self.mailboxes.len())], Mail::Handoff(handoff));
     }
 
+    /// Tells every shard, and waits for room.
+    pub fn hand_to_all(&self, handoff: Handoff) {
+        self.mailboxes.iter().for_each(|mailbox| post(mailbox, Mail::Handoff(handoff)));
+    }
+
     /// What `node` has sent so far. Its shard adds it up within a minute, or a moment after it was asked for this.
     #[must_use]
     pub fn usage(&self, node: NodeId) -> Usage {

@@ -22,6 +22,7 @@
 //! [`crate::events`] by `notes`; `watches` counts what is relayed of traced pairs.
 
 mod claims;
+mod foreign;
 mod notes;
 mod punches;
 mod rules;
@@ -53,11 +54,14 @@ use crate::quota::{Quota, Quotas};
 use crate::sessions::{Sessions, Table};
 use crate::stun;
 use crate::time::Time;
+use crate::usage::Tally;
 
 pub use self::rules::{Admission, Rules};
 pub use self::watches::TracedPair;
 
+use self::foreign::Foreign;
 use self::notes::Notes;
+use self::senders::Sender;
 use self::signatures::Allowance;
 use self::watches::Watches;
 
@@ -137,8 +141,10 @@ pub enum Handoff {
     Notify(NodeId),
     /// The directory has forgotten the node.
     Withdraw(NodeId),
-    /// What the node may send from now on.
+    /// What the node may send from now on. Told to every shard: its datagrams may arrive at any.
     Quota(NodeId, Quota),
+    /// What another shard has relayed for the node, and refused.
+    Sent(NodeId, Tally),
     /// Somebody wants to know what the node has sent.
     AddUp(NodeId),
     /// A trace message arrived elsewhere; the pair's datagrams may arrive here.
@@ -159,7 +165,7 @@ pub struct Server {
     membership: Arc<Membership>,
     locals: Arc<Locals>,
     control: PrefixBudgets,
-    foreign: PrefixBudgets,
+    foreign: Foreign,
     refused: PrefixBudgets,
     claims: PrefixBudgets,
     prefix_claims: Budget,
@@ -201,7 +207,7 @@ impl Server {
             membership: Arc::clone(&shared.membership),
             locals,
             control: PrefixBudgets::new(rules.exempt.clone()),
-            foreign: PrefixBudgets::new(rules.exempt.clone()),
+            foreign: Foreign::new(PrefixBudgets::new(rules.exempt.clone())),
             refused: PrefixBudgets::new(rules.exempt.clone()),
             claims: PrefixBudgets::new(rules.exempt.clone()),
             prefix_claims: Allowance::bound(rules.prefix_claims, rules.claims_per_second, shards),
@@ -310,10 +316,12 @@ impl Server {
             }
             Handoff::Quota(node, quota) => {
                 self.quotas.set(node, quota);
+                self.foreign.forget(node);
                 if let Some((slot, _)) = self.sessions.find_own(node) {
                     self.sessions.activity(slot).quota = self.quotas.of(node);
                 }
             }
+            Handoff::Sent(node, tally) => self.note_sent_elsewhere(now, node, tally),
             Handoff::AddUp(node) => {
                 if let Some((slot, _)) = self.sessions.find_own(node) {
                     self.sessions.add_up(slot);
@@ -366,7 +374,7 @@ impl Server {
 
     /// The next message for another shard.
     pub fn poll_handoff(&mut self) -> Option<(usize, Handoff)> {
-        self.handoffs.pop_front()
+        self.handoffs.pop_front().or_else(|| self.poll_untold())
     }
 
     fn decide(&mut self, now: Time, from: Path, datagram: &mut [u8], reply: &mut [u8; REPLY_MAX]) -> Action {
@@ -445,20 +453,24 @@ impl Server {
             Ok(Message::Relay { sender, dest, .. }) => (sender, dest),
             _ => return Action::Drop(DropReason::Malformed),
         };
-        let sender_slot = match self.admit_sender(now, from, sender, datagram.len()) {
-            Ok(slot) if self.charge_relayed(now, from, datagram.len()) => slot,
+        let admitted = match self.admit_sender(now, from, sender, datagram.len()) {
+            Ok(admitted) if self.charge_relayed(now, from, datagram.len()) => admitted,
             Ok(_) => return Action::Drop(DropReason::PrefixBudget),
             Err(reason) => return Action::Drop(self.charge_refused(now, from, reason)),
         };
         let Some(session) = self.sessions.find(dest) else {
-            self.charge_unknown(now, from, sender_slot, sender, dest);
+            self.charge_unknown(now, from, admitted.slot(), sender, dest);
             self.want(now, dest, from);
             return Action::Drop(DropReason::UnknownDestination);
         };
-        if let Some(slot) = sender_slot {
-            let activity = self.sessions.activity(slot);
-            activity.unknown_run = 0;
-            activity.tally.relayed(datagram.len());
+        match admitted {
+            Sender::Own(slot) => {
+                let activity = self.sessions.activity(slot);
+                activity.unknown_run = 0;
+                activity.tally.relayed(datagram.len());
+            }
+            Sender::Foreign => self.note_foreign_relayed(sender, datagram.len()),
+            Sender::Unchecked => {}
         }
         if !self.is_present(session.path.local) {
             return Action::Drop(DropReason::NoLocalAddress);

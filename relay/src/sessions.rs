@@ -349,6 +349,12 @@ impl Sessions {
         }
     }
 
+    /// How much each node has sent.
+    #[must_use]
+    pub fn usage(&self) -> &Board {
+        self.table.usage()
+    }
+
     /// Whether this shard owns `node`.
     #[must_use]
     pub fn owns(&self, node: NodeId) -> bool {

@@ -41,6 +41,25 @@ impl Tally {
         self.bytes += len as u64;
     }
 
+    /// What another shard has counted.
+    pub const fn merge(&mut self, other: Self) {
+        self.packets = self.packets.saturating_add(other.packets);
+        self.bytes += other.bytes;
+        self.dropped = self.dropped.saturating_add(other.dropped);
+    }
+
+    /// Packets relayed.
+    #[must_use]
+    pub const fn packets(&self) -> u64 {
+        self.packets as u64
+    }
+
+    /// Bytes relayed.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// A packet was beyond the budget.
     pub const fn refused(&mut self) {
         self.dropped = self.dropped.saturating_add(1);

@@ -57,7 +57,7 @@ impl RelayLink for Link {
             quotas.insert(node, known.quota);
             let Quota { packets_per_second, bytes_per_second } = known.quota;
             let quota = relay::quota::Quota::new(packets_per_second, bytes_per_second);
-            self.relay.hand_surely(node, Handoff::Quota(node, quota));
+            self.relay.hand_to_all(Handoff::Quota(node, quota));
         }
         if known.quota == Quota::DEFAULT {
             quotas.remove(&node);
@@ -66,7 +66,10 @@ impl RelayLink for Link {
 
     fn withdraw(&self, node: NodeId) {
         self.relay.membership().withdraw(node);
-        self.quotas.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        let had_quota = self.quotas.lock().unwrap_or_else(PoisonError::into_inner).remove(&node).is_some();
+        if had_quota {
+            self.relay.hand_to_all(Handoff::Quota(node, relay::quota::Quota::default()));
+        }
         // Whoever was banned must not go on until the next sweep.
         self.relay.hand_surely(node, Handoff::Withdraw(node));
     }

@@ -117,7 +117,7 @@ impl Server {
         len: usize,
     ) -> Action {
         let slot = match self.admit_sender(now, from, sender, len) {
-            Ok(slot) => slot,
+            Ok(admitted) => admitted.slot(),
             Err(reason) => return Action::Drop(reason),
         };
         if !context.is_sampled() || !self.may_note_trace(now, slot) {

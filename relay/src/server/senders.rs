@@ -3,12 +3,12 @@
 use wire::NodeId;
 
 use super::claims::Outcome;
-use super::{Admission, Handoff, Server};
+use super::{Admission, Server};
 use crate::admission::is_service_port;
 use crate::contests::Claim;
 use crate::endpoint::Path;
 use crate::events::What;
-use crate::metrics::{Counter, DropReason};
+use crate::metrics::DropReason;
 use crate::sessions::{Session, Slot};
 use crate::time::Time;
 
@@ -17,6 +17,27 @@ const UNKNOWN_RUN_MAX: u8 = 32;
 const UNKNOWN_COST: u64 = 16;
 /// What each costs the source prefix, whose ids may be many, beside the packet itself.
 const UNKNOWN_PREFIX_COST: u64 = 4;
+
+/// Whose packet it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// Of a node this shard owns.
+    Own(Slot),
+    /// Of another shard's node.
+    Foreign,
+    /// Nobody is checked.
+    Unchecked,
+}
+
+impl Sender {
+    /// The slot of a sender owned here.
+    pub(super) const fn slot(self) -> Option<Slot> {
+        match self {
+            Self::Own(slot) => Some(slot),
+            Self::Foreign | Self::Unchecked => None,
+        }
+    }
+}
 
 impl Server {
     /// Checks that a punch request comes from its requester. After a restart of ours it may be the first that is heard
@@ -37,15 +58,14 @@ impl Server {
         }
     }
 
-    /// Checks that a relayed packet comes from its sender and that the sender may send. The slot is that of a sender
-    /// owned here.
+    /// Checks that a relayed packet comes from its sender and that the sender may send.
     pub(super) fn admit_sender(
         &mut self,
         now: Time,
         from: Path,
         sender: NodeId,
         len: usize,
-    ) -> Result<Option<Slot>, DropReason> {
+    ) -> Result<Sender, DropReason> {
         if self.rules.admission == Admission::Open {
             let own = self.sessions.owns(sender).then(|| self.sessions.find_own(sender)).flatten();
             if let Some((slot, session)) = own
@@ -53,11 +73,10 @@ impl Server {
             {
                 self.touch(now, slot, sender);
             }
-            return Ok(None);
+            return Ok(Sender::Unchecked);
         }
         if !self.sessions.owns(sender) {
-            self.counters.count(Counter::Foreign);
-            return self.admit_foreign_sender(now, from, sender, len).map(|()| None);
+            return self.admit_foreign_sender(now, from, sender, len).map(|()| Sender::Foreign);
         }
         let slot = match self.sessions.find_own(sender) {
             Some((slot, session)) if session.path.remote == from.remote => {
@@ -71,7 +90,7 @@ impl Server {
         let within = quota.packets(&self.rules.sender_packets).charge(&mut activity.packets, now, 1)
             && quota.bytes(&self.rules.sender_bytes).charge(&mut activity.bytes, now, len as u64);
         if within {
-            return Ok(Some(slot));
+            return Ok(Sender::Own(slot));
         }
         activity.tally.refused();
         self.note_seldom(now, slot, sender, What::BudgetExhausted);
@@ -96,29 +115,6 @@ impl Server {
             Outcome::Contested => Err(DropReason::SourceContested),
             Outcome::Refused => Err(DropReason::SourceMismatch),
         }
-    }
-
-    /// Several nodes may share a socket, and a merged receive is steered by its first datagram: the sender may belong
-    /// to another shard. Its session is read there; the source prefix pays, as one sender.
-    pub(super) fn admit_foreign_sender(
-        &mut self,
-        now: Time,
-        from: Path,
-        sender: NodeId,
-        len: usize,
-    ) -> Result<(), DropReason> {
-        let held = self.sessions.find(sender);
-        if held.is_some_and(|session| session.path.remote == from.remote) {
-            let budgets = [(self.rules.sender_packets, 1), (self.rules.sender_bytes, len as u64)];
-            let within = self.foreign.charge(&budgets, from.remote.ip, now);
-            return if within { Ok(()) } else { Err(DropReason::SenderBudget) };
-        }
-        if self.may_claim_by_relay(now, from, sender, held) {
-            let extended = held.is_some_and(|session| session.extended);
-            let claim = Claim { node: sender, path: from, extended };
-            self.push_handoff(self.sessions.owner(sender), Handoff::Claim(claim));
-        }
-        Err(DropReason::SourceMismatch)
     }
 
     /// From a proven address always; from another never in `strict`, and else only against a holder, who is asked first,

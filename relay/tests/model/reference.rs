@@ -348,6 +348,7 @@ impl Reference {
             Handoff::Claimed(..)
             | Handoff::Introduce(..)
             | Handoff::Quota(..)
+            | Handoff::Sent(..)
             | Handoff::AddUp(_)
             | Handoff::Watch(_) => {}
         }

@@ -5,10 +5,12 @@ use std::time::Duration;
 use relay::metrics::DropReason;
 use relay::quota::Quota;
 use relay::server::{Action, Handoff};
+use relay::sessions::shard_of;
 use relay::usage::Usage;
 use wire::NodeId;
+use wire::beacon::Message;
 
-use super::world::World;
+use super::world::{BEACON, World, encode};
 
 const ALICE: &str = "203.0.113.1:4000";
 const BOB: &str = "203.0.113.2:4000";
@@ -18,6 +20,19 @@ fn world() -> World {
     world.discover(ALICE, 1);
     world.discover(BOB, 2);
     world
+}
+
+/// The quota of a node, as the directory tells it: to every shard.
+fn set_quota(world: &mut World, node: u32, quota: Quota) {
+    (0..2).for_each(|shard| world.hand(Handoff::Quota(NodeId(node), quota), shard));
+}
+
+/// How many of `count` packets of node 1 at once pass that arrive at the shard which does not own it: as when the kernel
+/// has merged them behind another node's.
+fn passed_elsewhere(world: &mut World, count: usize) -> usize {
+    let packet = encode(Message::Relay { sender: NodeId(1), dest: NodeId(2), inner: b"x" });
+    let elsewhere = 1 - shard_of(NodeId(1), 2);
+    (0..count).filter(|_| matches!(world.receive_on(elsewhere, BEACON, ALICE, &packet), Action::Forward { .. })).count()
 }
 
 /// How many of `count` packets at once pass from one node to the other.
@@ -74,6 +89,47 @@ fn a_quota_is_there_when_the_session_begins_and_stays_when_it_moves() {
             world.pass(Duration::from_secs(3));
         }
     }
+}
+
+#[test]
+fn a_quota_is_not_evaded_where_datagrams_arrive_at_another_shard() {
+    const SECONDS: usize = 60;
+    let mut world = world();
+    assert_eq!(passed_elsewhere(&mut world, 500), 500, "what everyone is granted, by the prefix");
+    set_quota(&mut world, 1, Quota::new(Some(100), None));
+    world.pass(Duration::from_secs(60));
+    let before = usage(&mut world, 1);
+    let (mut own, mut elsewhere) = (0, 0);
+    for _ in 0..SECONDS * 10 {
+        world.pass(Duration::from_millis(100));
+        elsewhere += passed_elsewhere(&mut world, 50);
+        own += passed(&mut world, (ALICE, 1), 2, 50);
+    }
+    let (quota, bursts) = (100 * SECONDS, 2 * 32);
+    assert!((quota..=quota + bursts + 10).contains(&(own + elsewhere)), "{own} and {elsewhere}, of {quota}");
+    assert!(elsewhere >= quota / 2 - 10, "its share: {elsewhere}");
+    let after = usage(&mut world, 1);
+    assert_eq!(after.packets - before.packets, (own + elsewhere) as u64, "all that was relayed is counted");
+    assert_eq!(after.dropped - before.dropped, (SECONDS * 1000 - own - elsewhere) as u64, "and all that was not");
+    set_quota(&mut world, 1, Quota::default());
+    world.pass(Duration::from_secs(60));
+    assert_eq!(passed_elsewhere(&mut world, 500), 500);
+}
+
+#[test]
+fn a_node_whose_datagrams_all_arrive_elsewhere_gets_its_share_and_no_fine() {
+    let mut world = world();
+    set_quota(&mut world, 1, Quota::new(Some(100), None));
+    world.pass(Duration::from_secs(60));
+    let shown: usize = (0..600)
+        .map(|_| {
+            world.pass(Duration::from_millis(100));
+            passed_elsewhere(&mut world, 50)
+        })
+        .sum();
+    assert!((50 * 60..=50 * 60 + 40).contains(&shown), "{shown} in a minute at a share of 50 a second");
+    world.pass(Duration::from_secs(1));
+    assert!(passed(&mut world, (ALICE, 1), 2, 100) >= 32, "its own shard grants the rest");
 }
 
 #[test]

@@ -75,7 +75,7 @@ end() {
 }
 trap end EXIT
 
-inside() { nsenter -t "$leader" -a /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+inside() { nsenter -t "$leader" -a /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 value() { inside systemctl show -p "$1" --value "$name"; }
 fail() {
     echo "FAILED: $*" >&2

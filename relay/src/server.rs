@@ -451,7 +451,7 @@ impl Server {
     fn relay(&mut self, now: Time, from: Path, datagram: &mut [u8]) -> Action {
         let (sender, dest) = match Message::decode(datagram) {
             Ok(Message::Relay { sender, dest, .. }) => (sender, dest),
-            _ => return Action::Drop(DropReason::Malformed),
+            _ => return Action::Drop(self.charge_refused(now, from, DropReason::Malformed)),
         };
         let admitted = match self.admit_sender(now, from, sender, datagram.len()) {
             Ok(admitted) if self.charge_relayed(now, from, datagram.len()) => admitted,

@@ -138,7 +138,7 @@ impl Server {
     /// address into packets could use up what the nodes there may send. What the sender's budget refused is not charged
     /// again.
     pub(super) fn charge_refused(&mut self, now: Time, from: Path, reason: DropReason) -> DropReason {
-        let is_free = reason == DropReason::SenderBudget;
+        let is_free = reason == DropReason::SenderBudget || self.rules.admission == Admission::Open;
         if is_free || self.refused.charge(&[(self.rules.prefix_packets, 1)], from.remote.ip, now) {
             reason
         } else {

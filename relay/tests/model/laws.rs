@@ -57,6 +57,10 @@ pub struct Seen<'a> {
 /// Where sessions stand.
 pub type Places = BTreeMap<NodeId, Session>;
 
+fn refused(action: &Action) -> bool {
+    matches!(action, Action::Drop(DropReason::ControlBudget | DropReason::ServicePort))
+}
+
 /// What has to be remembered to judge what comes next.
 #[derive(Debug, Default)]
 pub struct Laws {
@@ -140,7 +144,8 @@ impl Laws {
                 let granted = self.relayed_by_prefix.entry(prefix).or_default();
                 granted.grant(seen.now, allowance, &seen.from.remote);
             }
-            (None, action) if !matches!(action, Action::Drop(DropReason::ControlBudget | DropReason::ServicePort)) => {
+            // A relayed packet that is none is charged among what is refused.
+            (None, action) if !refused(action) && seen.datagram.first() != Some(&0x05) => {
                 let granted = self.controlled_by_prefix.entry(prefix).or_default();
                 granted.grant(seen.now, allowance, &seen.from.remote);
             }

@@ -366,7 +366,8 @@ impl World {
         assert!(told.len() <= self.shards.len(), "too much for other shards: {told:?}");
         if let Some(reference) = &mut self.reference {
             assert_eq!(sent, std::mem::take(&mut reference.sends), "messages of the relay's own");
-            let decisions = told.iter().filter(|(_, handoff)| !matches!(handoff, Handoff::Watch(_)));
+            let decisions =
+                told.iter().filter(|(_, handoff)| !matches!(handoff, Handoff::Watch(_) | Handoff::Sent(..)));
             let decisions: Vec<_> = decisions.copied().collect();
             assert_eq!(decisions, std::mem::take(&mut reference.mail), "messages to other shards");
             assert_eq!(asked, std::mem::take(&mut reference.asked), "questions");

@@ -106,6 +106,16 @@ fn what_is_refused_costs_the_source_too() {
     assert_eq!(refused[399], Action::Drop(DropReason::RefusedBudget));
 }
 
+/// Found by the fuzzer: they were refused for nothing, so the kernel was never told to drop them.
+#[test]
+fn packets_too_short_to_be_relayed_cost_the_source_too() {
+    let rules = Rules { prefix_packets: Budget::new(1_000, 200), ..Rules::default() };
+    let mut world = world(rules, 0);
+    let refused: Vec<_> = (0..400).map(|_| world.receive("198.18.6.6:666", &[0x05, 0, 0])).collect();
+    assert_eq!(refused[0], Action::Drop(DropReason::Malformed));
+    assert_eq!(refused[399], Action::Drop(DropReason::RefusedBudget));
+}
+
 /// Whoever can forge sources writes a prefix's address into all it sends; the nodes there go on.
 #[test]
 fn forged_sources_use_up_nothing_of_what_the_nodes_there_relay() {

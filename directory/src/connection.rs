@@ -259,10 +259,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         let mut rest = &batch[..];
         while !rest.is_empty() {
-            let Served { answers, held } = self.driver.serve(&self.peer, rest).await;
+            let Served { answers, held, busy } = self.driver.serve(&self.peer, rest).await;
             rest = &rest[answers.len()..];
             if !answers.is_empty() {
                 self.write(&answers).await?;
+            }
+            if busy {
+                return Err(End::Closed(CloseReason::Busy));
             }
             if let Some(held) = held {
                 // It is the last of its batch, and may wait for long.

@@ -31,6 +31,8 @@ const KEEPALIVE: TcpKeepalive =
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Failures in a row between two lines of the log: a minute of them.
 const ACCEPT_FAILURES_PER_LINE: u64 = 600;
+/// The part of all connections that is kept for addresses of nodes.
+const RESERVED_PART: usize = 4;
 /// Files the process needs besides connections.
 const OTHER_FILES: u64 = 256;
 
@@ -161,7 +163,10 @@ impl Doors {
     fn admit(self: &Arc<Self>, stream: TcpStream, ip: IpAddr, alive: &mpsc::Sender<()>) {
         let exempt = self.exempt.iter().any(|range| range.contains(ip));
         let per_address = if exempt { usize::MAX } else { self.limits.connections_per_ip_max };
-        let seat = match Seat::take(&self.guests, ip, self.limits.connections_max, per_address) {
+        let strange = !exempt && !self.driver.knows(ip);
+        // Whoever has many addresses must not keep the nodes out.
+        let limit = self.limits.connections_max - if strange { self.limits.connections_max / RESERVED_PART } else { 0 };
+        let seat = match Seat::take(&self.guests, ip, limit, per_address) {
             Ok(seat) => seat,
             Err(reason) => return self.driver.metrics().closed(reason),
         };
@@ -199,6 +204,7 @@ impl Doors {
         }
         let secured = first[0] == HANDSHAKE_RECORD;
         match &self.identity {
+            Some(_) if secured && !self.driver.may_shake_hands(&peer).await => metrics.closed(CloseReason::Busy),
             Some(identity) if secured => {
                 let handshake = identity.acceptor.accept(stream);
                 let stream = within(self.limits.frame_timeout, &mut shutdown, handshake).await;

@@ -1,0 +1,62 @@
+//! TLS to the directory, as unmodified daemons and ours speak it: with the fingerprint that the relay prints.
+
+use std::time::Duration;
+
+use lab::{ApplianceFlags, Daemon, DaemonFlags, Program, World, evidence, wait_until};
+
+const REACHED_WITHIN: Duration = Duration::from_secs(30);
+const REFUSED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A public node that speaks TLS to the directory with this fingerprint.
+fn pinned(program: Program, name: &str, pin: &str) -> DaemonFlags {
+    let flags = DaemonFlags::named(name).program(program).public();
+    match program {
+        Program::Pilot1_18 => flags.flag("-registry-tls").flag(&format!("-registry-fingerprint={pin}")),
+        Program::Ours => flags.flag(&format!("--registry-fingerprint={pin}")),
+    }
+}
+
+#[test]
+fn daemons_meet_by_a_directory_that_takes_nothing_but_tls() {
+    let Some(world) = World::open() else { return };
+    let appliance = world.appliance_with(ApplianceFlags::default().environment("PILOT_RELAY_TLS_REQUIRED", "true"));
+    let pin = appliance.tls_fingerprint();
+    let mut daemons: Vec<_> = Program::available()
+        .into_iter()
+        .flat_map(|program| ["one", "two"].map(|name| (program, format!("{name}-{}", name_of(program)))))
+        .map(|(program, name)| Daemon::start(&world.host(&name), pinned(program, &name, &pin)))
+        .collect();
+    daemons.iter_mut().for_each(Daemon::wait_ready);
+    for one in &daemons {
+        for other in daemons.iter().filter(|other| other.hostname() != one.hostname()) {
+            let took = one.time_to_reach(&other.address(), REACHED_WITHIN);
+            evidence(format!("{one} reached {other} in {took:?}"));
+        }
+    }
+    let metrics = appliance.metrics();
+    let served = metrics.non_zero("pilot_directory_connections_served_total");
+    evidence(format!("connections served: {served:?}"));
+    assert!(matches!(&served[..], [(transport, count)] if transport.contains("tls") && *count >= daemons.len() as u64));
+}
+
+#[test]
+fn an_unmodified_daemon_that_pins_another_certificate_does_not_join() {
+    let Some(world) = World::open() else { return };
+    let appliance = world.appliance();
+    let pin = appliance.tls_fingerprint();
+    let other = pin.chars().rev().collect::<String>();
+    let stray = Daemon::start(&world.host("stray"), pinned(Program::Pilot1_18, "stray", &other));
+    wait_until("the daemon to say why", REFUSED_WITHIN, || stray.log().contains("fingerprint").then_some(()));
+    let line = stray.log().lines().rfind(|line| line.contains("fingerprint")).unwrap_or_default().to_owned();
+    evidence(line);
+    // One that speaks plain TCP is untouched, and the stray is nobody it could find.
+    let plain = Daemon::start_ready(&world.host("plain"), DaemonFlags::named("plain"));
+    assert_eq!(plain.node(), 1, "nobody else has registered");
+}
+
+fn name_of(program: Program) -> &'static str {
+    match program {
+        Program::Pilot1_18 => "unmodified",
+        Program::Ours => "ours",
+    }
+}

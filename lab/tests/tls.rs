@@ -16,27 +16,56 @@ fn pinned(program: Program, name: &str, pin: &str) -> DaemonFlags {
     }
 }
 
-#[test]
-fn daemons_meet_by_a_directory_that_takes_nothing_but_tls() {
-    let Some(world) = World::open() else { return };
-    let appliance = world.appliance_with(ApplianceFlags::default().environment("PILOT_RELAY_TLS_REQUIRED", "true"));
-    let pin = appliance.tls_fingerprint();
-    let mut daemons: Vec<_> = Program::available()
-        .into_iter()
-        .flat_map(|program| ["one", "two"].map(|name| (program, format!("{name}-{}", name_of(program)))))
-        .map(|(program, name)| Daemon::start(&world.host(&name), pinned(program, &name, &pin)))
-        .collect();
+fn all(world: &World, pin: &str) -> Vec<Daemon> {
+    let names = Program::available().into_iter().flat_map(|program| ["one", "two"].map(|name| (program, name)));
+    let start = |(program, name)| {
+        let name = format!("{name}-{}", name_of(program));
+        Daemon::start(&world.host(&name), pinned(program, &name, pin))
+    };
+    let mut daemons: Vec<_> = names.map(start).collect();
     daemons.iter_mut().for_each(Daemon::wait_ready);
+    daemons
+}
+
+#[test]
+fn daemons_of_both_makers_meet_by_a_directory_over_tls() {
+    let Some(world) = World::open() else { return };
+    let appliance = world.appliance();
+    let daemons = all(&world, &appliance.tls_fingerprint());
+    let served = || appliance.metrics().non_zero("pilot_directory_connections_served_total");
+    let joined = served();
+    evidence(format!("connections when all have joined: {joined:?}"));
+    assert!(matches!(&joined[..], [(transport, _)] if transport.contains("tls")), "{joined:?}");
     for one in &daemons {
         for other in daemons.iter().filter(|other| other.hostname() != one.hostname()) {
             let took = one.time_to_reach(&other.address(), REACHED_WITHIN);
             evidence(format!("{one} reached {other} in {took:?}"));
         }
     }
-    let metrics = appliance.metrics();
-    let served = metrics.non_zero("pilot_directory_connections_served_total");
-    evidence(format!("connections served: {served:?}"));
-    assert!(matches!(&served[..], [(transport, count)] if transport.contains("tls") && *count >= daemons.len() as u64));
+    evidence(format!("connections after pings, those of the unmodified pilotctl among them: {:?}", served()));
+}
+
+/// The unmodified `pilotctl` looks peers up itself, and knows no TLS for that.
+#[test]
+fn with_tls_required_daemons_join_and_the_unmodified_command_line_is_refused() {
+    let Some(world) = World::open() else { return };
+    let appliance = world.appliance_with(ApplianceFlags::default().environment("PILOT_RELAY_TLS_REQUIRED", "true"));
+    let daemons = all(&world, &appliance.tls_fingerprint());
+    for one in &daemons {
+        let others = daemons.iter().filter(|other| other.hostname() != one.hostname());
+        match one.program() {
+            Program::Ours => others.for_each(|other| {
+                let took = one.time_to_reach(&other.address(), REACHED_WITHIN);
+                evidence(format!("{one} reached {other} in {took:?}"));
+            }),
+            Program::Pilot1_18 => {
+                let report = one.ping(&daemons.last().expect("there are some").address(), 1);
+                assert!(report.answered() == 0 && report.text.contains("cannot look up peer"), "{}", report.text);
+            }
+        }
+    }
+    let served = appliance.metrics().non_zero("pilot_directory_connections_served_total");
+    assert!(matches!(&served[..], [(transport, _)] if transport.contains("tls")), "{served:?}");
 }
 
 #[test]

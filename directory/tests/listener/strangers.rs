@@ -11,7 +11,7 @@ use crate::*;
 
 /// Each of these has a rate of its own that all of them together are far above.
 const STRANGERS: u8 = 100;
-const OF_STRANGERS: u32 = 50;
+const OF_STRANGERS: u32 = 10;
 /// Heartbeats between two looks at how the strangers fare.
 const BEATS: usize = 100;
 

@@ -230,6 +230,8 @@ impl Prepared {
             std::fs::create_dir_all(folder).with_context(|| {
                 format!("cannot make the data folder {}; choose another with --data-dir", folder.display())
             })?;
+            // A backup that waits brings its certificate along.
+            store::restore::finish(folder)?;
         }
         let identity = tls::load(&config.tls, &config.data_dir)?;
         Ok(Self { config, policy, identity })

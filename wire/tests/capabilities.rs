@@ -1,5 +1,6 @@
 //! Capability records and queries, ours alone: on the wire, signed, and from strangers.
 
+use ed25519_dalek::VerifyingKey;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wire::NodeId;
@@ -7,7 +8,7 @@ use wire::address::Address;
 use wire::registry::answer::{Answer, Hit, directory_time, shown, signed_at_another_time};
 use wire::registry::capability::{FORMAT, RECORD_BYTES_MAX, Record};
 use wire::registry::request::{Changes, Operation, QUERY_BYTES_MAX, QUERY_LIMIT_MAX, Query, Request};
-use wire::registry::{Base64, MESSAGE_BYTES_MAX, push_message, split_message};
+use wire::registry::{Base64, MESSAGE_BYTES_MAX, PublicKey, push_message, split_message};
 
 #[test]
 fn capabilities_and_queries_survive_the_wire_and_are_signed_as_a_whole() {
@@ -168,4 +169,26 @@ fn questions_say_when_they_were_signed_where_somebody_asks() {
     for other in ["", "the directory's clock says ", "the directory's clock says 99999999999999999999;", "100"] {
         assert_eq!(directory_time(other), None, "{other}");
     }
+}
+
+#[test]
+fn the_signatures_of_questions_are_those_of_the_vectors() {
+    let file: Value = serde_json::from_str(include_str!("vectors/questions.json")).unwrap();
+    let key: PublicKey = file["public_key"].as_str().unwrap().parse().unwrap();
+    let key = VerifyingKey::from_bytes(&key.0).unwrap();
+    let vectors = file["vectors"].as_array().unwrap();
+    for vector in vectors {
+        let request = Request::decode(vector["request"].to_string().as_bytes()).unwrap();
+        let text = request.operation.signed_text().unwrap();
+        assert_eq!(text, vector["text"]);
+        let verify = |text: &str| key.verify_strict(text.as_bytes(), &request.signature.unwrap().0.into());
+        assert!(verify(&text).is_ok(), "{text}");
+        // What one time was signed for stands for no other, and for none.
+        let other = request.operation.clone().to_be_signed_at(match request.operation.signed_at() {
+            Some(_) => None,
+            None => Some(1_790_000_000),
+        });
+        assert!(verify(&other.signed_text().unwrap()).is_err(), "{text}");
+    }
+    assert_eq!(vectors.len(), 4);
 }

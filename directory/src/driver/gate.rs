@@ -48,7 +48,7 @@ pub(super) enum Admitted {
 impl Driver {
     /// Whether a node that belongs was heard at `ip`.
     pub fn knows(&self, ip: IpAddr) -> bool {
-        self.gate.rates().overall.knows(ip)
+        self.gate.rates().overall.knows(self.clock.now().monotonic, ip)
     }
 
     /// A node that belongs has signed at `ip`.
@@ -92,7 +92,7 @@ impl Driver {
                 }
             };
             let refusals: Vec<_> = requests.iter().map(|_| refusal()).collect();
-            (refusals, rates.overall.knows(peer.ip))
+            (refusals, rates.overall.knows(now, peer.ip))
         };
         if !is_known && refusals.iter().all(|refusal| *refusal == Some(BUSY)) {
             // Held for a while, so that each connection of a flood costs no more than one answer in that time.

@@ -1,7 +1,8 @@
 //! What all addresses together may ask for, so that nobody's requests keep the directory from those of its nodes, from however
 //! many addresses they come. A plain value.
 //!
-//! An address is *known* once a node that belongs has signed there, or its stored registration names it. Each known address
+//! An address is *known* for an hour after a node that belongs has signed there, and where a stored registration names it for
+//! the first hour. Each known address
 //! has a few requests a second that nobody else can use up; beyond these the known share one rate, and all others together
 //! have another, smaller one. What is above a shared rate waits for its turn, and is refused where that is too far off.
 
@@ -17,6 +18,8 @@ pub const OWN_PER_SECOND: u32 = 20;
 pub const WAIT_MAX: Duration = Duration::from_secs(2);
 /// What a TLS handshake counts: some 200 µs of work, about as much as that many requests.
 pub const HANDSHAKE_REQUESTS: u32 = 5;
+/// How long an address is known without a sign of its nodes, which give one a minute.
+pub const KNOWN_FOR: Duration = Duration::from_secs(3600);
 /// Known addresses remembered, some 12 MB.
 pub const KNOWN_MAX: usize = 1 << 18;
 
@@ -60,15 +63,15 @@ impl Overall {
         self.known.insert(unit, now);
     }
 
-    /// Whether a node that belongs was heard at `ip`.
+    /// Whether a node that belongs was heard at `ip` lately.
     #[must_use]
-    pub fn knows(&self, ip: IpAddr) -> bool {
-        self.known.contains_key(&address_unit(ip))
+    pub fn knows(&self, now: Duration, ip: IpAddr) -> bool {
+        self.known.get(&address_unit(ip)).is_some_and(|heard| now.saturating_sub(*heard) < KNOWN_FOR)
     }
 
     /// Takes `count` requests of `ip` from the rates they count against. What is refused counts for nothing.
     pub fn admit(&mut self, now: Duration, ip: IpAddr, count: u32) -> Verdict {
-        if !self.knows(ip) {
+        if !self.knows(now, ip) {
             return self.strangers.take(now, count);
         }
         let own = (0..count).take_while(|_| self.own.take(now, ip)).count();
@@ -153,11 +156,13 @@ mod tests {
     fn hosts_are_known_by_their_64_and_the_memory_of_them_is_bounded() {
         let mut overall = Overall::new(1, 1);
         overall.know(SECOND, "2001:db8::1".parse().unwrap());
-        assert!(overall.knows("2001:db8::2".parse().unwrap()) && !overall.knows("2001:db8:0:1::1".parse().unwrap()));
+        let knows = |overall: &Overall, now, ip: &str| overall.knows(now, ip.parse().unwrap());
+        assert!(knows(&overall, SECOND, "2001:db8::2") && !knows(&overall, SECOND, "2001:db8:0:1::1"));
+        assert!(!knows(&overall, SECOND + KNOWN_FOR, "2001:db8::1"), "its node has gone, or was banned");
         for index in 0..u32::try_from(KNOWN_MAX * 2).unwrap() {
             overall.know(SECOND + Duration::from_nanos(index.into()), address(index));
             assert!(overall.known.len() <= KNOWN_MAX);
         }
-        assert!(overall.knows(address(u32::try_from(KNOWN_MAX * 2 - 1).unwrap())), "the latest stay");
+        assert!(overall.knows(SECOND, address(u32::try_from(KNOWN_MAX * 2 - 1).unwrap())), "the latest stay");
     }
 }

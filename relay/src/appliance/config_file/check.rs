@@ -205,7 +205,11 @@ fn certificate(settings: &Settings, now: u64) -> Vec<Finding> {
                     None => {
                         let left = validity.ends.saturating_sub(now);
                         let status = if left < SOON_SECONDS { Status::Note } else { Status::Ok };
-                        let finding = format!("{shown} fits its key and ends in {} days", left / DAY_SECONDS);
+                        let pin = match settings.tls {
+                            Tls::Files { .. } => String::new(),
+                            _ => format!("; agents pin it: --registry-fingerprint {}", examined.fingerprint),
+                        };
+                        let finding = format!("{shown} fits its key and ends in {} days{pin}", left / DAY_SECONDS);
                         Finding { id, status, finding }
                     }
                 },

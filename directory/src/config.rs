@@ -147,7 +147,8 @@ impl Tls {
 /// Bounds and deadlines. The defaults follow section 6.2 where it gives a number.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections in all; one more is closed at once. Addresses at which no node is known have three quarters of them.
+    /// Connections in all; one more is closed at once. Strangers, on whose connection or at whose address no node
+    /// has signed, have three quarters of them.
     pub connections_max: usize,
     /// Connections from one address (one /64 in IPv6).
     pub connections_per_ip_max: usize,

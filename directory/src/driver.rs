@@ -83,6 +83,8 @@ pub struct Served {
     pub held: Option<Held>,
     /// Too much is asked by others: there is one answer, and the connection has to end.
     pub busy: bool,
+    /// A node that belongs has signed on this connection.
+    pub known: bool,
 }
 
 /// The relay, told one thing at a time: what is told is read under the same lock, so the last word is the newest.
@@ -183,7 +185,7 @@ impl Driver {
             Admitted::Each(refusals) => refusals,
             Admitted::Nothing(answer) => {
                 self.metrics.error();
-                return Served { answers: vec![answer], held: None, busy: true };
+                return Served { answers: vec![answer], held: None, busy: true, known: false };
             }
         };
         let began = self.clock.now().monotonic;
@@ -231,10 +233,11 @@ impl Driver {
         let took = self.clock.now().monotonic.saturating_sub(began);
         let answered = requests.iter().take(answers.len()).flatten();
         answered.for_each(|request| self.metrics.answered(&request.operation, took));
-        if !peer.exempt && self.service().knows(peer.connection) {
+        let known = !peer.exempt && self.service().knows(peer.connection);
+        if known {
             self.know(self.clock.now().monotonic, peer.ip);
         }
-        Served { answers, held, busy: false }
+        Served { answers, held, busy: false, known }
     }
 
     /// Waits until what `request` may change can be stored; false when it cannot in time. Questions do not wait. Those

@@ -119,7 +119,7 @@ fn strangers_leave_connections_and_handshakes_to_those_who_are_known() {
     let address = served.address();
     let mut node = connect_from(address, Ipv4Addr::LOCALHOST);
     number(&node.ask(registration(&key(1))));
-    let mut strangers: Vec<_> = (1..=5).map(|host| connect_from(address, Ipv4Addr::new(127, 1, 0, host))).collect();
+    let mut strangers: Vec<_> = (1..=6).map(|host| connect_from(address, Ipv4Addr::new(127, 1, 0, host))).collect();
     for stranger in &mut strangers {
         stranger.ask(Operation::BeaconList);
     }

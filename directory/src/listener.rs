@@ -268,7 +268,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut open = self.guests.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
-        self.stranger.iter().for_each(|stranger| drop(open.strangers.remove(stranger)));
+        if let Some(stranger) = &self.stranger {
+            open.strangers.remove(stranger);
+        }
         if let Some(count) = open.by_address.get_mut(&self.unit) {
             *count -= 1;
             if *count == 0 {

@@ -50,14 +50,19 @@ fn daemons_of_both_makers_meet_by_a_directory_over_tls() {
 fn with_tls_required_daemons_join_and_the_unmodified_command_line_is_refused() {
     let Some(world) = World::open() else { return };
     let appliance = world.appliance_with(ApplianceFlags::default().environment("PILOT_RELAY_TLS_REQUIRED", "true"));
-    let daemons = all(&world, &appliance.tls_fingerprint());
+    let pin = appliance.tls_fingerprint();
+    let daemons = all(&world, &pin);
     for one in &daemons {
         let others = daemons.iter().filter(|other| other.hostname() != one.hostname());
         match one.program() {
-            Program::Ours => others.for_each(|other| {
-                let took = one.time_to_reach(&other.address(), REACHED_WITHIN);
-                evidence(format!("{one} reached {other} in {took:?}"));
-            }),
+            Program::Ours => {
+                others.for_each(|other| {
+                    let took = one.time_to_reach(&other.address(), REACHED_WITHIN);
+                    evidence(format!("{one} reached {other} in {took:?}"));
+                });
+                let lookup = one.pilotctl(&["lookup", "1", "--registry-fingerprint", &pin]);
+                assert_eq!(lookup.expect("ours asks over TLS")["node_id"], 1);
+            }
             Program::Pilot1_18 => {
                 let report = one.ping(&daemons.last().expect("there are some").address(), 1);
                 assert!(report.answered() == 0 && report.text.contains("cannot look up peer"), "{}", report.text);

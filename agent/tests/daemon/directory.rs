@@ -120,7 +120,10 @@ fn only_the_directory_with_the_fingerprint_is_spoken_to() {
         let plain = serve(loopback(), Tls::Off);
         place.registry = self::place(plain.running.local_addrs()[0]).registry;
         let answer = Directory::new(place, 1).ask(LOOKUP.into()).await;
-        assert!(matches!(&answer, Err(Unanswered::Unreachable(reason)) if reason.contains("speak TLS")), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(Unanswered::Unreachable(reason)) if reason.contains("speaking TLS")),
+            "{answer:?}"
+        );
     });
 }
 

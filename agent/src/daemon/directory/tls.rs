@@ -1,6 +1,7 @@
 //! TLS to a directory that is known by its certificate's fingerprint (section 6.1), whoever signed it and whatever name
 //! it bears.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,6 +14,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::values::Fingerprint;
+
+/// How a connection ends at whose other end nobody speaks TLS.
+const ENDED: [ErrorKind; 4] =
+    [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
 
 /// The name put into the handshake; the certificate need not bear it.
 const NAME: &str = "pilot-directory";
@@ -37,8 +42,9 @@ pub(crate) async fn connect(stream: TcpStream, fingerprint: Fingerprint) -> Resu
             "its certificate is not the one with the fingerprint given; compare with what it prints at its start"
                 .to_owned()
         }
-        None if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            "it does not speak TLS; start it without --tls off, or leave the fingerprint out".to_owned()
+        None if ENDED.contains(&error.kind()) => {
+            "it ends the connection instead of speaking TLS; start it without --tls off, or leave the fingerprint out"
+                .to_owned()
         }
         _ => format!("TLS: {error}"),
     })

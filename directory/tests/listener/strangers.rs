@@ -49,6 +49,7 @@ fn flood(client: &mut Client<TcpStream>, stop: &AtomicBool) -> u64 {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it measures; nothing is judged by it but how much a rate allows")]
 fn strangers_from_many_addresses_do_not_keep_a_node_from_its_heartbeats() {
     let served = serve_with(|config| {
         config.exempt.clear();

@@ -24,7 +24,7 @@ pub struct Config {
     /// Addresses to listen on; port 0 picks a free one. The IPv6 wildcard serves IPv4 too, and stands for the IPv4
     /// wildcard where the host has no IPv6.
     pub listen: Vec<SocketAddr>,
-    /// Folder of the database and, for [`Tls::SelfSigned`], of the certificate. Created when missing.
+    /// Folder of the database and of a certificate of our own. Created when missing.
     pub data_dir: PathBuf,
     /// Whether TLS is offered.
     pub tls: Tls,
@@ -91,6 +91,9 @@ pub enum Tls {
     /// Plain TCP only.
     #[default]
     Off,
+    /// As [`Tls::SelfSigned`] wherever a certificate can be kept; where the disk does not take a new one, plain TCP only, and
+    /// the log says so. What the programs do when nobody says anything.
+    Offered,
     /// Certificate chain and key, both PEM.
     Files {
         /// The certificate chain, leaf first.
@@ -102,10 +105,50 @@ pub enum Tls {
     SelfSigned,
 }
 
+/// What `--tls` says of a certificate of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TlsSwitch {
+    /// Offer TLS with it.
+    SelfSigned,
+    /// Speak plain TCP alone.
+    Off,
+}
+
+impl Tls {
+    /// What the flags of a program say together: `--tls`, `--tls-self-signed` of before, `--tls-cert` with `--tls-key`, and
+    /// `--tls-required`.
+    ///
+    /// # Errors
+    /// They contradict each other; the text says which to leave out.
+    pub fn chosen(
+        switch: Option<TlsSwitch>,
+        self_signed: bool,
+        files: Option<(PathBuf, PathBuf)>,
+        required: bool,
+    ) -> anyhow::Result<Self> {
+        let own = self_signed || switch == Some(TlsSwitch::SelfSigned);
+        let off = switch == Some(TlsSwitch::Off);
+        match files {
+            // Not by clap, for which a switch that says false is there as well.
+            Some(_) if own => bail!("--tls-cert and a certificate of our own are two certificates; choose one"),
+            Some(_) if off => bail!("--tls off leaves --tls-cert without use; leave one of them out"),
+            _ if off && self_signed => {
+                bail!("--tls off and --tls-self-signed contradict each other; leave one of them out")
+            }
+            _ if off && required => bail!("--tls-required needs TLS; leave --tls off out"),
+            Some((cert, key)) => Ok(Self::Files { cert, key }),
+            None if off => Ok(Self::Off),
+            None if own || required => Ok(Self::SelfSigned),
+            None => Ok(Self::Offered),
+        }
+    }
+}
+
 /// Bounds and deadlines. The defaults follow section 6.2 where it gives a number.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections in all; one more is closed at once.
+    /// Connections in all; one more is closed at once. Strangers, on whose connection or at whose address no node
+    /// has signed, have three quarters of them.
     pub connections_max: usize,
     /// Connections from one address (one /64 in IPv6).
     pub connections_per_ip_max: usize,
@@ -113,6 +156,10 @@ pub struct Limits {
     pub nodes_max: usize,
     /// Requests per second from one address; more are answered with an error.
     pub requests_per_ip_per_second: u32,
+    /// Requests per second from all addresses together at which no node is known; more wait, and then are refused.
+    pub requests_of_strangers_per_second: u32,
+    /// The same from the addresses of nodes, beyond what each has of its own.
+    pub requests_of_known_per_second: u32,
     /// Requests per second on one connection; above that the connection is slowed.
     pub requests_per_connection_per_second: u32,
     /// Requests that may arrive on one connection within a second; beyond that it is closed.
@@ -140,6 +187,8 @@ impl Default for Limits {
             connections_per_ip_max: 1024,
             nodes_max: 2_000_000,
             requests_per_ip_per_second: 100,
+            requests_of_strangers_per_second: 4000,
+            requests_of_known_per_second: 20_000,
             requests_per_connection_per_second: 100,
             arrivals_per_connection_max: 500,
             registrations_per_ip_per_minute: 10,

@@ -83,13 +83,14 @@ enum End {
     Told(CloseReason, RequestError),
 }
 
-/// Serves `stream` until it ends.
+/// Serves `stream` until it ends. `befriend` is called once a node has signed on it.
 pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,
     driver: &Arc<Driver>,
     limits: &Limits,
     budget: &Arc<Budget>,
+    befriend: &(dyn Fn() + Send + Sync),
     shutdown: watch::Receiver<bool>,
 ) {
     let mut connection = Connection {
@@ -97,6 +98,7 @@ pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         peer,
         driver,
         limits,
+        befriend: Some(befriend),
         shutdown,
         rate: ConnectionRate::new(limits.requests_per_connection_per_second, limits.arrivals_per_connection_max),
         received: Vec::new(),
@@ -121,6 +123,8 @@ struct Connection<'a, S> {
     peer: Peer,
     driver: &'a Arc<Driver>,
     limits: &'a Limits,
+    /// Until it was called.
+    befriend: Option<&'a (dyn Fn() + Send + Sync)>,
     shutdown: watch::Receiver<bool>,
     rate: ConnectionRate,
     received: Vec<u8>,
@@ -259,10 +263,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         }
         let mut rest = &batch[..];
         while !rest.is_empty() {
-            let Served { answers, held } = self.driver.serve(&self.peer, rest).await;
+            let Served { answers, held, busy, known } = self.driver.serve(&self.peer, rest).await;
+            if known {
+                self.befriend.take().into_iter().for_each(|befriend| befriend());
+            }
             rest = &rest[answers.len()..];
             if !answers.is_empty() {
                 self.write(&answers).await?;
+            }
+            if busy {
+                return Err(End::Closed(CloseReason::Busy));
             }
             if let Some(held) = held {
                 // It is the last of its batch, and may wait for long.

@@ -1,70 +1,49 @@
 //! Carries out what the service decides: has signatures checked on other threads, waits until changes are durable,
 //! tells the relay, and only then lets answers go.
 //!
+//! [`administration`] is what the administrator does and sees; [`gate`] who is served before anything else is done.
+//!
 //! One batch is what a connection has sent in one go. Its requests are decided in order; their signatures are checked
 //! side by side before, and their changes share commits with those of other connections.
+
+mod administration;
+mod gate;
+mod held;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use wire::NodeId;
 use wire::registry::json::RequestError;
-use wire::registry::request::{CHANGES_WAIT_SECONDS_MAX, Changes};
 use wire::registry::{Answer, Base64, Operation, Request};
 
 use crate::clock::Clock;
 use crate::config::Limits;
-use crate::enrolment::Standing;
 use crate::journal::Journal;
-use crate::limits::{AddressRates, Rate};
 use crate::metrics::Metrics;
 use crate::relay_link::{Known, RelayLink};
 use crate::search::Searchers;
-use crate::service::changes::Watcher;
-use crate::service::enrolment::{Act, ActError, KeyView, MemberView, Policy, Subject};
-use crate::service::overview::{Lookup, NodeView, Overview};
+use crate::service::overview::Overview;
 use crate::service::{
     Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Replays, Service, SignatureCheck, is_read,
 };
 use crate::watchers::Watchers;
 
+pub use self::administration::{AdminError, Member};
+use self::gate::{Admitted, Gate};
+pub use self::held::{Held, may_wait};
+
 /// Signatures that one task checks: some milliseconds of work.
 const CHECKS_PER_TASK: usize = 64;
-/// Nodes that an operator's search looks at before it lets others at the service, and for how long it does. A debug build
-/// takes 1 to 2 ms for so many, and 4 to 9 ms where it has to write their addresses out.
-const LOOKUP_NODES: usize = 2048;
-const LOOKUP_PAUSE: Duration = Duration::from_micros(100);
 /// Turns at the service for one request. It asks for one check, two searches and six further down, and picks from what
 /// each finds in up to five turns, unless a key is replaced meanwhile.
 const STEPS_PER_REQUEST_MAX: usize = 64;
 
 /// The disk is full, or too slow.
 const CANNOT_STORE: &str = "cannot store the change at the moment, try again later";
-
-/// Whom the administrator asked about.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Member {
-    /// A node.
-    Node(Box<MemberView>),
-    /// A key that has not registered.
-    Key(KeyView),
-}
-
-/// Why the administrator's wish is not fulfilled, or not for good.
-#[expect(missing_docs, reason = "the texts say it")]
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AdminError {
-    #[error(transparent)]
-    Refused(#[from] ActError),
-    #[error(
-        "done, but the disk does not take it at the moment: it is tried further, and lost if the directory ends before"
-    )]
-    NotStored,
-}
 
 /// A client's end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +65,7 @@ pub struct Driver {
     journal: Arc<Journal>,
     searchers: Searchers,
     relay: Relay,
-    rates: Mutex<AddressRates>,
+    gate: Gate,
     limits: Limits,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -102,30 +81,10 @@ pub struct Served {
     pub answers: Vec<Answer>,
     /// The question behind these, if it has to wait for its answer.
     pub held: Option<Held>,
-}
-
-/// A question for changes that waits until there is one.
-#[derive(Debug)]
-pub struct Held {
-    watcher: Watcher,
-    /// Up to here there was nothing.
-    cursor: u64,
-    signal: watch::Receiver<u64>,
-    /// When its batch came.
-    began: Duration,
-    /// When it is answered in any case.
-    pub due: Duration,
-}
-
-impl Held {
-    /// Waits until there is something to look at.
-    pub async fn news(&mut self) {
-        let cursor = self.cursor;
-        if self.signal.wait_for(|signalled| *signalled > cursor).await.is_err() {
-            // Topics outlive their waiters; without its topic nothing can come any more.
-            std::future::pending::<()>().await;
-        }
-    }
+    /// Too much is asked by others: there is one answer, and the connection has to end.
+    pub busy: bool,
+    /// A node that belongs has signed on this connection.
+    pub known: bool,
 }
 
 /// The relay, told one thing at a time: what is told is read under the same lock, so the last word is the newest.
@@ -152,7 +111,6 @@ impl Driver {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let rate = Rate::new(limits.requests_per_ip_per_second, std::time::Duration::from_secs(1));
         let mut service = service;
         service.begin_changes(clock.unix_ms());
         let this = Self {
@@ -160,14 +118,20 @@ impl Driver {
             journal,
             searchers,
             relay: Relay { link: relay, telling: Mutex::new(()) },
-            rates: Mutex::new(AddressRates::new(rate)),
+            gate: Gate::new(&limits),
             limits,
             clock,
             metrics,
             watchers: Watchers::default(),
             replays_told: AtomicU64::new(0),
         };
-        let stored: Vec<_> = this.service().registered().map(Effect::Publish).collect();
+        let stored: Vec<NodeId> = this.service().registered().collect();
+        for node in &stored {
+            // They come back together, and are no strangers.
+            let at: Vec<IpAddr> = this.service().proven(*node).unwrap_or_default().to_vec();
+            at.into_iter().for_each(|ip| this.know(Duration::ZERO, ip));
+        }
+        let stored: Vec<_> = stored.into_iter().map(Effect::Publish).collect();
         this.carry_out(&stored);
         this
     }
@@ -201,17 +165,6 @@ impl Driver {
         self.service().overview(self.clock.now())
     }
 
-    /// Nodes whose number, address, hostname, tag or capability has `text` in it, at most `limit`. Blocks for
-    /// milliseconds with many nodes; others are served meanwhile.
-    pub fn find_nodes(&self, text: &str, limit: usize) -> Vec<NodeView> {
-        let mut lookup = Lookup::new(text, limit);
-        while self.service().look_further(self.clock.now(), &mut lookup, LOOKUP_NODES) {
-            // Whoever waits for the service would not get it before us if we took it again at once.
-            std::thread::park_timeout(LOOKUP_PAUSE);
-        }
-        lookup.found
-    }
-
     /// The key of `node`, for whoever has to know it by its signature.
     pub fn public_key(&self, node: NodeId) -> Option<[u8; 32]> {
         self.service().public_key(node)
@@ -228,6 +181,13 @@ impl Driver {
         // Nothing is done for requests that are not answered this time.
         let ends = |request: &Result<Request, _>| request.as_ref().is_ok_and(|request| ends_batch(&request.operation));
         let requests = requests.iter().position(ends).map_or(requests, |last| &requests[..=last]);
+        let refusals = match self.admit(peer, requests).await {
+            Admitted::Each(refusals) => refusals,
+            Admitted::Nothing(answer) => {
+                self.metrics.error();
+                return Served { answers: vec![answer], held: None, busy: true, known: false };
+            }
+        };
         let began = self.clock.now().monotonic;
         let advertised = self.relay.link.advertised(peer.local_ip);
         let extensions = self.relay.link.extensions();
@@ -239,16 +199,17 @@ impl Driver {
             extensions: &extensions,
             relay_key: self.relay.link.relay_key().map(Base64),
         };
-        let checked = self.check_all(requests).await;
+        let checked = self.check_all(requests, &refusals).await;
         let mut answers = Vec::with_capacity(requests.len());
         let mut unstored = Vec::new();
         let mut effects = Vec::new();
         let mut position = 0;
         let mut held = None;
-        for (request, checked) in requests.iter().zip(checked) {
-            let (outcome, appended) = match self.may_store(request, began).await {
-                true => self.decide(&caller, request, checked).await,
-                false => (refused(&CANNOT_STORE), 0),
+        for ((request, checked), refusal) in requests.iter().zip(checked).zip(refusals) {
+            let (outcome, appended) = match refusal {
+                Some(reason) => (self.turned_away(request, &reason), 0),
+                None if self.may_store(request, began).await => self.decide(&caller, request, checked).await,
+                None => (refused(&CANNOT_STORE), 0),
             };
             if outcome.durable_first {
                 position = appended;
@@ -272,7 +233,11 @@ impl Driver {
         let took = self.clock.now().monotonic.saturating_sub(began);
         let answered = requests.iter().take(answers.len()).flatten();
         answered.for_each(|request| self.metrics.answered(&request.operation, took));
-        Served { answers, held }
+        let known = !peer.exempt && self.service().knows(peer.connection);
+        if known {
+            self.know(self.clock.now().monotonic, peer.ip);
+        }
+        Served { answers, held, busy: false, known }
     }
 
     /// Waits until what `request` may change can be stored; false when it cannot in time. Questions do not wait. Those
@@ -285,47 +250,6 @@ impl Driver {
         let due = began + self.limits.commit_timeout;
         let left = due.saturating_sub(self.clock.now().monotonic);
         tokio::time::timeout(left, self.journal.room()).await.is_ok()
-    }
-
-    /// The question of `request`, if `answer` shows that it has to wait: there is nothing yet, or nothing that the
-    /// topic has been signalled for.
-    fn hold(&self, began: Duration, request: &Request, answer: &Answer) -> Option<Held> {
-        let question = may_wait(&request.operation)?;
-        let Answer::Changes { cursor, reset: false, changes } = answer else { return None };
-        let now = self.clock.now().monotonic;
-        let service = self.service();
-        let watcher = service.watcher(request, question).ok()?;
-        let signal = self.watchers.subscribe(watcher.topic, service.cursor(), now);
-        drop(service);
-        let cursor = if changes.is_empty() { *cursor } else { question.after };
-        if !changes.is_empty() && *signal.borrow() > cursor {
-            return None;
-        }
-        let wait = Duration::from_secs(question.wait_seconds.min(CHANGES_WAIT_SECONDS_MAX).into());
-        Some(Held { watcher, cursor, signal, began, due: now + wait })
-    }
-
-    /// The answer to a question that has waited; `None` when there is still nothing for it and it is not due. Also an
-    /// empty answer when there is more to look through than one look takes: the next question goes on, at its rate.
-    pub fn settle(&self, held: &mut Held) -> Option<Answer> {
-        let now = self.clock.now().monotonic;
-        let (answer, end) = {
-            let service = self.service();
-            (service.changes_after(&held.watcher, held.cursor), service.cursor())
-        };
-        let answer = answer.unwrap_or_else(|refusal| Answer::error(&refusal));
-        match &answer {
-            Answer::Changes { cursor, reset: false, changes }
-                if changes.is_empty() && *cursor >= end && now < held.due =>
-            {
-                held.cursor = *cursor;
-                return None;
-            }
-            Answer::Error { .. } => self.metrics.error(),
-            _ => {}
-        }
-        self.metrics.answered(&Operation::Changes(Changes::default()), now.saturating_sub(held.began));
-        Some(answer)
     }
 
     /// What has to be done once a second: the silent become absent, what can be forgotten is, and those who follow
@@ -360,90 +284,6 @@ impl Driver {
         }
     }
 
-    /// Does what the administrator wants of whom `subject` names. Relays know at once, and it is durable on return: true
-    /// when anything has changed.
-    ///
-    /// # Errors
-    /// It cannot be done, or the disk does not take it: then it holds until the process ends, and is tried further.
-    pub async fn administer(self: &Arc<Self>, subject: &str, act: &Act) -> Result<(Subject, bool), AdminError> {
-        let now = self.clock.now();
-        let (subject, changed, position, effects) = {
-            let mut service = self.service();
-            let subject = service.subject(subject)?;
-            let changed = service.administer(now, subject, act)?;
-            let effects = service.take_effects();
-            let position = self.journal.append(service.take_changes());
-            self.tell_watchers(service, now);
-            (subject, changed, position, effects)
-        };
-        self.tell_relay(effects).await;
-        let durable = tokio::time::timeout(self.limits.commit_timeout, self.journal.durable(position));
-        durable.await.map_err(|_| AdminError::NotStored)?;
-        Ok((subject, changed))
-    }
-
-    /// Other rules from now on.
-    pub fn set_policy(&self, policy: Policy) {
-        let effects = {
-            let mut service = self.service();
-            service.set_policy(self.clock.now(), policy);
-            self.journal.append(service.take_changes());
-            let effects = service.take_effects();
-            self.tell_watchers(service, self.clock.now());
-            effects
-        };
-        self.carry_out(&effects);
-    }
-
-    /// The rules.
-    pub fn policy(&self) -> Policy {
-        self.service().policy().clone()
-    }
-
-    /// Whom `subject` names, as the administrator sees it.
-    ///
-    /// # Errors
-    /// It names nobody.
-    pub fn member(&self, subject: &str) -> Result<Member, ActError> {
-        let service = self.service();
-        match service.subject(subject)? {
-            Subject::Node(node) => {
-                let member = service.member(self.clock.now(), node).ok_or(ActError::Gone(node))?;
-                Ok(Member::Node(Box::new(member)))
-            }
-            Subject::Key(key) => {
-                let said = service.key_rules().into_iter().find(|view| view.public_key == key);
-                said.map(Member::Key).ok_or_else(|| ActError::Unknown(subject.to_owned()))
-            }
-        }
-    }
-
-    /// Registered nodes after `after` whose standing is `wanted`, if any, at most `limit`; and the number after which to go
-    /// on, if there are more. Blocks for milliseconds with many nodes; others are served meanwhile.
-    pub fn members(&self, wanted: Option<Standing>, after: NodeId, limit: usize) -> (Vec<MemberView>, Option<NodeId>) {
-        let mut found = Vec::new();
-        let mut after = after;
-        loop {
-            let left = limit - found.len();
-            let (some, reached, more) =
-                self.service().members(self.clock.now(), wanted, after, left, LOOKUP_NODES as u32);
-            found.extend(some);
-            after = reached;
-            if !more {
-                return (found, None);
-            }
-            if found.len() >= limit {
-                return (found, Some(after));
-            }
-            std::thread::park_timeout(LOOKUP_PAUSE);
-        }
-    }
-
-    /// Keys that have not registered and of which the administrator has said something.
-    pub fn key_rules(&self) -> Vec<KeyView> {
-        self.service().key_rules()
-    }
-
     /// Lets go of the service, and wakes those whom its latest decisions concern.
     fn tell_watchers(&self, mut service: MutexGuard<'_, Service>, now: Now) {
         let (news, cursor) = (service.take_news(), service.cursor());
@@ -472,9 +312,6 @@ impl Driver {
         };
         self.metrics.request(&request.operation);
         let now = self.clock.now();
-        if !caller.exempt && !self.rates().take(now.monotonic, caller.ip) {
-            return (refused(&"rate limited: too many requests from this address, try again in a second"), 0);
-        }
         let mut found = None;
         for _ in 0..STEPS_PER_REQUEST_MAX {
             let decision = {
@@ -505,11 +342,16 @@ impl Driver {
     }
 
     /// Checks the signatures of a batch side by side, as far as they can be told before any of it is decided.
-    async fn check_all(&self, requests: &[Result<Request, RequestError>]) -> Vec<Option<Checked>> {
+    async fn check_all(
+        &self,
+        requests: &[Result<Request, RequestError>],
+        refusals: &[Option<&'static str>],
+    ) -> Vec<Option<Checked>> {
         let mut checks: Vec<(usize, SignatureCheck)> = {
             let service = self.service();
             let check = |request: &Result<Request, _>| service.check_for(request.as_ref().ok()?);
-            requests.iter().enumerate().filter_map(|(index, request)| Some((index, check(request)?))).collect()
+            let served = requests.iter().enumerate().filter(|(index, _)| refusals[*index].is_none());
+            served.filter_map(|(index, request)| Some((index, check(request)?))).collect()
         };
         let mut checked = vec![None; requests.len()];
         let mut tasks = Vec::new();
@@ -561,12 +403,22 @@ impl Driver {
         }
     }
 
-    fn service(&self) -> MutexGuard<'_, Service> {
-        self.service.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The answer to what nothing is done for.
+    fn turned_away(&self, request: &Result<Request, RequestError>, reason: &impl ToString) -> Outcome {
+        match request {
+            Ok(request) => {
+                self.metrics.request(&request.operation);
+                refused(reason)
+            }
+            Err(error) => {
+                self.metrics.request_invalid();
+                refused(error)
+            }
+        }
     }
 
-    fn rates(&self) -> MutexGuard<'_, AddressRates> {
-        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    fn service(&self) -> MutexGuard<'_, Service> {
+        self.service.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -579,13 +431,4 @@ fn refused(reason: &impl ToString) -> Outcome {
 const fn ends_batch(operation: &Operation) -> bool {
     matches!(operation, Operation::ListNetworks | Operation::ListNodes { .. } | Operation::Query(_))
         || may_wait(operation).is_some()
-}
-
-/// The question for changes, if it is one that may wait for its answer. The first question, for the present cursor, never
-/// does.
-pub const fn may_wait(operation: &Operation) -> Option<&Changes> {
-    match operation {
-        Operation::Changes(changes) if changes.wait_seconds > 0 && changes.after > 0 => Some(changes),
-        _ => None,
-    }
 }

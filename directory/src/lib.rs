@@ -71,7 +71,7 @@ use service::enrolment::Policy;
 use store::Store;
 use tls::Identity;
 
-pub use config::{AdminToken, Config, Limits, Tls};
+pub use config::{AdminToken, Config, Limits, Tls, TlsSwitch};
 pub use enrolment::Enrolment;
 pub use relay_link::{Known, NoRelay, RelayLink};
 pub use relay_source::RelaySource;
@@ -86,6 +86,7 @@ const TICK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Running {
     local_addrs: Vec<SocketAddr>,
     identity: Option<Identity>,
+    tls: Tls,
     admin_token: Option<AdminToken>,
     data_dir: PathBuf,
     allowlist: Option<PathBuf>,
@@ -116,7 +117,8 @@ impl Running {
     /// It cannot be used, and the one before stays; or TLS was off or is to be switched off, which takes a restart.
     pub fn reload_certificate(&self, tls: &Tls) -> anyhow::Result<bool> {
         match (&self.identity, tls) {
-            (None, Tls::Off) => Ok(false),
+            // Nothing was wanted, or nothing could be had.
+            (None, tls) if *tls == self.tls => Ok(false),
             (None, _) => anyhow::bail!("TLS cannot be switched on while serving; restart"),
             (Some(identity), tls) => identity.reload(tls, &self.data_dir, self.driver.clock().now().unix_seconds),
         }
@@ -223,11 +225,13 @@ impl Prepared {
     /// One of them cannot be used; the text says which and what to do.
     pub fn new(config: Config) -> anyhow::Result<Self> {
         let policy = config.policy()?;
-        if config.tls == Tls::SelfSigned {
+        if matches!(config.tls, Tls::SelfSigned | Tls::Offered) {
             let folder = &config.data_dir;
             std::fs::create_dir_all(folder).with_context(|| {
                 format!("cannot make the data folder {}; choose another with --data-dir", folder.display())
             })?;
+            // A backup that waits brings its certificate along.
+            store::restore::finish(folder)?;
         }
         let identity = tls::load(&config.tls, &config.data_dir)?;
         Ok(Self { config, policy, identity })
@@ -294,6 +298,7 @@ pub fn start_on(
     Ok(Running {
         local_addrs,
         identity,
+        tls: config.tls,
         admin_token: config.admin_token,
         data_dir: config.data_dir,
         allowlist: config.allowlist,

@@ -1,5 +1,7 @@
-//! Rates: how much one address or one connection may ask for. Plain values; `now` is an argument. Which rate applies to
-//! what is left to the service and to the connections.
+//! Rates: how much one address or one connection may ask for, and all addresses together. Plain values; `now` is an
+//! argument. Which rate applies to what is left to the service, the driver and the connections.
+
+pub mod overall;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

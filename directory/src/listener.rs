@@ -1,6 +1,6 @@
 //! Accepting connections: how many in all and from one address, and TLS or not by the first byte.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +31,8 @@ const KEEPALIVE: TcpKeepalive =
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Failures in a row between two lines of the log: a minute of them.
 const ACCEPT_FAILURES_PER_LINE: u64 = 600;
+/// The part of all connections that is kept for addresses of nodes.
+const RESERVED_PART: usize = 4;
 /// Files the process needs besides connections.
 const OTHER_FILES: u64 = 256;
 
@@ -124,7 +126,16 @@ pub struct Guests {
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
+    /// Of these, from addresses at which no node is known, and on which none has signed.
+    strangers: HashSet<ConnectionId>,
     by_address: HashMap<IpAddr, usize>,
+}
+
+impl Guests {
+    /// A node has signed on `connection`.
+    fn befriend(&self, connection: ConnectionId) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).strangers.remove(&connection);
+    }
 }
 
 impl Doors {
@@ -161,7 +172,9 @@ impl Doors {
     fn admit(self: &Arc<Self>, stream: TcpStream, ip: IpAddr, alive: &mpsc::Sender<()>) {
         let exempt = self.exempt.iter().any(|range| range.contains(ip));
         let per_address = if exempt { usize::MAX } else { self.limits.connections_per_ip_max };
-        let seat = match Seat::take(&self.guests, ip, self.limits.connections_max, per_address) {
+        let id = ConnectionId(self.guests.next_id.fetch_add(1, Ordering::Relaxed));
+        let stranger = (!exempt && !self.driver.knows(ip)).then_some(id);
+        let seat = match Seat::take(&self.guests, ip, self.limits.connections_max, per_address, stranger) {
             Ok(seat) => seat,
             Err(reason) => return self.driver.metrics().closed(reason),
         };
@@ -169,8 +182,7 @@ impl Doors {
         // Failing to set an option costs speed, not correctness.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-        let connection = ConnectionId(self.guests.next_id.fetch_add(1, Ordering::Relaxed));
-        let peer = Peer { connection, ip, local_ip: local.ip().to_canonical(), exempt };
+        let peer = Peer { connection: id, ip, local_ip: local.ip().to_canonical(), exempt };
         let (doors, alive) = (Arc::clone(self), alive.clone());
         tokio::spawn(async move {
             doors.welcome(stream, peer).await;
@@ -198,18 +210,22 @@ impl Doors {
             None => return metrics.closed(CloseReason::IdleTimeout),
         }
         let secured = first[0] == HANDSHAKE_RECORD;
+        let befriend = || self.guests.befriend(peer.connection);
         match &self.identity {
+            Some(_) if secured && !self.driver.may_shake_hands(&peer).await => metrics.closed(CloseReason::Busy),
             Some(identity) if secured => {
                 let handshake = identity.acceptor.accept(stream);
                 let stream = within(self.limits.frame_timeout, &mut shutdown, handshake).await;
                 let Some(Ok(stream)) = stream else { return metrics.closed(CloseReason::Tls) };
                 metrics.connection_served(Transport::Tls);
-                Box::pin(connection::run(stream, peer, &self.driver, &self.limits, &self.budget, shutdown)).await;
+                Box::pin(connection::run(stream, peer, &self.driver, &self.limits, &self.budget, &befriend, shutdown))
+                    .await;
             }
             _ if secured || self.tls_required => metrics.closed(CloseReason::Tls),
             _ => {
                 metrics.connection_served(Transport::Plain);
-                Box::pin(connection::run(stream, peer, &self.driver, &self.limits, &self.budget, shutdown)).await;
+                Box::pin(connection::run(stream, peer, &self.driver, &self.limits, &self.budget, &befriend, shutdown))
+                    .await;
             }
         }
     }
@@ -219,13 +235,21 @@ impl Doors {
 struct Seat {
     guests: Arc<Guests>,
     unit: IpAddr,
+    stranger: Option<ConnectionId>,
 }
 
 impl Seat {
-    fn take(guests: &Arc<Guests>, ip: IpAddr, limit: usize, per_address: usize) -> Result<Self, CloseReason> {
+    fn take(
+        guests: &Arc<Guests>,
+        ip: IpAddr,
+        limit: usize,
+        per_address: usize,
+        stranger: Option<ConnectionId>,
+    ) -> Result<Self, CloseReason> {
         let unit = address_unit(ip);
         let mut open = guests.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.total >= limit {
+        // Whoever has many addresses must not keep the nodes out.
+        if open.total >= limit || (stranger.is_some() && open.strangers.len() >= limit - limit / RESERVED_PART) {
             return Err(CloseReason::Full);
         }
         let count = open.by_address.entry(unit).or_default();
@@ -234,8 +258,9 @@ impl Seat {
         }
         *count += 1;
         open.total += 1;
+        open.strangers.extend(stranger);
         drop(open);
-        Ok(Self { guests: Arc::clone(guests), unit })
+        Ok(Self { guests: Arc::clone(guests), unit, stranger })
     }
 }
 
@@ -243,6 +268,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut open = self.guests.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total -= 1;
+        if let Some(stranger) = &self.stranger {
+            open.strangers.remove(stranger);
+        }
         if let Some(count) = open.by_address.get_mut(&self.unit) {
             *count -= 1;
             if *count == 0 {

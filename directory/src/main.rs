@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use confinement::{Confinement, Mode, Rings};
 use directory::config::DEFAULT_PORT;
-use directory::{AdminToken, Config, Enrolment, NoRelay, Running, Tls, http};
+use directory::{AdminToken, Config, Enrolment, NoRelay, Running, Tls, TlsSwitch, http};
 use flags::{Program, documents};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::cidr::Cidr;
@@ -63,7 +63,12 @@ struct Flags {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// Offer TLS with a certificate of our own making, kept in the data folder; clients pin its fingerprint.
+    /// TLS on the same port: with a certificate of our own making, kept in the data folder, whose fingerprint clients pin;
+    /// or not at all [default: self-signed, unless --tls-cert names another]
+    #[arg(long, value_enum, value_name = "HOW")]
+    tls: Option<TlsSwitch>,
+
+    /// As --tls self-signed; of before
     #[arg(long)]
     tls_self_signed: bool,
 
@@ -225,18 +230,8 @@ fn config(flags: Flags) -> anyhow::Result<Config> {
     let mut config = Config::new(flags.data_dir);
     config.listen = flags.listen;
     config.exempt.extend(flags.exempt);
-    config.tls = match (flags.tls_cert, flags.tls_key) {
-        // Not by clap, for which a switch that says false is there as well.
-        (Some(_), _) if flags.tls_self_signed => {
-            bail!("--tls-self-signed and --tls-cert are two certificates; choose one")
-        }
-        (Some(cert), Some(key)) => Tls::Files { cert, key },
-        _ if flags.tls_self_signed => Tls::SelfSigned,
-        _ => Tls::Off,
-    };
-    if flags.tls_required && config.tls == Tls::Off {
-        bail!("--tls-required needs a certificate: add --tls-self-signed, or --tls-cert and --tls-key");
-    }
+    let files = flags.tls_cert.zip(flags.tls_key);
+    config.tls = Tls::chosen(flags.tls, flags.tls_self_signed, files, flags.tls_required)?;
     config.tls_required = flags.tls_required;
     config.enrolment = flags.enrol;
     config.allowlist = flags.allowlist;

@@ -93,10 +93,12 @@ pub enum CloseReason {
     NoMemory,
     /// TLS was asked for and is off, was required and not used, or failed.
     Tls,
+    /// Too many strangers ask at once.
+    Busy,
 }
 
 impl CloseReason {
-    const NAMES: [&'static str; 10] = [
+    const NAMES: [&'static str; 11] = [
         "full",
         "full_for_address",
         "binary_mode",
@@ -107,6 +109,7 @@ impl CloseReason {
         "rate_limited",
         "no_memory",
         "tls",
+        "busy",
     ];
 }
 

@@ -13,6 +13,7 @@
 //! | [`names`] | hostnames, tags, visibility |
 //! | [`reach`] | who may resolve whom, and at which address |
 //! | [`proofs`] | which addresses are proven to be a node's own |
+//! | [`questions`] | which signed questions are recordings |
 //! | [`trust`] | trust, which has a direction |
 //! | [`handshakes`] | inboxes of requests and responses |
 //! | [`networks`] | groups, their members and invitations |
@@ -27,12 +28,14 @@ pub mod changes;
 mod collection;
 pub mod enrolment;
 mod handshakes;
+mod kinds;
 mod names;
 mod networks;
 mod nodes;
 pub mod overview;
 mod presence;
 mod proofs;
+pub mod questions;
 mod reach;
 mod refusal;
 mod signature;
@@ -61,10 +64,13 @@ use changes::Feed;
 use collection::Collection;
 use enrolment::{Enrolled, Policy};
 use handshakes::Handshakes;
+pub(crate) use kinds::is_read;
+use kinds::{is_said_to_all, sets_value};
 use networks::Networks;
 use nodes::Nodes;
 use presence::Presence;
 use proofs::Proofs;
+use questions::Questions;
 use trust::Trust;
 
 /// A node counts as present for so long after a sign of life (section 6.5).
@@ -143,6 +149,7 @@ pub struct Service {
     feed: Feed,
     proofs: Proofs,
     replays: Replays,
+    questions: Questions,
     trust: Trust,
     handshakes: Handshakes,
     networks: Networks,
@@ -169,6 +176,7 @@ impl Service {
             capabilities: Capabilities::new(facts.capabilities, limits.capability_bytes_max, is_public),
             proofs,
             replays: Replays::default(),
+            questions: Questions::default(),
             nodes,
             enrolled: Enrolled::new(facts.key_rules),
             collection: Collection::default(),
@@ -263,6 +271,12 @@ impl Service {
     #[must_use]
     pub fn proven(&self, node: NodeId) -> Option<&[IpAddr]> {
         self.nodes.find(node).ok().map(|_| self.proofs.proven(node))
+    }
+
+    /// Whether a node that belongs has signed on `connection`.
+    #[must_use]
+    pub fn knows(&self, connection: ConnectionId) -> bool {
+        self.proofs.on(connection).any(|node| self.nodes.find(node).is_ok())
     }
 
     /// Where the latest signed registration of `node` says it is.
@@ -411,6 +425,7 @@ impl Service {
                 Err(Refusal::SignatureRequired(request.operation.name()))
             };
         };
+        self.hear(now, caller, node, &request.operation, &signature)?;
         let first_use = self.prove(caller, node, &request.operation, signature);
         if !first_use && (sets_value(&request.operation) || proofs::is_act(&request.operation)) {
             return Err(Refusal::SignatureReplayed);
@@ -458,46 +473,6 @@ pub struct Figures {
     pub trust_pairs: usize,
     /// Signatures that came from another address while a connection from the first lived.
     pub signatures_replayed: u64,
-}
-
-/// Requests that ask and change nothing durable: their answers wait for nobody's change.
-pub(crate) const fn is_read(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Heartbeat { .. }
-            | Operation::SetKeyExpiry { .. }
-            | Operation::Lookup { .. }
-            | Operation::Resolve { .. }
-            | Operation::ResolveHostname { .. }
-            | Operation::CheckTrust { .. }
-            | Operation::Punch { .. }
-            | Operation::ListNetworks
-            | Operation::ListNodes { .. }
-            | Operation::PollInvites { .. }
-            | Operation::GetNetworkPolicy { .. }
-            | Operation::BeaconRegister { .. }
-            | Operation::BeaconList
-            | Operation::Query(_)
-            | Operation::Changes(_)
-    )
-}
-
-/// Requests whose signature does not cover what they set, so that a replay could set anything.
-const fn sets_value(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::SetHostname { .. }
-            | Operation::SetTags { .. }
-            | Operation::SetVisibility { .. }
-            | Operation::SetTaskExec { .. }
-    )
-}
-
-/// Requests that say nothing of whether their node lives: a record and its signature are there for everyone to copy,
-/// and questions can be asked again by whoever has seen them once. A record that is newer than the one before does, as
-/// only its node can have made it.
-const fn is_said_to_all(operation: &Operation) -> bool {
-    matches!(operation, Operation::PublishCapability { .. } | Operation::Query(_) | Operation::Changes(_))
 }
 
 /// Groups pairs by their first half.

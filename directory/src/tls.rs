@@ -85,12 +85,23 @@ impl Identity {
     }
 }
 
-/// Loads or makes what `tls` asks for; `None` when TLS is off.
+/// Loads or makes what `tls` asks for; `None` when TLS is off, or a certificate nobody insists on cannot be kept: then the log
+/// says so.
 ///
 /// # Errors
 /// A file cannot be read or written, or does not hold what it should.
 pub fn load(tls: &Tls, data_dir: &Path) -> anyhow::Result<Option<Identity>> {
-    let Some((cert, key)) = files(tls, data_dir)? else { return Ok(None) };
+    let (cert, key) = match files(tls, data_dir) {
+        Ok(Some(files)) => files,
+        Ok(None) => return Ok(None),
+        Err(error) if *tls == Tls::Offered => {
+            tracing::warn!(
+                "TLS is not offered, as its certificate cannot be kept: {error:#}; --tls off says so silently"
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     let current = Arc::new(Current(RwLock::new(read(&cert, &key)?)));
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
@@ -122,8 +133,14 @@ fn files(tls: &Tls, data_dir: &Path) -> anyhow::Result<Option<(PathBuf, PathBuf)
     Ok(match tls {
         Tls::Off => None,
         Tls::Files { cert, key } => Some((cert.clone(), key.clone())),
-        Tls::SelfSigned => Some(self_signed(data_dir)?),
+        Tls::SelfSigned | Tls::Offered => Some(self_signed(data_dir)?),
     })
+}
+
+/// Where the certificate of our own is, or will be.
+#[must_use]
+pub fn own_files(data_dir: &Path) -> (PathBuf, PathBuf) {
+    (data_dir.join(CERT_FILE_NAME), data_dir.join(KEY_FILE_NAME))
 }
 
 fn read(cert: &Path, key: &Path) -> anyhow::Result<Shown> {
@@ -141,7 +158,13 @@ fn read(cert: &Path, key: &Path) -> anyhow::Result<Shown> {
 
 /// The certificate in the data folder, made on first use, so that its fingerprint stays.
 fn self_signed(data_dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
-    let (cert, key) = (data_dir.join(CERT_FILE_NAME), data_dir.join(KEY_FILE_NAME));
+    let (cert, key) = own_files(data_dir);
+    if cert.exists() && !key.exists() {
+        tracing::warn!(
+            "{} is gone, so a new certificate is made, and whoever pins the fingerprint of the old one has to be told",
+            key.display()
+        );
+    }
     if !cert.exists() || !key.exists() {
         let made = rcgen::generate_simple_self_signed(["pilot-directory".to_owned(), "localhost".to_owned()])?;
         // The key first: a certificate without its key would be kept, and be of no use.
@@ -151,11 +174,18 @@ fn self_signed(data_dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     Ok((cert, key))
 }
 
+/// Written beside and renamed, so that a crash or a full disk leaves no half file.
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let beside = path.with_extension("new");
     let write = || {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(path)?;
+        match std::fs::remove_file(&beside) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&beside)?;
         file.write_all(text.as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -152,6 +152,18 @@ impl Appliance {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&[done.stdout, done.stderr].concat()));
     }
 
+    /// The fingerprint of its certificate, as it printed it.
+    ///
+    /// # Panics
+    /// It has printed none.
+    #[must_use]
+    #[track_caller]
+    pub fn tls_fingerprint(&self) -> String {
+        let log = fs::read_to_string(&self.log).expect("it logs");
+        let pin = log.lines().rev().find_map(|line| line.trim().strip_prefix("TLS pin"));
+        pin.expect("it offers TLS").trim().to_owned()
+    }
+
     /// Whether the process still runs.
     #[must_use]
     pub fn is_running(&mut self) -> bool {

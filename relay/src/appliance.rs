@@ -132,6 +132,10 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let confine = || needs.enter().map_err(io::Error::other);
     let relay = Arc::new(Relay::start_with(&settings.relay, membership, before.take_sockets(), confine)?);
     let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone(), relay_key));
+    if let Some(data_dir) = data_dir.as_ref().filter(|_| settings.succeed.is_some()) {
+        // What it has written is for the relay at work alone, and opened once that is gone.
+        directory::store::check_version(data_dir.path())?;
+    }
     let prepared = match (settings.registry, &data_dir) {
         (Some(listen), Some(data_dir)) => Some(directory::Prepared::new(settings.directory_config(listen, data_dir)?)?),
         _ => None,

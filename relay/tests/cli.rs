@@ -174,7 +174,10 @@ fn the_welcome_says_where_everything_is_and_how_to_join() {
     let (beacon, directory) = (appliance.address("beacon"), appliance.address("directory"));
     assert_eq!(appliance.value("data"), data_dir.display().to_string());
     let [.., agent, daemon] = &appliance.welcome[..] else { panic!("{:?}", appliance.welcome) };
-    assert_eq!(agent.trim(), format!("pilotctl daemon start --hostname NAME --registry {directory}"));
+    let pin = appliance.value("TLS pin");
+    assert_eq!(pin.len(), 64);
+    let agent_line = "pilotctl daemon start --hostname NAME --registry";
+    assert_eq!(agent.trim(), format!("{agent_line} {directory} --registry-fingerprint {pin}"));
     assert_eq!(daemon.trim(), format!("pilot-daemon -registry {directory} -beacon {beacon}"));
     let admin = appliance.address("admin");
     assert_eq!(appliance.value("status"), format!("http://{admin}/"));
@@ -246,7 +249,9 @@ fn what_makes_no_sense_is_refused_with_what_to_write_instead() {
         (&["--cpus", "1023"], "CPU 1023, which this process may not use"),
         (&["--cpus", "0", "--shards", "2"], "between 1 and 1, the number of CPUs"),
         (&["--tls-cert", "cert.pem"], "--tls-key"),
-        (&["--tls-required"], "--tls-self-signed"),
+        (&["--tls", "off", "--tls-required"], "leave --tls off out"),
+        (&["--tls", "off", "--tls-self-signed"], "leave one of them out"),
+        (&["--tls", "perhaps"], "self-signed, off"),
     ] {
         let given = |flag: &str| arguments.contains(&flag);
         let others = ANYWHERE.chunks(2).filter(|pair| !given(pair[0])).flatten();

@@ -1,13 +1,14 @@
 //! Capability records and queries, ours alone: on the wire, signed, and from strangers.
 
+use ed25519_dalek::VerifyingKey;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use wire::NodeId;
 use wire::address::Address;
-use wire::registry::answer::{Answer, Hit};
+use wire::registry::answer::{Answer, Hit, directory_time, shown, signed_at_another_time};
 use wire::registry::capability::{FORMAT, RECORD_BYTES_MAX, Record};
-use wire::registry::request::{Operation, QUERY_BYTES_MAX, QUERY_LIMIT_MAX, Query, Request};
-use wire::registry::{Base64, MESSAGE_BYTES_MAX, push_message, split_message};
+use wire::registry::request::{Changes, Operation, QUERY_BYTES_MAX, QUERY_LIMIT_MAX, Query, Request};
+use wire::registry::{Base64, MESSAGE_BYTES_MAX, PublicKey, push_message, split_message};
 
 #[test]
 fn capabilities_and_queries_survive_the_wire_and_are_signed_as_a_whole() {
@@ -38,16 +39,24 @@ fn capabilities_and_queries_survive_the_wire_and_are_signed_as_a_whole() {
         node_id: Some(NodeId(4)),
         offline: true,
         limit: 5,
+        at: None,
     };
     let signed = |query: &Query| Operation::Query(query.clone()).signed_text();
     assert_eq!(signed(&query).unwrap(), "query:7:3:4:true:5:x,y:a:b,c");
     let bare = Query { requester_id: Some(NodeId(7)), ..Query::default() };
     assert_eq!(signed(&bare).unwrap(), "query:7:::false:0::");
+    let dated = Query { at: Some(1_790_000_000), ..query.clone() };
+    assert_eq!(signed(&dated).unwrap(), "query2:1790000000:7:3:4:true:5:x,y:a:b,c");
     let anonymous = Query { requester_id: None, ..query.clone() };
     assert_eq!((signed(&anonymous), Operation::Query(anonymous.clone()).signer()), (None, None));
 
-    for operation in [publish, Operation::Query(query), Operation::Query(anonymous), Operation::Query(Query::default())]
-    {
+    for operation in [
+        publish,
+        Operation::Query(query),
+        Operation::Query(dated),
+        Operation::Query(anonymous),
+        Operation::Query(Query::default()),
+    ] {
         let request = Request { signature: Some(Base64([5; 64])), ..operation.into() };
         let mut frame = Vec::new();
         push_message(&mut frame, &request);
@@ -133,4 +142,53 @@ proptest! {
         let publish = json!({"type": "publish_capability", "node_id": 1, "record": text});
         let _ = Request::decode(publish.to_string().as_bytes());
     }
+}
+
+#[test]
+fn questions_say_when_they_were_signed_where_somebody_asks() {
+    let changes = Changes { requester_id: Some(NodeId(7)), network_id: Some(3), after: 9, wait_seconds: 60, at: None };
+    let ask = |changes: &Changes| Operation::Changes(changes.clone());
+    assert_eq!(ask(&changes).signed_text().unwrap(), "changes:7:3");
+    let dated = ask(&changes).to_be_signed_at(Some(1_790_000_000));
+    assert_eq!(dated.signed_text().unwrap(), "changes2:1790000000:7:3");
+    assert_eq!((dated.signed_at(), ask(&changes).signed_at()), (Some(1_790_000_000), None));
+    let mut frame = Vec::new();
+    push_message(&mut frame, &Request::from(dated.clone()));
+    let (message, _) = split_message(&frame).unwrap().unwrap();
+    assert_eq!(Request::decode(message).unwrap().operation, dated);
+    assert_eq!(dated.to_be_signed_at(None), ask(&changes));
+    // Nobody signs what nobody asks.
+    let anonymous = ask(&Changes { requester_id: None, ..changes }).to_be_signed_at(Some(5));
+    assert_eq!((anonymous.signed_at(), anonymous.signed_text()), (None, None));
+    let heartbeat = Operation::Heartbeat { node_id: NodeId(7), report: None };
+    assert_eq!(heartbeat.clone().to_be_signed_at(Some(5)), heartbeat);
+
+    let error = signed_at_another_time(100, 1_790_000_000);
+    assert_eq!(directory_time(&error), Some(1_790_000_000));
+    assert!(shown(&error), "{error}");
+    for other in ["", "the directory's clock says ", "the directory's clock says 99999999999999999999;", "100"] {
+        assert_eq!(directory_time(other), None, "{other}");
+    }
+}
+
+#[test]
+fn the_signatures_of_questions_are_those_of_the_vectors() {
+    let file: Value = serde_json::from_str(include_str!("vectors/questions.json")).unwrap();
+    let key: PublicKey = file["public_key"].as_str().unwrap().parse().unwrap();
+    let key = VerifyingKey::from_bytes(&key.0).unwrap();
+    let vectors = file["vectors"].as_array().unwrap();
+    for vector in vectors {
+        let request = Request::decode(vector["request"].to_string().as_bytes()).unwrap();
+        let text = request.operation.signed_text().unwrap();
+        assert_eq!(text, vector["text"]);
+        let verify = |text: &str| key.verify_strict(text.as_bytes(), &request.signature.unwrap().0.into());
+        assert!(verify(&text).is_ok(), "{text}");
+        // What one time was signed for stands for no other, and for none.
+        let other = request.operation.clone().to_be_signed_at(match request.operation.signed_at() {
+            Some(_) => None,
+            None => Some(1_790_000_000),
+        });
+        assert!(verify(&other.signed_text().unwrap()).is_err(), "{text}");
+    }
+    assert_eq!(vectors.len(), 4);
 }

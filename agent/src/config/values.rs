@@ -147,6 +147,13 @@ impl Fingerprint {
     }
 }
 
+/// The 64 digits.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +186,7 @@ mod tests {
         let hex = "00ff".repeat(16);
         assert_eq!(Fingerprint::parse(&hex).unwrap().0[..2], [0, 255]);
         assert_eq!(Fingerprint::parse(&hex.to_uppercase()), Fingerprint::parse(&hex));
+        assert_eq!(Fingerprint::parse(&hex).unwrap().to_string(), hex);
         for wrong in ["", "00", &"zz".repeat(32), &"+f".repeat(32)] {
             assert!(Fingerprint::parse(wrong).is_err(), "{wrong}");
         }

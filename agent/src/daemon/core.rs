@@ -13,11 +13,12 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use wire::address::SocketAddress;
+use wire::registry::answer::{SIGNATURE_FAILED, directory_time};
 use wire::registry::{Answer, Operation};
 use wire::trace::TraceContext;
 
 use super::byte_stream::ByteStream;
-use super::clock::Clock;
+use super::clock::{Clock, unix_seconds};
 use super::directory::Directory;
 use super::observe::Observer;
 use crate::Time;
@@ -48,6 +49,8 @@ pub struct Core {
     registered: Notify,
     /// What the node offers has changed, or how that stands.
     capability: Notify,
+    /// How far the directory's clock is ahead of this host's, in seconds, where that matters.
+    directory_ahead: Cell<i64>,
 }
 
 /// Why a stream did not open.
@@ -78,6 +81,7 @@ impl Core {
             registrations: Cell::new(0),
             registered: Notify::new(),
             capability: Notify::new(),
+            directory_ahead: Cell::new(0),
         })
     }
 
@@ -126,8 +130,36 @@ impl Core {
     /// # Errors
     /// [`Unanswered`].
     pub async fn ask(&self, operation: Operation) -> Result<Answer, Unanswered> {
-        let request = self.look(|node| node.sign(operation));
-        self.directory.ask(request).await
+        self.ask_by(&self.directory, operation).await
+    }
+
+    /// The same by another connection to the directory. A question that may say when it was signed does so, by the
+    /// directory's clock as far as that is known: where it is another than this host's, the first answer says so, and the
+    /// question is put once more. A directory that does not know of times yet is asked without.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn ask_by(&self, directory: &Directory, operation: Operation) -> Result<Answer, Unanswered> {
+        let put = |at| directory.ask(self.look(|node| node.sign(operation.clone().to_be_signed_at(at))));
+        if !operation.may_bind_time() {
+            return put(None).await;
+        }
+        let moves = directory.moves();
+        let signed_at = unix_seconds().saturating_add_signed(self.directory_ahead.get());
+        let again = match put(Some(signed_at)).await {
+            Ok(Answer::Error { error }) => match directory_time(&error) {
+                Some(time) => {
+                    self.directory_ahead.set(time.cast_signed().wrapping_sub(unix_seconds().cast_signed()));
+                    Some(time)
+                }
+                None if error.contains(SIGNATURE_FAILED) => None,
+                None => return Ok(Answer::Error { error }),
+            },
+            // What was put before the move may have come, and counts once.
+            Err(_) if moves.has_changed().unwrap_or(false) => Some(unix_seconds().max(signed_at + 1)),
+            answer => return answer,
+        };
+        put(again).await
     }
 
     /// Takes a port; 0 for any free one.

@@ -5,7 +5,7 @@
 //! mean, is left to the node and to the clients of the daemon.
 
 mod connection;
-mod tls;
+pub(crate) mod tls;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -95,6 +95,11 @@ impl Directory {
     /// once where it may.
     pub fn reconnect(&self) {
         self.moves.send_replace(());
+    }
+
+    /// Tells whether this host has moved since.
+    pub(super) fn moves(&self) -> watch::Receiver<()> {
+        self.moves.subscribe()
     }
 
     /// How the connection stands.

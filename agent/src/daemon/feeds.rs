@@ -135,10 +135,10 @@ impl Feed {
         let (mut after, mut back_off) = (0, BACK_OFF_MIN);
         loop {
             let wait_seconds = if after == 0 { 0 } else { WAIT_SECONDS };
-            let changes = Changes { requester_id: core.look(|node| node.id()), network_id, after, wait_seconds };
-            let request = core.look(|node| node.sign(Operation::Changes(changes)));
+            let requester_id = core.look(|node| node.id());
+            let changes = Changes { requester_id, network_id, after, wait_seconds, at: None };
             let asked_at = core.clock().now();
-            let reason = match directory.ask(request).await {
+            let reason = match core.ask_by(&directory, Operation::Changes(changes)).await {
                 Ok(Answer::Changes { cursor, reset, changes }) => {
                     let is_empty = changes.is_empty();
                     let is_first = after == 0;

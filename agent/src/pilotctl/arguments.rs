@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand};
 use wire::trace::TraceContext;
 
 use super::duration;
+use crate::config::values::Fingerprint;
 
 /// Commands an operator of a node and its fleet needs.
 #[derive(Debug, Parser)]
@@ -56,12 +57,16 @@ pub struct Arguments {
     #[arg(long, global = true, value_name = "ADDR", display_order = 102)]
     pub registry: Option<String>,
 
+    /// Speak TLS to it, and to none but the one with this fingerprint, which it prints; else PILOT_REGISTRY_FINGERPRINT
+    #[arg(long, global = true, value_name = "HEX", value_parser = Fingerprint::parse, display_order = 103)]
+    pub registry_fingerprint: Option<Fingerprint>,
+
     /// Give up after so long; 0 waits for ever
-    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse, display_order = 103)]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration::parse, display_order = 104)]
     pub timeout: Option<Duration>,
 
     /// What is done belongs to this trace, else TRACEPARENT (W3C Trace Context)
-    #[arg(long, global = true, value_name = "TRACEPARENT", value_parser = traceparent, display_order = 104)]
+    #[arg(long, global = true, value_name = "TRACEPARENT", value_parser = traceparent, display_order = 105)]
     pub traceparent: Option<TraceContext>,
 
     /// What to do.
@@ -103,12 +108,13 @@ connection_failed, trust_required, not_running, auth_required, timeout, internal
 Environment:
   PILOT_SOCKET       the daemon's socket
   PILOT_REGISTRY     the directory, host:port
+  PILOT_REGISTRY_FINGERPRINT  that of its certificate
   PILOT_ADMIN_TOKEN  for broadcasts
   TRACEPARENT        the trace that what is done belongs to
   NO_COLOR           no colours, whatever its value
 
 Files:
-  ~/.pilot/config.json  socket, registry and admin_token, where nothing else names them
+  ~/.pilot/config.json  socket, registry, registry_fingerprint and admin_token, where nothing else names them
   ~/.pilot/pilot.log    what the daemon says
   ~/.pilot/pilot.pid    its process
   ~/.pilot/inbox        messages that have come
@@ -276,7 +282,9 @@ pub enum Command {
 #[must_use]
 pub fn normalised(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
-    let takes_value = |word: &str| matches!(word, "--socket" | "--registry" | "--timeout" | "--traceparent");
+    let takes_value = |word: &str| {
+        matches!(word, "--socket" | "--registry" | "--registry-fingerprint" | "--timeout" | "--traceparent")
+    };
     let mut index = 1;
     while let Some(word) = arguments.get(index).and_then(|word| word.to_str()) {
         if word == "extras" && index + 1 < arguments.len() {

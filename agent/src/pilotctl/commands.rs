@@ -40,6 +40,10 @@ pub async fn run(arguments: Arguments, screen: &mut Screen) -> Result<(), Failur
     let session = &Session {
         is_socket_named: arguments.socket.is_some(),
         socket: arguments.socket.unwrap_or_else(|| places.socket()),
+        registry_fingerprint: match arguments.registry_fingerprint {
+            Some(named) => Some(named),
+            None => places.registry_fingerprint(arguments.registry.is_some())?,
+        },
         registry: arguments.registry.or_else(|| places.registry()),
         timeout: arguments.timeout,
         traceparent: arguments.traceparent.or_else(trace_of_environment),

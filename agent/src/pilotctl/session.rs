@@ -16,6 +16,7 @@ use super::places::Places;
 use super::screen::Screen;
 use super::text;
 use crate::client::{Client, RequestError, Stream, is_unknown_command};
+use crate::config::values::Fingerprint;
 
 /// For an answer of the daemon that waits for nobody else.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,6 +36,8 @@ pub(super) struct Session {
     /// Whether the command line names the socket.
     pub is_socket_named: bool,
     pub registry: Option<String>,
+    /// With it TLS is spoken to the directory.
+    pub registry_fingerprint: Option<Fingerprint>,
     /// As the command line has it; zero is for ever.
     pub timeout: Option<Duration>,
     /// The trace that what is done belongs to.

@@ -9,7 +9,7 @@ use wire::ipc::Request;
 use wire::registry::Base64;
 use wire::registry::answer::Happened;
 
-use crate::stand_in::{StandIn, Tamper};
+use crate::stand_in::{Clock, StandIn, Tamper};
 use crate::world::{Client, Daemon, LOOK, PATIENCE, World, run};
 
 pub async fn op(client: &mut Client, request: &Value) -> Value {
@@ -270,4 +270,29 @@ fn a_title_on_the_command_line_that_is_too_long_is_refused() {
     let settings = Settings { capability_file: Some(file), data_dir: Some("/tmp".into()), ..Settings::default() };
     let error = agent::config::Config::from_settings(settings, None).unwrap_err().to_string();
     assert!(error.contains("--capability-file") && error.contains("\"title\": a text expected"), "{error}");
+}
+
+#[test]
+fn questions_say_when_they_were_signed_by_the_directorys_clock() {
+    run(|| async {
+        let scene = Scene::new().await;
+        let alpha = scene.start(scene.offering("alpha", "citations")).await;
+        let mut client = alpha.client().await;
+        let shelf = &scene.directory.shelf;
+        scene.until(|shelf| !shelf.records.borrow().is_empty()).await;
+        // Clocks agree; this host's is wrong by a year, and then not any more; the directory is an older one.
+        for (clock, words) in [
+            (Clock::Ahead(0), "the same"),
+            (Clock::Ahead(31_536_000), "another"),
+            (Clock::Ahead(31_536_300), "about the one known"),
+            (Clock::Ahead(0), "the same again"),
+            (Clock::Older, "none"),
+        ] {
+            shelf.clock.set(clock);
+            let answer = op(&mut client, &json!({"op": "query", "text": "citations"})).await;
+            assert_eq!(answer["hits"][0]["title"], "citations", "{words}: {answer}");
+            let news = op(&mut client, &json!({"op": "changes"})).await;
+            assert!(news["cursor"].is_u64() && news["away"].is_null(), "{words}: {news}");
+        }
+    });
 }

@@ -112,8 +112,18 @@ fn only_the_directory_with_the_fingerprint_is_spoken_to() {
         place.fingerprint = Some(Fingerprint::parse(&served.running.tls_fingerprint().unwrap()).unwrap());
         assert!(is_not_found(&Directory::new(place.clone(), 1).ask(LOOKUP.into()).await));
         place.fingerprint = Some(Fingerprint([7; 32]));
+        let answer = Directory::new(place.clone(), 1).ask(LOOKUP.into()).await;
+        assert!(
+            matches!(&answer, Err(Unanswered::Unreachable(reason)) if reason.contains("fingerprint")),
+            "{answer:?}"
+        );
+        let plain = serve(loopback(), Tls::Off);
+        place.registry = self::place(plain.running.local_addrs()[0]).registry;
         let answer = Directory::new(place, 1).ask(LOOKUP.into()).await;
-        assert!(matches!(&answer, Err(Unanswered::Unreachable(reason)) if reason.contains("TLS")), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(Unanswered::Unreachable(reason)) if reason.contains("speaking TLS")),
+            "{answer:?}"
+        );
     });
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::timeout;
 use wire::NodeId;
-use wire::registry::answer::{Change, Happened, Hit};
+use wire::registry::answer::{Change, Happened, Hit, SIGNATURE_FAILED, signed_at_another_time};
 use wire::registry::capability::Record;
 use wire::registry::request::{Changes, Query};
 use wire::registry::{Answer, Operation, Request, Signature, push_message};
@@ -35,6 +35,19 @@ pub struct Shelf {
     /// Questions for changes that wait now, and all there ever were.
     pub waiting: Cell<usize>,
     pub queries: Cell<usize>,
+    /// What this directory makes of the time at which questions are signed.
+    pub clock: Cell<Clock>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub enum Clock {
+    /// Nothing.
+    #[default]
+    None,
+    /// It knows of no times, and signatures cover none.
+    Older,
+    /// So many seconds ahead of this host's.
+    Ahead(u64),
 }
 
 pub struct StandIn {
@@ -94,6 +107,18 @@ impl Shelf {
         self.records.borrow_mut().insert(node_id, (text, signature));
         self.tell(if record.withdrawn { Happened::Withdrawn } else { Happened::Published }, node_id);
         Answer::PublishCapability { node_id, serial }
+    }
+
+    /// Why a question is not answered.
+    fn objection(&self, operation: &Operation) -> Option<Answer> {
+        match (self.clock.get(), operation.signed_at()) {
+            (Clock::Older, Some(_)) => Some(Answer::error(&SIGNATURE_FAILED)),
+            (Clock::Ahead(ahead), at) => {
+                let (at, now) = (at?, agent::daemon::clock::unix_seconds() + ahead);
+                (at.abs_diff(now) > 600).then(|| Answer::error(&signed_at_another_time(at, now)))
+            }
+            _ => None,
+        }
     }
 
     /// Whose title begins with the words wanted; the lowest number is the best.
@@ -159,6 +184,7 @@ async fn converse(mut client: TcpStream, upstream: SocketAddr, shelf: Rc<Shelf>)
     while let Some(question) = read(&mut client).await {
         let request = Request::decode(&question).unwrap();
         let answer = match request.operation {
+            operation if shelf.objection(&operation).is_some() => shelf.objection(&operation),
             Operation::PublishCapability { node_id, record } => Some(shelf.publish(node_id, record, request.signature)),
             Operation::Query(query) => Some(shelf.query(&query)),
             Operation::Changes(changes) => Some(shelf.changes(&changes).await),

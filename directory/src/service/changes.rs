@@ -158,6 +158,7 @@ impl Service {
     /// Begins a sequence of changes that comes after those of earlier processes. Called once, before anything else.
     pub fn begin_changes(&mut self, unix_ms: u64) {
         self.feed.last = (unix_ms << CURSOR_BITS).max(self.feed.last);
+        self.questions.begin(unix_ms / 1000);
     }
 
     /// The cursor of the latest event.

@@ -157,6 +157,7 @@ impl Service {
     /// Makes those absent whose time is over, a bounded number at once: true when there may be more.
     pub fn sweep(&mut self, now: Now) -> bool {
         self.collect(now);
+        self.questions.sweep(now);
         for _ in 0..SWEPT_MAX {
             let Some(node) = self.presence.unplugged.pop_first() else { break };
             if !self.proofs.is_connected(node) && self.nodes.find(node).is_ok() {

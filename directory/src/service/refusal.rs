@@ -19,6 +19,14 @@ pub enum Refusal {
     SignatureRequired(&'static str),
     #[error("signature already in use from another address; try again once that connection has ended")]
     SignatureReplayed,
+    #[error("{}", answer::signed_at_another_time(*signed_at, *now))]
+    QuestionOfAnotherTime { signed_at: u64, now: u64 },
+    #[error("signature already used for this question on another connection; sign it anew")]
+    QuestionRepeated,
+    #[error(
+        "signature without a time: required to come from where node {0} is connected; a newer pilot-agent says when it asks"
+    )]
+    QuestionUnbound(NodeId),
     #[error("rate limited: too many registrations of new nodes from this address, try again in a minute")]
     RegistrationsLimited,
     #[error("too many nodes: the directory is full")]
@@ -137,6 +145,9 @@ mod tests {
             Refusal::SignatureFailed,
             Refusal::SignatureRequired("set_tags"),
             Refusal::SignatureReplayed,
+            Refusal::QuestionOfAnotherTime { signed_at: 1, now: 2 },
+            Refusal::QuestionRepeated,
+            Refusal::QuestionUnbound(node),
             Refusal::RegistrationsLimited,
             Refusal::DirectoryFull,
             Refusal::TooManyWaiting,

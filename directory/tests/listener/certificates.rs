@@ -52,3 +52,41 @@ fn one_that_has_expired_does_not_replace_one_that_has_not() {
     let error = served.running.reload_certificate(&Tls::Files { cert, key }).unwrap_err().to_string();
     assert!(error.contains("has expired"), "{error}");
 }
+
+#[test]
+fn a_directory_that_cannot_keep_a_certificate_serves_without_where_nobody_insists() {
+    let folder = tempfile::tempdir().unwrap();
+    // The key would be written here first.
+    fs::create_dir(folder.path().join("tls-key.new")).unwrap();
+    let start = |tls| {
+        let mut config = settings(&folder);
+        config.tls = tls;
+        directory::start(config, Arc::new(NoRelay::default()))
+    };
+    let error = format!("{:#}", start(Tls::SelfSigned).unwrap_err());
+    assert!(error.contains("cannot write") && error.contains("tls-key.pem"), "{error}");
+    let running = start(Tls::Offered).unwrap();
+    assert_eq!(running.tls_fingerprint(), None);
+    assert_eq!(number(&Client { stream: plain(running.local_addrs()[0]) }.ask(registration(&key(1)))), NodeId(1));
+    assert!(!running.reload_certificate(&Tls::Offered).unwrap(), "nothing new is wanted");
+    running.shutdown();
+
+    fs::remove_dir(folder.path().join("tls-key.new")).unwrap();
+    let running = start(Tls::Offered).unwrap();
+    let fingerprint = running.tls_fingerprint().unwrap();
+    let mode = |name: &str| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!((mode("tls-key.pem"), mode("tls-cert.pem")), (0o600, 0o644));
+    assert_eq!(
+        number(&Client { stream: tls(running.local_addrs()[0], &folder) }.ask(registration(&key(1)))),
+        NodeId(1)
+    );
+    running.shutdown();
+    assert_eq!(start(Tls::SelfSigned).unwrap().tls_fingerprint(), Some(fingerprint), "it stays the same");
+
+    // One that was there and is broken is somebody's who pins it.
+    fs::write(folder.path().join("tls-cert.pem"), "half a certificate").unwrap();
+    assert!(format!("{:#}", start(Tls::Offered).unwrap_err()).contains("tls-cert.pem"));
+}

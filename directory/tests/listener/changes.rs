@@ -153,7 +153,7 @@ fn members_learn_who_joins_while_they_wait() {
     let Answer::CreateNetwork { network_id, .. } = client.ask(create) else { panic!("not made") };
     let ask = |after, wait_seconds| {
         let requester_id = Some(one);
-        let changes = Changes { requester_id, network_id: Some(network_id), after, wait_seconds };
+        let changes = Changes { requester_id, network_id: Some(network_id), after, wait_seconds, at: None };
         signed(&alice, Operation::Changes(changes))
     };
     let mut member = served.connect();

@@ -5,6 +5,7 @@ mod capabilities;
 mod certificates;
 mod changes;
 mod program;
+mod strangers;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};

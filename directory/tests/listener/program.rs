@@ -163,7 +163,11 @@ fn wrong_flags_are_answered_with_advice() {
         (vec!["--listen", "nowhere"], 2, "expected an address such as 0.0.0.0:9000"),
         (vec!["--exempt", "10.0.0.0/99"], 2, "is no address range"),
         (vec!["--tls-cert", "x"], 2, "--tls-key"),
-        (vec!["--tls-required"], 1, "add --tls-self-signed"),
+        (vec!["--tls", "off", "--tls-required"], 1, "leave --tls off out"),
+        (vec!["--tls", "off", "--tls-self-signed"], 1, "leave one of them out"),
+        (vec!["--tls", "off", "--tls-cert", &missing, "--tls-key", &missing], 1, "leave one of them out"),
+        (vec!["--tls", "self-signed", "--tls-cert", &missing, "--tls-key", &missing], 1, "choose one"),
+        (vec!["--tls", "perhaps"], 2, "self-signed"),
         (vec!["--tls-self-signed", "--tls-cert", &missing, "--tls-key", &missing], 1, "choose one"),
         (
             vec!["--tls-self-signed=false", "--tls-cert", &missing, "--tls-key", &missing],

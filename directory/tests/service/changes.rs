@@ -15,7 +15,7 @@ const CREATE: fn(NodeId, &str, &str) -> Operation = |node_id, name, join_rule| O
 };
 
 fn question(requester_id: Option<NodeId>, network_id: Option<u16>, after: u64) -> Operation {
-    Operation::Changes(Changes { requester_id, network_id, after, wait_seconds: 0 })
+    Operation::Changes(Changes { requester_id, network_id, after, wait_seconds: 0, at: None })
 }
 
 fn told(answer: Answer) -> (u64, bool, Vec<Change>) {

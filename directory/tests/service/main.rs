@@ -11,6 +11,7 @@ mod handshakes;
 mod networks;
 mod overview;
 mod presence;
+mod questions;
 mod reach;
 mod registration;
 
@@ -147,6 +148,8 @@ impl World {
 
     /// Asks with a signature.
     fn signed(&mut self, key: &SigningKey, from: From, operation: Operation) -> Answer {
+        // As our agents ask.
+        let operation = operation.to_be_signed_at(Some(self.now.unix_seconds));
         self.outcome(from, &sign(key, operation)).answer
     }
 

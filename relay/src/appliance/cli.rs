@@ -195,7 +195,11 @@ pub struct Arguments {
     /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Offer TLS with a certificate of our own making, whose fingerprint is printed
+    /// TLS on the directory's port: with a certificate of our own making, kept in the data folder, whose fingerprint agents
+    /// pin; or not at all [default: self-signed, unless --tls-cert names another]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub tls: Option<directory::TlsSwitch>,
+    /// As --tls self-signed; of before
     #[arg(long)]
     pub tls_self_signed: bool,
     /// Refuse connections to the directory that do not open with TLS
@@ -241,7 +245,8 @@ pub struct Settings {
     pub succeed: Option<PathBuf>,
     /// Whether the directory speaks TLS, and with which certificate.
     pub tls: directory::Tls,
-    tls_required: bool,
+    /// Whether it speaks nothing else.
+    pub tls_required: bool,
     /// Where the administrator's secret is, if given.
     pub admin_token_file: Option<PathBuf>,
     /// What this process gives up.
@@ -286,16 +291,8 @@ impl Arguments {
         let advertise = self.advertise.iter().map(|text| advertised(text, beacon_port));
         let advertise = advertise.collect::<anyhow::Result<Vec<_>>>()?.concat();
         let exempt = if self.exempt.is_empty() { Cidr::loopback() } else { self.exempt };
-        let tls = match (self.tls_cert, self.tls_key, self.tls_self_signed) {
-            // Not by clap, for which a switch that says false is there as well.
-            (Some(_), _, true) => bail!("--tls-self-signed and --tls-cert are two certificates; choose one"),
-            (Some(cert), Some(key), false) => directory::Tls::Files { cert, key },
-            (_, _, true) => directory::Tls::SelfSigned,
-            _ if self.tls_required => {
-                bail!("--tls-required needs a certificate: add --tls-self-signed, or --tls-cert and --tls-key")
-            }
-            _ => directory::Tls::Off,
-        };
+        let files = self.tls_cert.zip(self.tls_key);
+        let tls = directory::Tls::chosen(self.tls, self.tls_self_signed, files, self.tls_required)?;
         let packets = |per_second: u64| Budget::new(per_second, (per_second / 5).max(BURST_PACKETS_MIN));
         let bytes = |per_second: u64| Budget::new(per_second, (per_second / 4).max(BURST_BYTES_MIN));
         let rules = Rules {

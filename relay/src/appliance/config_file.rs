@@ -137,7 +137,6 @@ mod tests {
             let needed = match line.split(' ').next() {
                 Some("tls-cert") => "tls-key = \"k\"\n",
                 Some("tls-key") => "tls-cert = \"c\"\n",
-                Some("tls-required") => "tls-self-signed = true\n",
                 _ => "",
             };
             read(&format!("{needed}{line}\n")).unwrap_or_else(|error| panic!("{line}: {error}"));

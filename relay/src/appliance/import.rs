@@ -46,6 +46,10 @@ Nodes keep number, key, hostname, tags, visibility, trust (both directions), net
 the other registry has handed out and forgotten are given to nobody. Stop the other registry first, so that nobody
 registers there meanwhile; then stop this relay, import, and start it.
 
+Trust that is imported lets the one node in at the other. Whom a daemon dials is up to its own memory of handshakes, which is
+beside its key and moves along with it: two private daemons that have never shaken hands refuse to dial each other after the
+move as they did before (\"refusing tunnel to private node\"), until they do: pilotctl handshake.
+
 Exit status:
   0  done
   1  the file or the folder cannot be used

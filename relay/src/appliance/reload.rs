@@ -13,7 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::cli::{self, CommandLine};
 
 /// Settings that take effect when they are read again.
-const RELOADABLE: [&str; 4] = ["tls-cert", "tls-key", "tls-self-signed", "log-level"];
+const RELOADABLE: [&str; 5] = ["tls", "tls-cert", "tls-key", "tls-self-signed", "log-level"];
 
 /// The signal, kept from ending the process.
 #[derive(Debug)]

@@ -34,8 +34,9 @@ pub fn print(
     line("stun", served(Service::Stun));
     let registry = directory.map(|directory| directory.local_addrs().to_vec()).unwrap_or_default();
     line("directory", join(&registry));
-    if let Some(fingerprint) = directory.and_then(|directory| directory.tls_fingerprint()) {
-        line("TLS pin", fingerprint);
+    let fingerprint = directory.and_then(|directory| directory.tls_fingerprint());
+    if let Some(fingerprint) = &fingerprint {
+        line("TLS pin", fingerprint.clone());
     }
     let beacon = beacon_host(settings, relay);
     // As another host would name it.
@@ -55,10 +56,17 @@ pub fn print(
     line("memory", settings.relay.memory().to_string());
     if let (Some(beacon), Some(registry)) = (beacon, registry.first()) {
         let registry = named(*registry);
+        // A certificate from elsewhere is renewed now and then, and its fingerprint with it; without need it is not pinned.
+        let is_own = !matches!(settings.tls, directory::Tls::Files { .. });
+        let pin = fingerprint.filter(|_| is_own || settings.tls_required);
+        let agent = pin.as_ref().map(|pin| format!(" --registry-fingerprint {pin}")).unwrap_or_default();
+        // Those of its command line that ask the directory themselves speak plain TCP alone.
+        let daemon = pin.filter(|_| settings.tls_required);
+        let daemon = daemon.map(|pin| format!(" -registry-tls -registry-fingerprint {pin}")).unwrap_or_default();
         text.push_str(&format!(
             "Join it from any host, with the agent or with a Pilot daemon:\n  \
-             pilotctl daemon start --hostname NAME --registry {registry}\n  \
-             pilot-daemon -registry {registry} -beacon {beacon}\n"
+             pilotctl daemon start --hostname NAME --registry {registry}{agent}\n  \
+             pilot-daemon -registry {registry}{daemon} -beacon {beacon}\n"
         ));
     }
     let mut out = io::stdout().lock();

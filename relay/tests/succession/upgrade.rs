@@ -164,3 +164,33 @@ fn another_number_of_shards_costs_the_sockets_and_not_the_sessions() {
     alice.send(&bob, 1);
     assert_eq!(bob.number(), 1);
 }
+
+#[test]
+fn a_database_of_a_newer_program_is_refused_before_the_takeover() {
+    let mut supervisor = Supervisor::start("newer", &OPEN);
+    let (pid, beacon) = (supervisor.pid(), supervisor.address("beacon"));
+    let (alice, bob) = (Node::join(beacon, 1), Node::join(beacon, 2));
+    let data = supervisor.folder.join("data");
+    let database = rusqlite::Connection::open(data.join("directory.sqlite")).unwrap();
+    let schema: u32 = database.query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
+    std::fs::write(data.join(format!("directory.sqlite-schema{schema}")), "as it was").unwrap();
+    let output = supervisor.upgrade(&[]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    for words in ["schema 99", &format!("directory.sqlite-schema{schema}: move it"), "the relay that ran goes on"] {
+        assert!(errors.contains(words), "{words} in {errors}");
+    }
+    alice.send(&bob, 7);
+    assert_eq!(bob.number(), 7);
+    assert_eq!((supervisor.pid(), supervisor.get("/healthz").1.as_str()), (pid, "ok\n"));
+
+    // The way out, as far as this program knows it.
+    database.pragma_update(None, "user_version", schema).unwrap();
+    drop(database);
+    let output = supervisor.upgrade(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", supervisor.log());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    supervisor.adopt(u32::try_from(report["after"]["pid"].as_u64().unwrap()).unwrap());
+}

@@ -155,6 +155,25 @@ pub fn node_not_found(node: NodeId) -> String {
     format!("node {node}: node not found")
 }
 
+/// What stands before the directory's time in an error text.
+const CLOCK_SAYS: &str = "the directory's clock says ";
+
+/// The error of a question that was signed at another time than now, in Unix seconds. Our agents ask again by the clock it
+/// names.
+#[must_use]
+pub fn signed_at_another_time(signed_at: u64, now: u64) -> String {
+    format!(
+        "signature expired, or not valid yet: signed at {signed_at}, and {CLOCK_SAYS}{now}; set the clock of this host"
+    )
+}
+
+/// The directory's time in an error that [`signed_at_another_time`] has made.
+#[must_use]
+pub fn directory_time(error: &str) -> Option<u64> {
+    let (_, behind) = error.split_once(CLOCK_SAYS)?;
+    behind.split(|byte: char| !byte.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// Whether clients may see an error text: it must contain one of the phrases that the registries of the 1.9 line and
 /// later let through.
 #[must_use]

@@ -119,7 +119,12 @@ impl Fields {
     /// A place in a sequence; absent counts as 0. Of floats those are taken that hold every whole number up to theirs,
     /// below 2^53.
     pub fn cursor(&mut self, field: &'static str) -> Result<u64, RequestError> {
-        self.number(field, "a whole number").map(Option::unwrap_or_default)
+        self.optional_cursor(field).map(Option::unwrap_or_default)
+    }
+
+    /// The same, if there is one.
+    pub fn optional_cursor(&mut self, field: &'static str) -> Result<Option<u64>, RequestError> {
+        self.number(field, "a whole number")
     }
 
     /// What is of no consequence: taken where it has the right shape.

@@ -185,6 +185,9 @@ pub struct Query {
     pub offline: bool,
     /// Hits wanted; [`QUERY_LIMIT_MAX`] at most, [`QUERY_LIMIT`] when zero.
     pub limit: u16,
+    /// When it was signed, in Unix seconds by the directory's clock. Older agents do not say; theirs can be repeated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
 }
 
 /// The fields of `changes`: what has changed since, or, held back until something does, what changes next.
@@ -200,6 +203,9 @@ pub struct Changes {
     pub after: u64,
     /// How long to wait for a change, [`CHANGES_WAIT_SECONDS_MAX`] at most; 0 answers at once.
     pub wait_seconds: u16,
+    /// As in [`Query`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
 }
 
 /// Hits of a query that names no limit.
@@ -365,12 +371,14 @@ impl Operation {
                 node_id: fields.optional_node("node_id")?,
                 offline: fields.flag("offline")?,
                 limit: fields.count("limit")?,
+                at: fields.optional_cursor("at")?,
             }),
             "changes" => Self::Changes(Changes {
                 requester_id: fields.optional_node("requester_id")?,
                 network_id: fields.optional_network("network_id")?,
                 after: fields.cursor("after")?,
                 wait_seconds: fields.count("wait_seconds")?,
+                at: fields.optional_cursor("at")?,
             }),
             _ => return Err(RequestError::UnknownType(kind.to_owned())),
         })

@@ -1,5 +1,6 @@
-//! The texts that get signed (section 6.3): ASCII, node numbers in decimal. None holds a time or a nonce, and most do
-//! not cover the value that is set; the directory has to live with replays.
+//! The texts that get signed (section 6.3): ASCII, node numbers in decimal. None of the protocol's own holds a time or a
+//! nonce, and most do not cover the value that is set; the directory has to live with replays. Those of our questions,
+//! `query` and `changes`, hold the time they are asked at in their second version, which questions with `at` are signed by.
 
 use super::capability;
 use super::request::{Changes, Operation, Query, Register};
@@ -37,15 +38,16 @@ impl Operation {
             }
             Self::PublishCapability { node_id, record } => capability::signed_text(*node_id, record),
             Self::Query(query) => {
-                let Query { requester_id, text, tags, network_id, node_id, offline, limit } = query;
+                let Query { requester_id, text, tags, network_id, node_id, offline, limit, at } = query;
                 let (requester, tags) = ((*requester_id)?, tags.join(","));
                 let network = network_id.map(|network| network.to_string()).unwrap_or_default();
                 let node = node_id.map(|node| node.to_string()).unwrap_or_default();
-                format!("query:{requester}:{network}:{node}:{offline}:{limit}:{tags}:{text}")
+                let kind = asked("query", *at);
+                format!("{kind}:{requester}:{network}:{node}:{offline}:{limit}:{tags}:{text}")
             }
-            Self::Changes(Changes { requester_id, network_id, .. }) => {
+            Self::Changes(Changes { requester_id, network_id, at, .. }) => {
                 let network = network_id.map(|network| network.to_string()).unwrap_or_default();
-                format!("changes:{}:{network}", (*requester_id)?)
+                format!("{}:{}:{network}", asked("changes", *at), (*requester_id)?)
             }
             Self::Lookup { .. }
             | Self::ResolveHostname { .. }
@@ -65,6 +67,35 @@ impl Operation {
             Self::RotateKey { node_id, .. } => Some(format!("rotate:{node_id}")),
             _ => None,
         }
+    }
+
+    /// Whether this is a question of somebody known that can say when it was signed.
+    #[must_use]
+    pub const fn may_bind_time(&self) -> bool {
+        matches!(
+            self,
+            Self::Query(Query { requester_id: Some(_), .. }) | Self::Changes(Changes { requester_id: Some(_), .. })
+        )
+    }
+
+    /// When it was signed, in Unix seconds by the directory's clock, where it says so.
+    #[must_use]
+    pub const fn signed_at(&self) -> Option<u64> {
+        match self {
+            Self::Query(Query { at, .. }) | Self::Changes(Changes { at, .. }) => *at,
+            _ => None,
+        }
+    }
+
+    /// The same request, to be signed at `unix_seconds`; one that cannot say so as it is.
+    #[must_use]
+    pub fn to_be_signed_at(mut self, unix_seconds: Option<u64>) -> Self {
+        if self.may_bind_time()
+            && let Self::Query(Query { at, .. }) | Self::Changes(Changes { at, .. }) = &mut self
+        {
+            *at = unix_seconds;
+        }
+        self
     }
 
     /// The node whose key signs this request. `None` where nobody signs, and for `register`, which brings its key.
@@ -103,5 +134,13 @@ impl Operation {
             | Self::BeaconRegister { .. }
             | Self::BeaconList => None,
         }
+    }
+}
+
+/// How the text of a question begins.
+fn asked(kind: &str, at: Option<u64>) -> String {
+    match at {
+        None => kind.to_owned(),
+        Some(at) => format!("{kind}2:{at}"),
     }
 }

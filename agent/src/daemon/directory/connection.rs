@@ -48,6 +48,10 @@ impl Question {
 
     /// Whether asking twice does what asking once does, whatever has become of the first.
     const fn may_be_repeated(&self) -> bool {
+        // A copy of what says when it was signed counts for nothing on another connection.
+        if self.request.operation.signed_at().is_some() {
+            return false;
+        }
         matches!(
             self.request.operation,
             Operation::Register(_)

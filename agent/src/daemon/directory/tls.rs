@@ -1,6 +1,7 @@
 //! TLS to a directory that is known by its certificate's fingerprint (section 6.1), whoever signed it and whatever name
 //! it bears.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,10 +15,18 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::values::Fingerprint;
 
+/// How a connection ends at whose other end nobody speaks TLS.
+const ENDED: [ErrorKind; 4] =
+    [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
+
 /// The name put into the handshake; the certificate need not bear it.
 const NAME: &str = "pilot-directory";
 
-pub(super) async fn connect(stream: TcpStream, fingerprint: Fingerprint) -> Result<TlsStream<TcpStream>, String> {
+/// Shakes hands on `stream` with the directory that has this fingerprint.
+///
+/// # Errors
+/// It has another, or does not speak TLS; what was found.
+pub(crate) async fn connect(stream: TcpStream, fingerprint: Fingerprint) -> Result<TlsStream<TcpStream>, String> {
     let provider = Arc::new(ring::default_provider());
     let pinned = Arc::new(Pinned { fingerprint, provider: Arc::clone(&provider) });
     let config = ClientConfig::builder_with_provider(provider)
@@ -28,7 +37,17 @@ pub(super) async fn connect(stream: TcpStream, fingerprint: Fingerprint) -> Resu
         .with_no_client_auth();
     let name = ServerName::try_from(NAME).map_err(|error| error.to_string())?;
     let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-    connected.map_err(|error| format!("TLS: {error}"))
+    connected.map_err(|error| match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)) => {
+            "its certificate is not the one with the fingerprint given; compare with what it prints at its start"
+                .to_owned()
+        }
+        None if ENDED.contains(&error.kind()) => {
+            "it ends the connection instead of speaking TLS; start it without --tls off, or leave the fingerprint out"
+                .to_owned()
+        }
+        _ => format!("TLS: {error}"),
+    })
 }
 
 /// Takes one certificate and no other. The handshake still proves that the server holds its key.

@@ -41,7 +41,7 @@ pub(super) async fn lookup(session: &Session, screen: &mut Screen, named: &str) 
         Err(_) => session.connect().await?.peer(screen, named).await?.node,
     };
     let registry = session.registry.as_deref().unwrap_or(LOCAL_REGISTRY);
-    let question = directory::lookup(registry, node);
+    let question = directory::lookup(registry, session.registry_fingerprint, node);
     let mut answer = session.within(LOOKUP_TIMEOUT, "the directory", question).await?;
     if let Some(answer) = answer.as_object_mut() {
         // Where a host is, is between it and whom it trusts; existing tools leave this out, too.

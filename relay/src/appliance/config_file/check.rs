@@ -89,7 +89,7 @@ fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     if settings.registry.is_some() {
         findings.push(of_data_dir(settings.data_dir.as_deref()));
-        findings.extend(certificate(&settings.tls, now()));
+        findings.extend(certificate(settings, now()));
         findings.extend(enrolment(settings));
     }
     if let Some(path) = &settings.admin_token_file {
@@ -173,9 +173,27 @@ fn enrolment(settings: &Settings) -> Option<Finding> {
     }
 }
 
-fn certificate(tls: &Tls, now: u64) -> Vec<Finding> {
+fn certificate(settings: &Settings, now: u64) -> Vec<Finding> {
     let id = "certificate";
-    let Tls::Files { cert, key } = tls else { return Vec::new() };
+    let (cert, key) = match &settings.tls {
+        Tls::Off => {
+            let finding = "none, so whoever listens reads what nodes ask; leave --tls off out".to_owned();
+            return vec![Finding { id, status: Status::Note, finding }];
+        }
+        Tls::Files { cert, key } => (cert.clone(), key.clone()),
+        Tls::SelfSigned | Tls::Offered => {
+            let Ok(folder) = settings.data_dir.clone().map_or_else(data_dir::default_path, Ok) else {
+                return Vec::new();
+            };
+            let files = directory::tls::own_files(&folder);
+            if !files.0.exists() {
+                let finding = "one of the relay's own will be made at the first start".to_owned();
+                return vec![Finding { id, status: Status::Ok, finding }];
+            }
+            files
+        }
+    };
+    let (cert, key) = (cert.as_path(), key.as_path());
     let found = match directory::tls::examine(cert, key) {
         Err(error) => Finding { id, status: Status::Problem, finding: format!("{error:#}") },
         Ok(examined) => {
@@ -187,7 +205,11 @@ fn certificate(tls: &Tls, now: u64) -> Vec<Finding> {
                     None => {
                         let left = validity.ends.saturating_sub(now);
                         let status = if left < SOON_SECONDS { Status::Note } else { Status::Ok };
-                        let finding = format!("{shown} fits its key and ends in {} days", left / DAY_SECONDS);
+                        let pin = match settings.tls {
+                            Tls::Files { .. } => String::new(),
+                            _ => format!("; agents pin it: --registry-fingerprint {}", examined.fingerprint),
+                        };
+                        let finding = format!("{shown} fits its key and ends in {} days{pin}", left / DAY_SECONDS);
                         Finding { id, status, finding }
                     }
                 },

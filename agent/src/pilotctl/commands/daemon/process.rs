@@ -129,6 +129,8 @@ pub(super) fn arguments(session: &Session, how: &Start) -> Vec<OsString> {
         }
     };
     with_value("--registry", session.registry.as_deref().map(OsStr::new));
+    let fingerprint = session.registry_fingerprint.map(|fingerprint| OsString::from(fingerprint.to_string()));
+    with_value("--registry-fingerprint", fingerprint.as_deref());
     with_value("--beacon", how.beacon.as_deref().map(OsStr::new));
     with_value("--listen", how.listen.as_deref().map(OsStr::new));
     with_value(SOCKET_OPTION, Some(session.socket.as_os_str()));

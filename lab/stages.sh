@@ -43,6 +43,7 @@ stage_tools() {
 stage_lint() {
     cargo fmt --all --check
     lab/check-security.py
+    lab/check-seccomp.py
     shellcheck install.sh packaging/*.sh packaging/deb/*/*
     cargo clippy --workspace --all-targets -- -D warnings
 }

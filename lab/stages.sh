@@ -11,7 +11,7 @@ loadgen_bin=target/$profile/loadgen
 directory_bin=target/$profile/pilot-directory
 debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl debootstrap e2fsprogs ethtool
     iproute2 iputils-ping libfaketime nftables procps prometheus python3-venv shellcheck stun-client systemd-container tcpdump
-    util-linux xz-utils)
+    util-linux xz-utils ${LONG:+crun minisign openssl podman runc wget})
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -65,10 +65,23 @@ stage_deny() {
     fi
 }
 
-# The packages in a fresh Debian: installed, serving, upgraded, downgraded, removed, purged; and the installer.
+# The packages in a fresh Debian: installed, serving, upgraded, downgraded, removed, purged; and the installer. With
+# PILOT_OLD_COMMIT from the packages of an older commit, which takes building them.
 stage_package() {
     tool cargo-deb@3.8.0
-    as_root env "PATH=$PATH" "HOME=$HOME" CI="${CI:-}" PILOT_DEBIAN_ROOT="${PILOT_DEBIAN_ROOT:-}" packaging/test.sh
+    as_root env "PATH=$PATH" "HOME=$HOME" CI="${CI:-}" PILOT_DEBIAN_ROOT="${PILOT_DEBIAN_ROOT:-}" \
+        PILOT_OLD_COMMIT="${PILOT_OLD_COMMIT:-}" packaging/test.sh --profile "$profile"
+}
+
+# What is released, built twice from two places: the same to the byte.
+stage_reproduce() {
+    tool cargo-deb@3.8.0
+    packaging/reproduce.sh --profile "$profile"
+}
+
+# The image with its system call profile, where podman is.
+stage_container() {
+    as_root env "PATH=$PATH" PILOT_DEBIAN_ROOT="${PILOT_DEBIAN_ROOT:-}" packaging/container-test.sh --profile "$profile"
 }
 
 # Vectors, properties, engine stories, model tests, the ring and the programs on loopback.
@@ -88,6 +101,16 @@ stage_miri() (
     cargo +nightly miri --version 2>/dev/null || rustup toolchain install nightly --profile minimal -c miri -c rust-src
     CARGO_TARGET_DIR=target/miri cargo +nightly miri test -p wire --lib
 )
+
+# Our own unsafe code, which asks the kernel and is therefore beyond Miri, under the address sanitizer, leaks included: ring
+# and sockets of relay and load generator. RUSTC_BOOTSTRAP lets the stable compiler take the flag; --target keeps it away from
+# what runs while building.
+stage_asan() {
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" CARGO_TARGET_DIR=target/asan \
+        cargo test --target "$host" -p wire -p confinement -p relay -p loadgen --lib --test ring
+}
 
 # Coverage chooses what comes next: bytes for every format, histories for the engines of relay, directory and agent.
 # The build takes most of the time; ./long-run.sh is for the search.

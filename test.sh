@@ -23,4 +23,5 @@ for stage in "${stages[@]}"; do
     "stage_$stage"
     printf '== %s passed in %d s\n' "$stage" $((SECONDS - began))
 done
+for what in "${not_checked[@]}"; do printf '!! NOT CHECKED: %s\n' "$what" >&2; done
 printf '\nAll stages passed in %d s: %s\n' "$SECONDS" "${stages[*]}"

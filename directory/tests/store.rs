@@ -327,15 +327,26 @@ fn rows_of(path: &Path) -> Vec<String> {
 
 /// Databases as programs of those days have left them, none of today's code in them. Registered were three unmodified daemons,
 /// two of which trust each other; in the second also five nodes of the load generator, with capabilities and a group.
-const OLDER: [(usize, &[u8], [&str; 3]); 1] = [(
-    2,
-    include_bytes!("fixtures/schema2.sqlite"),
-    [
-        "0kG8RXx8bv60rYBKZN6C+M4RDffJsMThL16pfdDW7Zg=",
-        "TXdpXG02H+u7ZLE8drNLVB0fHHt9Q/WM4fJZDP/Shd8=",
-        "L1eBUx0rvQ7o2ak0Qyt18m5Wj6edmNFmbfnLMTUPMq8=",
-    ],
-)];
+const OLDER: [(usize, &[u8], [&str; 3]); 2] = [
+    (
+        1,
+        include_bytes!("fixtures/schema1.sqlite"),
+        [
+            "0ZA9AY0Q/Vn4pYWzAG5TEZI74pHta7d1AGXldaDan2k=",
+            "kQtdJ0Seto56IMFWgYtAtTsqSXB9yrKchrE5oL7cRCk=",
+            "l+e7obBjap8rJF9zPJ4ot7q7D+5vDRn+YOqIeYWYnx8=",
+        ],
+    ),
+    (
+        2,
+        include_bytes!("fixtures/schema2.sqlite"),
+        [
+            "0kG8RXx8bv60rYBKZN6C+M4RDffJsMThL16pfdDW7Zg=",
+            "TXdpXG02H+u7ZLE8drNLVB0fHHt9Q/WM4fJZDP/Shd8=",
+            "L1eBUx0rvQ7o2ak0Qyt18m5Wj6edmNFmbfnLMTUPMq8=",
+        ],
+    ),
+];
 
 #[test]
 fn what_an_older_program_has_stored_is_taken_over_and_kept_for_the_way_back() {

@@ -2,15 +2,7 @@
 # Installs the node (agent) or the relay of a Pilot network from a folder or an address with released files, whose
 # checksums it verifies.
 #
-#   sh install.sh agent --from DIR-OR-URL     as root: Debian package or tarball with a system service; else: into ~/.local
-#   sh install.sh relay --from DIR-OR-URL     as root
-#   sh install.sh agent --uninstall           takes away what was installed; settings and data stay
-#
-#   --from PLACE     folder or https address with SHA256SUMS and the files named there [default: this script's folder]
-#   --pubkey KEY     also verify SHA256SUMS.minisig with this key of minisign
-#   --tarball        not the Debian package, also where there is dpkg
-#   --user           into ~/.local, also as root (agent only)
-#   --dry-run        say what would be done
+#   sh install.sh --help     says how it is called
 #
 # Run twice it does the same thing again. No secret is read, sent or printed.
 set -eu
@@ -19,9 +11,49 @@ umask 022
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
-usage() { sed -n '2,15s/^# \{0,1\}//p' "$0" 2>/dev/null >&2 || true; fail "$1"; }
+usage() { help >&2; fail "$1"; }
 run() {
     if [ "$dry" = yes ]; then say "  would run: $*"; else "$@"; fi
+}
+
+# In here and not read from this file: a script that comes through a pipe has none.
+help() {
+    cat <<'END'
+Installs the node (agent) or the relay of a Pilot network from released files.
+
+  sh install.sh agent --from PLACE     as root: Debian package or tarball with a system service; else: into ~/.local
+  sh install.sh relay --from PLACE     as root
+  sh install.sh agent --uninstall      takes away what was installed; settings and data stay
+
+  --from PLACE     folder or https address with SHA256SUMS and the files named there [default: this script's folder]
+  --pubkey KEY     also verify SHA256SUMS.minisig with this key of minisign: the key itself, or the file with it
+  --tarball        not the Debian package, also where there is dpkg
+  --user           into ~/.local, also as root (agent only)
+  --dry-run        say what would be done
+  --help           this text
+
+END
+}
+
+# wget follows a redirection to wherever it leads, also to where nothing is encrypted; so each one is looked at.
+by_wget() { # address, file
+    address=$1 hops=0
+    while :; do
+        if wget --max-redirect=0 --tries=3 -nv -S -O "$2" "$address" 2>"$work/answer"; then return 0; fi
+        to=$(sed -n 's/^ *[Ll]ocation: *\([^ ]*\).*/\1/p' "$work/answer" | tr -d '\r' | tail -n 1)
+        if [ -z "$to" ]; then
+            tail -n 1 "$work/answer" >&2
+            return 1
+        fi
+        case "$to" in
+        https://*) address=$to ;;
+        *://* | //*) fail "$address leads to $to, which is not https; nothing was installed" ;;
+        /*) address=https://$(printf '%s\n' "${address#https://}" | cut -d / -f 1)$to ;;
+        *) address=${address%/*}/$to ;;
+        esac
+        hops=$((hops + 1))
+        [ $hops -le 10 ] || fail "$1 leads on and on; nothing was installed"
+    done
 }
 
 # All of it is one function, called on the last line: a script that came only in part does nothing.
@@ -36,6 +68,7 @@ main() {
         --uninstall) uninstall=yes ;;
         --tarball) tarball=yes ;;
         --user) user=yes ;;
+        -h | --help | help | usage) help; exit 0 ;;
         *) usage "unknown argument '$1'" ;;
         esac
         shift
@@ -95,8 +128,7 @@ main() {
             if command -v curl >/dev/null 2>&1; then
                 curl --proto '=https' --tlsv1.2 -fsSL --retry 3 -o "$work/$1" "$from/$1"
             elif command -v wget >/dev/null 2>&1; then
-                # A redirection could lead to where nothing is encrypted.
-                wget --max-redirect=0 -q -O "$work/$1" "$from/$1"
+                by_wget "$from/$1" "$work/$1"
             else
                 fail "neither curl nor wget is there to fetch $from/$1; copy the files here and name their folder with --from"
             fi ;;
@@ -107,9 +139,14 @@ main() {
 
     fetch SHA256SUMS
     if [ -n "$pubkey" ]; then
-        command -v minisign >/dev/null 2>&1 || fail "minisign is missing, which --pubkey needs"
+        command -v minisign >/dev/null 2>&1 ||
+            fail "minisign is missing, which --pubkey needs; install it (Debian: apt-get install minisign)"
+        if [ -f "$pubkey" ]; then pubkey=$(grep -v '^untrusted comment:' "$pubkey" | head -n 1); fi
         fetch SHA256SUMS.minisig
-        minisign -V -q -P "$pubkey" -m "$work/SHA256SUMS" || fail "the signature of SHA256SUMS is wrong; nothing was installed"
+        minisign -V -q -P "$pubkey" -m "$work/SHA256SUMS" -x "$work/SHA256SUMS.minisig" ||
+            fail "the signature of SHA256SUMS is not that of this key; nothing was installed. Take the key from where you trust it, \
+and the files from $from once more"
+        say "SHA256SUMS: its signature is right."
     fi
     kind=tarball
     if [ "$user" = no ] && [ "$tarball" = no ] && command -v dpkg >/dev/null 2>&1; then kind=deb; fi

@@ -10,8 +10,8 @@ compare_bin=target/$profile/compare
 loadgen_bin=target/$profile/loadgen
 directory_bin=target/$profile/pilot-directory
 debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl debootstrap e2fsprogs ethtool
-    iproute2 iputils-ping libfaketime nftables procps prometheus python3-venv shellcheck stun-client systemd-container tcpdump
-    util-linux xz-utils)
+    iproute2 iputils-ping libfaketime minisign nftables openssl procps prometheus python3-venv shellcheck stun-client systemd-container tcpdump
+    util-linux wget xz-utils ${LONG:+crun podman runc})
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
@@ -43,6 +43,7 @@ stage_tools() {
 stage_lint() {
     cargo fmt --all --check
     lab/check-security.py
+    lab/check-seccomp.py
     shellcheck install.sh packaging/*.sh packaging/deb/*/*
     cargo clippy --workspace --all-targets -- -D warnings
 }
@@ -52,22 +53,51 @@ tool() {
     [ -x "target/tools/bin/${1%@*}" ] || cargo install "$1" --locked --debug --root target/tools
 }
 
-# Licences, duplicates and sources of every dependency, and known weaknesses where their database can be reached.
+# What a stage could not look at, said where it happens and once more at the end: a stage that passes is not one that has seen all.
+not_checked=()
+unseen() {
+    not_checked+=("$1")
+    printf '\n!! NOT CHECKED: %s\n' "$1" >&2
+}
+
+# Licences, duplicates and sources of every dependency, and known weaknesses and withdrawn versions where their database can
+# be reached: RustSec's at GitHub, or the mirror that PILOT_ADVISORY_DB names by its https address.
 stage_deny() {
     tool cargo-deny@0.20.2
-    local deny=target/tools/bin/cargo-deny
-    "$deny" --locked check --hide-inclusion-graph licenses bans sources
-    if ! "$deny" --locked check --hide-inclusion-graph advisories; then
+    local deny=(target/tools/bin/cargo-deny --locked)
+    "${deny[@]}" check --hide-inclusion-graph licenses bans sources
+    if [ -n "${PILOT_ADVISORY_DB:-}" ]; then
+        sed "s|^\[advisories\]\$|&\ndb-urls = [\"$PILOT_ADVISORY_DB\"]|" deny.toml >target/deny.toml
+        deny+=(--config target/deny.toml)
+    fi
+    if ! "${deny[@]}" check --hide-inclusion-graph advisories; then
         # Told apart: a weakness found fails, a database out of reach does not.
-        if "$deny" --locked fetch db >/dev/null 2>&1; then return 1; fi
-        printf '\n!! NOT CHECKED: the advisory database cannot be reached; known weaknesses of dependencies were not looked for.\n' >&2
+        if "${deny[@]}" fetch db >/dev/null 2>&1; then return 1; fi
+        unseen "known weaknesses and withdrawn versions of dependencies: the advisory database (${PILOT_ADVISORY_DB:-github.com/RustSec/advisory-db}) cannot be reached; PILOT_ADVISORY_DB names a mirror"
     fi
 }
 
-# The packages in a fresh Debian: installed, serving, upgraded, downgraded, removed, purged; and the installer.
+# The packages in a fresh Debian: installed, serving, upgraded, downgraded, removed, purged; and the installer. With
+# PILOT_OLD_COMMIT from the packages of an older commit, which takes building them.
 stage_package() {
     tool cargo-deb@3.8.0
-    as_root env "PATH=$PATH" "HOME=$HOME" CI="${CI:-}" PILOT_DEBIAN_ROOT="${PILOT_DEBIAN_ROOT:-}" packaging/test.sh
+    as_root env "PATH=$PATH" "HOME=$HOME" CI="${CI:-}" PILOT_DEBIAN_ROOT="${PILOT_DEBIAN_ROOT:-}" \
+        PILOT_OLD_COMMIT="${PILOT_OLD_COMMIT:-}" packaging/test.sh --profile "$profile"
+}
+
+# What is released, built twice from two places: the same to the byte.
+stage_reproduce() {
+    tool cargo-deb@3.8.0
+    packaging/reproduce.sh --profile "$profile"
+}
+
+# The image with its system call profile, where podman is.
+stage_container() {
+    local status=0
+    as_root env "PATH=$PATH" PILOT_DEBIAN_ROOT="${PILOT_DEBIAN_ROOT:-}" packaging/container-test.sh --profile "$profile" || status=$?
+    # 77: it could not be run here.
+    [ $status -ne 77 ] || { unseen "the container: packaging/Containerfile and seccomp.json were not run"; return 0; }
+    return $status
 }
 
 # Vectors, properties, engine stories, model tests, the ring and the programs on loopback.
@@ -87,6 +117,16 @@ stage_miri() (
     cargo +nightly miri --version 2>/dev/null || rustup toolchain install nightly --profile minimal -c miri -c rust-src
     CARGO_TARGET_DIR=target/miri cargo +nightly miri test -p wire --lib
 )
+
+# Our own unsafe code, which asks the kernel and is therefore beyond Miri, under the address sanitizer, leaks included: ring
+# and sockets of relay and load generator. RUSTC_BOOTSTRAP lets the stable compiler take the flag; --target keeps it away from
+# what runs while building.
+stage_asan() {
+    local host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" CARGO_TARGET_DIR=target/asan \
+        cargo test --target "$host" -p wire -p confinement -p relay -p loadgen --lib --test ring
+}
 
 # Coverage chooses what comes next: bytes for every format, histories for the engines of relay, directory and agent.
 # The build takes most of the time; ./long-run.sh is for the search.

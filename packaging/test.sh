@@ -2,15 +2,26 @@
 # Installs, upgrades, downgrades, removes and purges the packages in a fresh Debian with a real systemd, in a container
 # without a network. As root.
 #
-#   packaging/test.sh [--profile PROFILE]
+#   packaging/test.sh [--profile PROFILE] [--from COMMIT | --from auto]
+#
+# --from upgrades from the packages of an older commit, and downgrades to them. They are built here by that commit's own
+# packaging/build.sh (profile ci) and kept in target/older. `auto` is the latest tag before this commit; without tags, twenty
+# commits back on the main line. PILOT_OLD_COMMIT says the same. Without either old and new are the same programs under two
+# version numbers, which shows what packages and units do and not what an older program makes of it.
 #
 # PILOT_DEBIAN_ROOT names a Debian made by debootstrap to copy; without it one is made in target/debian-root (network).
-# PILOT_PACKAGES names a folder with packages of this commit in FOLDER/old and FOLDER/new, to pass the building by.
+# PILOT_PACKAGES names a folder with packages in FOLDER/old and FOLDER/new, to pass the building by.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profile=release
-[ "${1:-}" != --profile ] || profile=$2
+profile=release from=${PILOT_OLD_COMMIT:-}
+while [ $# -gt 0 ]; do
+    case "$1" in
+    --profile) profile=${2:?--profile needs a name}; shift 2 ;;
+    --from) from=${2:?--from needs a commit, or auto}; shift 2 ;;
+    *) echo "packaging/test.sh: unknown argument '$1'; there are --profile, --from" >&2; exit 2 ;;
+    esac
+done
 if [ "$(id -u)" -ne 0 ]; then
     [ -z "${CI:-}" ] || { echo "packaging/test.sh: run this as root" >&2; exit 1; }
     echo "SKIPPED: the packages are tested by root only; this has shown nothing" >&2
@@ -22,12 +33,52 @@ done
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 packages=${PILOT_PACKAGES:-$PWD/target/test-packages}
+target=${CARGO_TARGET_DIR:-$PWD/target}
+
+# Root clones what may be another user's.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+has_packages() { git cat-file -e "$1:packaging/build.sh" 2>/dev/null; }
+older() {
+    local tag
+    if tag=$(git describe --tags --abbrev=0 HEAD^ 2>/dev/null) && has_packages "$tag"; then
+        echo "$tag"
+    elif has_packages HEAD~20; then
+        git rev-parse HEAD~20
+    else
+        # Younger than that: the first commit with packages.
+        git log --diff-filter=A --format=%H -- packaging/build.sh | tail -n 1
+    fi
+}
+# The packages of another commit, as that commit makes them.
+build_older() { # commit
+    local sources=$target/older/sources
+    rm -rf "$sources"
+    mkdir -p "$target/older"
+    git clone -q --no-hardlinks --no-checkout "$PWD" "$sources"
+    git -C "$sources" checkout -q "$1"
+    PILOT_TOOLS_BIN=$PWD/target/tools/bin${PILOT_TOOLS_BIN:+:$PILOT_TOOLS_BIN} CARGO_TARGET_DIR=$target/older/target \
+        "$sources/packaging/build.sh" --profile ci --out "$packages/old" >/dev/null
+}
 if [ -z "${PILOT_PACKAGES:-}" ]; then
     rm -rf "$packages"
-    packaging/build.sh --no-build --profile "$profile" --out "$packages/old" >/dev/null
     packaging/build.sh --no-build --profile "$profile" --version "$version+next" --out "$packages/new" >/dev/null
+    if [ -n "$from" ]; then
+        [ "$from" != auto ] || from=$(older)
+        commit=$(git rev-parse -q --verify "$from^{commit}") ||
+            { echo "packaging/test.sh: there is no commit '$from' here; a shallow clone gets them with: git fetch --unshallow" >&2; exit 2; }
+        has_packages "$commit" || { echo "packaging/test.sh: $from has no packaging/build.sh; name a later commit" >&2; exit 2; }
+        echo "building the packages of $(git log -1 --format='%h (%cs, %s)' "$commit")"
+        build_older "$commit"
+    else
+        packaging/build.sh --no-build --profile "$profile" --out "$packages/old" >/dev/null
+    fi
 fi
-target=${CARGO_TARGET_DIR:-$PWD/target}
+version_of() { find "$packages/$1" -name 'pilot-relay_*.deb' | sed 's/.*pilot-relay_\(.*\)-1_[^_]*$/\1/'; }
+old=$(version_of old) new=$(version_of new)
+if [ -z "$old" ] || [ -z "$new" ] || [ "$old" = "$new" ]; then
+    echo "packaging/test.sh: $packages needs packages of two versions in old and new, and has '$old' and '$new'" >&2
+    exit 2
+fi
 [ "$profile" != dev ] || profile=debug
 loadgen=$target/$profile/loadgen
 
@@ -93,8 +144,8 @@ has_node() { [ -n "$(node)" ] && [ "$(node)" != 0 ]; }
 deb() { echo "/packages/$1/$2_$3-1_$(dpkg --print-architecture).deb"; }
 
 until_so "the container boots" booted
-echo "installing $version on Debian $(cat "$root/etc/debian_version")"
-inside dpkg --install "$(deb old pilot-relay "$version")" "$(deb old pilot-agent "$version")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+echo "installing $old on Debian $(cat "$root/etc/debian_version")"
+inside dpkg --install "$(deb old pilot-relay "$old")" "$(deb old pilot-agent "$old")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
 is "the relay runs" active "$(state pilot-relay)"
 is "it starts at boot" enabled "$(inside systemctl is-enabled pilot-relay)"
 is "the agent waits to be configured" inactive "$(state pilot-agent)"
@@ -133,9 +184,21 @@ until_so "the agent is registered" has_node
 id=$(node)
 ok "the agent is node $id"
 
-for step in "upgraded:new:$version+next" "downgraded:old:$version"; do
+for step in "upgraded:new:$new" "downgraded:old:$old"; do
     IFS=: read -r word folder to <<<"$step"
+    kept=$(find "$root/var/lib/pilot-relay" -name 'directory.sqlite-schema*')
+    if [ "$word" = downgraded ] && [ -n "$kept" ]; then
+        # The way back over a change of the database, as README.md beside this file has it.
+        inside systemctl stop pilot-relay
+        mv "$kept" "$root/var/lib/pilot-relay/directory.sqlite"
+        rm -f "$root"/var/lib/pilot-relay/directory.sqlite-{wal,shm}
+        ok "the database as it was before the upgrade: $(basename "$kept")"
+    fi
     inside dpkg --install "$(deb "$folder" pilot-relay "$to")" "$(deb "$folder" pilot-agent "$to")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+    if [ "$word" = downgraded ] && [ -n "$kept" ]; then
+        inside systemctl start pilot-relay
+        began=$(since pilot-relay)
+    fi
     # shellcheck disable=SC2016
     is "$word" "$to-1" "$(inside dpkg-query -W -f '${Version}' pilot-relay)"
     is "the relay runs" active "$(state pilot-relay)"
@@ -153,11 +216,11 @@ is "removed: the relay" inactive "$(state pilot-relay)"
 is "removed: the agent" inactive "$(state pilot-agent)"
 [ -s "$root/var/lib/pilot-relay/directory.sqlite" ] && [ -s "$root/etc/pilot-relay/relay.toml" ] && [ -s "$root/var/lib/pilot-agent/identity.json" ]
 ok "data and settings stay"
-inside dpkg --install "$(deb old pilot-relay "$version")" "$(deb old pilot-agent "$version")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+inside dpkg --install "$(deb old pilot-relay "$old")" "$(deb old pilot-agent "$old")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
 is "installed after a removal: the relay" active "$(state pilot-relay)"
 serves "installed after a removal"
 inside systemctl stop pilot-relay
-inside dpkg --install "$(deb new pilot-relay "$version+next")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+inside dpkg --install "$(deb new pilot-relay "$new")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
 is "upgraded while it was stopped: the relay" inactive "$(state pilot-relay)"
 inside systemctl start pilot-relay
 inside dpkg --remove pilot-relay pilot-agent >/dev/null 2>&1
@@ -173,23 +236,27 @@ inside sh /packages/old/install.sh relay --from /packages/old --tarball >/dev/nu
 serves "installed from the tarball"
 inside sh /packages/new/install.sh relay --from /packages/new --tarball >/dev/null
 serves "installed once more over it"
-inside sh /packages/old/install.sh relay --uninstall >/dev/null
+inside sh /packages/new/install.sh relay --uninstall >/dev/null
 is "folder of settings" "750 root pilot-relay" "$(inside stat -c '%a %U %G' /etc/pilot-relay)"
-head -c -12 "$packages/old/install.sh" >"$root/root/torn.sh"
-is "an installer that came only in part does nothing" "" "$(inside sh /root/torn.sh relay --from /packages/old --tarball 2>/dev/null || true)"
+head -c -12 "$packages/new/install.sh" >"$root/root/torn.sh"
+is "an installer that came only in part does nothing" "" "$(inside sh /root/torn.sh relay --from /packages/new --tarball 2>/dev/null || true)"
 is "uninstalled" inactive "$(state pilot-relay)"
-cp -r "$packages/old" "$root/root/broken"
+cp -r "$packages/new" "$root/root/broken"
 printf x >>"$(find "$root/root/broken" -name '*.deb' -name 'pilot-agent*')"
 if inside sh /root/broken/install.sh agent >"$work/broken" 2>&1; then echo "FAILED: a wrong checksum was accepted" >&2; exit 1; fi
 grep -q 'checksum .* is wrong' "$work/broken" || { cat "$work/broken"; exit 1; }
 ok "a wrong checksum is refused"
-inside sh /packages/old/install.sh agent --from /packages/old >/dev/null
+inside sh /packages/new/install.sh agent --from /packages/new >"$work/advice" 2>&1
+grep -q '^pilot-agent: name the directory in /etc/pilot-agent/agent.toml' "$work/advice" || { cat "$work/advice"; echo "FAILED: the package does not say what comes next" >&2; exit 1; }
+ok "the package says what comes next"
 # shellcheck disable=SC2016
 is "the installer's package" "install ok installed" "$(inside dpkg-query -W -f '${Status}' pilot-agent)"
-inside env HOME=/root sh /packages/old/install.sh agent --from /packages/old --user >/dev/null
+inside env HOME=/root sh /packages/new/install.sh agent --from /packages/new --user >/dev/null
 [ -x "$root/root/.local/bin/pilot-agent" ] && [ -s "$root/root/.config/systemd/user/pilot-agent.service" ]
 ok "installed for a user"
 
 inside systemctl poweroff >/dev/null 2>&1 || true
 timeout 30 tail --pid="$nspawn" -f /dev/null || { echo "FAILED: the container does not end" >&2; exit 1; }
+echo "the installer, from an address and with signatures"
+packaging/installer-test.sh "$packages/new"
 echo "packages: all steps passed in $SECONDS s"

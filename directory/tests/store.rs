@@ -304,3 +304,86 @@ fn a_database_of_an_older_version_is_kept_as_it_was() {
     let text = failure(folder.path());
     assert!(text.contains("newer version") && text.contains("directory.sqlite-schema3"), "{text}");
 }
+
+/// All rows of all tables but those of the full-text index, as text.
+fn rows_of(path: &Path) -> Vec<String> {
+    let connection = rusqlite::Connection::open_with_flags(path, rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'search%' ORDER BY name";
+    let tables: Vec<String> =
+        connection.prepare(sql).unwrap().query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let rows = tables.iter().flat_map(|table| {
+        let mut statement = connection
+            .prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2"))
+            .unwrap_or_else(|_| connection.prepare(&format!("SELECT * FROM {table} ORDER BY 1")).unwrap());
+        let columns = statement.column_count();
+        let row = |row: &rusqlite::Row<'_>| {
+            (0..columns).map(|column| row.get::<_, rusqlite::types::Value>(column)).collect::<Result<Vec<_>, _>>()
+        };
+        let rows = statement.query_map((), row).unwrap();
+        rows.map(|row| format!("{table} {:?}", row.unwrap())).collect::<Vec<_>>()
+    });
+    rows.collect()
+}
+
+/// Databases as programs of those days have left them, none of today's code in them. Registered were three unmodified daemons,
+/// two of which trust each other; in the second also five nodes of the load generator, with capabilities and a group.
+const OLDER: [(usize, &[u8], [&str; 3]); 2] = [
+    (
+        1,
+        include_bytes!("fixtures/schema1.sqlite"),
+        [
+            "0ZA9AY0Q/Vn4pYWzAG5TEZI74pHta7d1AGXldaDan2k=",
+            "kQtdJ0Seto56IMFWgYtAtTsqSXB9yrKchrE5oL7cRCk=",
+            "l+e7obBjap8rJF9zPJ4ot7q7D+5vDRn+YOqIeYWYnx8=",
+        ],
+    ),
+    (
+        2,
+        include_bytes!("fixtures/schema2.sqlite"),
+        [
+            "0kG8RXx8bv60rYBKZN6C+M4RDffJsMThL16pfdDW7Zg=",
+            "TXdpXG02H+u7ZLE8drNLVB0fHHt9Q/WM4fJZDP/Shd8=",
+            "L1eBUx0rvQ7o2ak0Qyt18m5Wj6edmNFmbfnLMTUPMq8=",
+        ],
+    ),
+];
+
+#[test]
+fn what_an_older_program_has_stored_is_taken_over_and_kept_for_the_way_back() {
+    for (schema, database, keys) in OLDER {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        fs::write(&path, database).unwrap();
+        let before = rows_of(&path);
+        let store = Store::open(folder.path(), THEN).unwrap();
+        let facts = store.load().unwrap();
+
+        let daemons = facts.nodes.iter().take(3);
+        let named = daemons.map(|node| (node.id.0, node.hostname.as_deref(), serde_json::to_value(node.key).unwrap()));
+        let [alice, bob, carol] = keys.map(serde_json::Value::from);
+        assert_eq!(
+            named.collect::<Vec<_>>(),
+            [(1, Some("alice"), alice), (2, Some("bob"), bob), (3, Some("carol"), carol)],
+            "schema {schema}"
+        );
+        let trust: Vec<_> = facts.trust.iter().map(|trust| (trust.truster.0, trust.trusted.0)).collect();
+        assert_eq!(trust, [(1, 2), (2, 1)], "schema {schema}");
+        assert!(facts.nodes.iter().all(|node| node.standing() == Some(Standing::Approved) && !node.vacant));
+        let found = |text| find(&store, text).iter().map(|hit| hit.node_id.0).collect::<Vec<_>>();
+        assert_eq!(found("papers"), [1], "schema {schema}");
+        if schema >= 2 {
+            let network: Vec<_> = facts.members.iter().map(|(network, node)| (*network, node.0)).collect();
+            assert_eq!((&*facts.networks[0].name, network), ("load-1-0", (4..=8).map(|node| (1, node)).collect()));
+            assert!(facts.capabilities.len() == 5 && find(&store, "taifourpea").iter().all(|hit| hit.record.is_some()));
+            assert_eq!(found("taifourpea").len(), 2, "two have the word in their titles");
+        }
+
+        drop(store);
+        let kept = folder.path().join(format!("directory.sqlite-schema{schema}"));
+        assert_eq!(rows_of(&kept), before, "schema {schema}: as the program finds it to which one goes back");
+        let version = |path: &Path| -> usize {
+            rusqlite::Connection::open(path).unwrap().query_row("PRAGMA user_version", (), |row| row.get(0)).unwrap()
+        };
+        assert!(version(&kept) == schema && version(&path) > schema);
+    }
+}

@@ -48,7 +48,10 @@ pub struct FileSlot(pub u32);
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     /// io_uring is not there at all.
-    #[error("this kernel has no io_uring; Linux 6.1 or later is needed")]
+    #[error(
+        "there is no io_uring here: Linux 6.1 or later is needed, and a seccomp profile that allows its system calls \
+         (packaging/seccomp.json), which engines of containers forbid unless told"
+    )]
     Missing,
     /// It is there and forbidden.
     #[error(
@@ -630,7 +633,7 @@ mod tests {
     #[test]
     fn refusals_of_the_kernel_name_what_is_missing() {
         let text = |errno| RingError::from_setup(io::Error::from_raw_os_error(errno), "X").to_string();
-        assert!(text(libc::ENOSYS).contains("no io_uring"));
+        assert!(text(libc::ENOSYS).contains("no io_uring") && text(libc::ENOSYS).contains("seccomp profile"));
         assert!(text(libc::EPERM).contains("kernel.io_uring_disabled"));
         assert!(text(libc::EINVAL).contains("lacks X"));
         assert!(text(libc::ENOMEM).contains("LimitMEMLOCK"));

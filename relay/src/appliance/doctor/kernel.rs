@@ -54,6 +54,10 @@ fn io_uring(facts: &Facts) -> Check {
         (Err(RingError::Forbidden), level) if level > 0 => {
             IO_URING.problem(format!("{DISABLED}={level} forbids it to this user"), sysctl(DISABLED, 0))
         }
+        (Err(RingError::Missing), _) if facts.is_filtered => IO_URING.problem(
+            "missing, or hidden by the seccomp filter of this process",
+            "allow io_uring_setup, io_uring_enter and io_uring_register in the container's seccomp profile",
+        ),
         (Err(RingError::Forbidden), _) => {
             let by = if facts.is_filtered { "the seccomp filter of this process" } else { "a security module" };
             IO_URING.problem(
@@ -124,5 +128,8 @@ mod tests {
         }
         let filtered = io_uring(&Facts { is_filtered: true, ..facts(Err(RingError::Forbidden), Some(0)) });
         assert!(filtered.finding.contains("seccomp filter"), "{}", filtered.finding);
+        // As podman's own profile has it.
+        let hidden = io_uring(&Facts { is_filtered: true, ..facts(Err(RingError::Missing), Some(0)) });
+        assert!(hidden.finding.contains("hidden by the seccomp filter"), "{}", hidden.finding);
     }
 }

@@ -5,7 +5,7 @@
 #   ./test.sh            everything, bounded (about half an hour on two quiet cores)
 #   ./test.sh STAGE…     only these stages, in the order given
 #
-# LONG adds the stages deny, miri, asan, package, reproduce, container and compare. FUZZ_SECONDS, FUZZ_ENGINES, PILOT_PROFILE,
+# LONG adds the stages deny, miri, asan, package, restarts, reproduce, container and compare. FUZZ_SECONDS, FUZZ_ENGINES, PILOT_PROFILE,
 # PILOT_LAB_FULL, PILOT_OLD_COMMIT, LOADGEN_SECONDS, DIRECTORY_FULL and COMPARE_FULL widen the bounds; ./long-run.sh sets them all.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -13,9 +13,9 @@ source lab/stages.sh
 
 stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=(tools lint unit loom fuzz build lab example load metrics directory
-    ${LONG:+deny miri asan package reproduce container compare})
+    ${LONG:+deny miri asan package restarts reproduce container compare})
 for stage in "${stages[@]}"; do
-    declare -F "stage_$stage" >/dev/null || { echo "test.sh: no stage '$stage'; there are: tools lint deny unit loom miri asan fuzz build package reproduce container lab example load metrics directory compare" >&2; exit 2; }
+    declare -F "stage_$stage" >/dev/null || { echo "test.sh: no stage '$stage'; there are: tools lint deny unit loom miri asan fuzz build package restarts reproduce container lab example load metrics directory compare" >&2; exit 2; }
 done
 for stage in "${stages[@]}"; do
     began=$SECONDS

@@ -85,6 +85,17 @@ stage_package() {
         PILOT_OLD_COMMIT="${PILOT_OLD_COMMIT:-}" packaging/test.sh --profile "$profile"
 }
 
+# Reload, restart, upgrade, kill and drain under a real systemd, 20 reloads and 20 restarts of them while datagrams flow.
+stage_restarts() (
+    local base=${PILOT_DEBIAN_ROOT:-$PWD/target/debian-root} root
+    [ -x "$base/usr/bin/systemctl" ] ||
+        as_root debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,iproute2,init-system-helpers bookworm "$base" >&2
+    root=$(mktemp -d)
+    trap 'as_root rm -rf "$root"' EXIT
+    as_root cp -a --reflink=auto "$base/." "$root"
+    as_root env PILOT_LOADGEN_BIN="$loadgen_bin" PILOT_RATE="${PILOT_RATE:-}" lab/systemd.sh "$root" "$relay_bin"
+)
+
 # What is released, built twice from two places: the same to the byte.
 stage_reproduce() {
     tool cargo-deb@3.8.0

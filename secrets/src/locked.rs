@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use zeroize::Zeroize as _;
 
+use crate::scrub::scrubbed;
 use crate::slots::Slots;
 
 /// Slots are a multiple of this: a cache line, so that no two values share one.
@@ -103,6 +104,12 @@ impl<T> DerefMut for Locked<T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above, and `&mut self` is the only way to it.
         unsafe { self.slot.at.as_mut() }
+    }
+}
+
+impl<T: Clone> Clone for Locked<T> {
+    fn clone(&self) -> Self {
+        scrubbed(|| Self::new(T::clone(self)))
     }
 }
 

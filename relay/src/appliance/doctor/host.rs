@@ -94,9 +94,13 @@ impl Host {
             line.split_whitespace().nth(index).map(|word| word.parse().unwrap_or(u64::MAX))
         };
         let capabilities = self.status(process, "CapEff").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+        // Rings are not among it: their pages are pinned, which is counted apart.
+        let kibibytes: Option<u64> =
+            self.status(process, "VmLck").and_then(|text| text.trim_end_matches(" kB").trim().parse().ok());
         Some(Limits {
             whose,
             locked_bytes: column("Max locked memory", 0)?,
+            keys_bytes: kibibytes.filter(|_| process != "self").map(|kibibytes| kibibytes << 10),
             // The relay raises the soft limit to the hard one.
             open_files: column("Max open files", 1)?,
             may_lock: capabilities.is_some_and(|mask| mask >> IPC_LOCK & 1 == 1),
@@ -124,6 +128,7 @@ impl Host {
         Some(Limits {
             whose: format!("the unit /{}", unit.display()),
             locked_bytes: last("LimitMEMLOCK").map_or(Some(UNIT_LOCKED_BYTES), |text| unit_size(text, false))?,
+            keys_bytes: None,
             open_files: last("LimitNOFILE").map_or(Some(UNIT_OPEN_FILES), |text| unit_size(text, true))?,
             may_lock: is_root && last("CapabilityBoundingSet").is_none(),
         })

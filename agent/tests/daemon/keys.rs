@@ -42,8 +42,9 @@ fn the_identity_lies_in_locked_memory_and_nowhere_else() {
         let mut peer = peer.client().await;
         let (node, port) = (peer.node().await, peer.bind(5000).await);
         // The first makes the identity, the second reads it.
+        let beacon = world.beacon().to_string();
         for start in ["first", "second"] {
-            let process = Process::start(&world, &["--public"]).up(&world).await;
+            let process = Process::start(&world, &["--public", "--beacon", &beacon]).up(&world).await;
             let mut client = Client::connect(&world.folder().join("confined.sock"), || true).await;
             let registered = async {
                 while client.info().await["node_id"] == 0 {

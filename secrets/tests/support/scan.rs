@@ -2,7 +2,7 @@
 //! to root alone.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
@@ -78,10 +78,22 @@ pub fn find<'a>(process: &str, mappings: &'a [Mapping], bytes: &[u8]) -> io::Res
             if memory.read_exact_at(&mut text[from - start..], from as u64).is_err() {
                 continue;
             }
-            let hits = text.windows(bytes.len()).enumerate().filter(|(_, window)| *window == bytes);
-            found.extend(hits.map(|(at, _)| (mapping, start + at)));
+            found.extend(places(&text, bytes).into_iter().map(|at| (mapping, start + at)));
             before = text[text.len().saturating_sub(bytes.len() - 1)..].to_vec();
         }
     }
     Ok(found)
+}
+
+/// Where `bytes` begin in `text`. The library looks for the first one, which is fast without optimization too.
+fn places(text: &[u8], bytes: &[u8]) -> Vec<usize> {
+    let mut places = Vec::new();
+    let mut rest = text;
+    while rest.skip_until(bytes[0]).is_ok_and(|skipped| skipped > 0) {
+        let at = text.len() - rest.len() - 1;
+        if text[at..].starts_with(bytes) {
+            places.push(at);
+        }
+    }
+    places
 }

@@ -1,5 +1,6 @@
 //! What lies in a process's memory, and in what kind of it. For tests, here and of the programs; other processes are open
 //! to root alone.
+#![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _};
@@ -50,7 +51,6 @@ fn range(line: &str) -> Option<Range<usize>> {
 }
 
 /// Where `bytes` lie in the memory of `process`: the mapping and the address.
-#[allow(dead_code, reason = "not every test looks for bytes")]
 pub fn find<'a>(process: &str, mappings: &'a [Mapping], bytes: &[u8]) -> io::Result<Vec<(&'a Mapping, usize)>> {
     let memory = File::open(format!("/proc/{process}/mem"))?;
     let pages = File::open(format!("/proc/{process}/pagemap"))?;

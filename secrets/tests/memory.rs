@@ -55,3 +55,17 @@ fn nothing_is_left_on_the_stack() {
     assert_eq!(leave(), b'e');
     assert!(left() > 0, "what is not scrubbed stays");
 }
+
+/// What the tests of the programs look for copies with.
+#[test]
+fn a_copy_elsewhere_is_found_and_told_from_the_key() {
+    let key = Locked::new(std::array::from_fn::<u8, 32, _>(|index| (index * 7 + 3) as u8));
+    let copy = key.to_vec();
+    let mappings = scan::mappings("self").unwrap();
+    let found = scan::find("self", &mappings, &*key).unwrap();
+    let at = |bytes: &[u8]| {
+        let place = found.iter().find(|(_, address)| *address == bytes.as_ptr().addr());
+        place.expect("it is found").0.is_for_keys()
+    };
+    assert!(at(&*key) && !at(&copy));
+}

@@ -11,7 +11,7 @@ use super::buffers::Softnet;
 use super::cards::{Card, Interrupt, Offloads};
 use super::cpus::Cpu;
 use super::limits::Limits;
-use super::notation::{cpus_of_list, cpus_of_mask, is_receive, unit_size};
+use super::notation::{bytes_of_kib, cpus_of_list, cpus_of_mask, is_receive, unit_size};
 use super::{buffers, tracking};
 
 const PROGRAM: &str = "pilot-relay";
@@ -94,13 +94,11 @@ impl Host {
             line.split_whitespace().nth(index).map(|word| word.parse().unwrap_or(u64::MAX))
         };
         let capabilities = self.status(process, "CapEff").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
-        // Rings are not among it: their pages are pinned, which is counted apart.
-        let kibibytes: Option<u64> =
-            self.status(process, "VmLck").and_then(|text| text.trim_end_matches(" kB").trim().parse().ok());
         Some(Limits {
             whose,
             locked_bytes: column("Max locked memory", 0)?,
-            keys_bytes: kibibytes.filter(|_| process != "self").map(|kibibytes| kibibytes << 10),
+            // Rings are not among it: their pages are pinned, which is counted apart.
+            keys_bytes: self.status(process, "VmLck").filter(|_| process != "self").as_deref().and_then(bytes_of_kib),
             // The relay raises the soft limit to the hard one.
             open_files: column("Max open files", 1)?,
             may_lock: capabilities.is_some_and(|mask| mask >> IPC_LOCK & 1 == 1),
@@ -137,8 +135,7 @@ impl Host {
     /// Memory the kernel could give this process now, in bytes.
     pub fn available_bytes(&self) -> Option<u64> {
         let text = self.text("proc/meminfo")?;
-        let kibibytes = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        let host = kibibytes.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10;
+        let host = bytes_of_kib(text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?)?;
         Some(self.cgroup_room().map_or(host, |room| room.min(host)))
     }
 

@@ -122,11 +122,11 @@ stage_loom() {
 }
 
 # The formats in an interpreter that knows undefined behaviour when it sees it, what dependencies do in unsafe code included.
-# The engines have none, and their tests fill tables, which takes it minutes a test; our own unsafe code asks the kernel,
-# which it does not know. Only ./long-run.sh asks for it.
+# The engines have none, and their tests fill tables, which takes it minutes a test; of our own unsafe code it knows
+# that of `secrets`, with the allocator in the kernel's place. Only ./long-run.sh asks for it.
 stage_miri() (
     cargo +nightly miri --version 2>/dev/null || rustup toolchain install nightly --profile minimal -c miri -c rust-src
-    CARGO_TARGET_DIR=target/miri cargo +nightly miri test -p wire --lib
+    CARGO_TARGET_DIR=target/miri cargo +nightly miri test -p wire -p secrets --lib
 )
 
 # Our own unsafe code, which asks the kernel and is therefore beyond Miri, under the address sanitizer, leaks included: ring

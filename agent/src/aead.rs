@@ -4,6 +4,7 @@
 //! this one where a bench shows that it pays.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
+use secrets::Locked;
 
 /// Bytes of a key.
 pub const KEY_LEN: usize = 32;
@@ -12,9 +13,9 @@ pub const NONCE_LEN: usize = 12;
 /// Bytes of a tag.
 pub const TAG_LEN: usize = 16;
 
-/// A cipher with its key, which is wiped from memory when the value goes.
+/// A cipher with its key, which lies in locked memory and is wiped when the value goes.
 pub trait Aead {
-    /// The cipher under `key`; the caller wipes its own copy.
+    /// The cipher under `key`; the caller wipes its own copy, and the stack ([`secrets::scrubbed`]).
     fn new(key: &[u8; KEY_LEN]) -> Self;
 
     /// Encrypts `buffer` in place. The same nonce twice under one key gives both plaintexts away.
@@ -38,12 +39,13 @@ pub trait Aead {
 #[error("not sealed with this key, or changed on the way")]
 pub struct NotAuthentic;
 
-/// AES-256-GCM of the `aes-gcm` crate, which takes the processor's instructions for it where there are any.
-pub struct Aes256Gcm(aes_gcm::Aes256Gcm);
+/// AES-256-GCM of the `aes-gcm` crate, which takes the processor's instructions for it where there are any. What is kept is
+/// the key with all its round keys.
+pub struct Aes256Gcm(Locked<aes_gcm::Aes256Gcm>);
 
 impl Aead for Aes256Gcm {
     fn new(key: &[u8; KEY_LEN]) -> Self {
-        Self(aes_gcm::Aes256Gcm::new(key.into()))
+        Self(Locked::new(aes_gcm::Aes256Gcm::new(key.into())))
     }
 
     fn seal(&self, nonce: &[u8; NONCE_LEN], associated_data: &[u8], buffer: &mut [u8]) -> [u8; TAG_LEN] {

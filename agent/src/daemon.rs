@@ -60,8 +60,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tokio::time::{sleep, timeout};
 
-use zeroize::Zeroizing;
-
 use crate::config::Config;
 use crate::node::{self, Event, Node};
 use crate::stream::{self, State as StreamState};
@@ -97,7 +95,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
     Place::check(&config.socket).await?;
     let state = Rc::new(State::open(&config.data_dir)?);
     let _folder_lock = state.lock()?;
-    let identity = Arc::new(state::load_identity(&config.identity, clock::chance::<32>)?);
+    let identity = Arc::new(state::load_identity(&config.identity, clock::secret)?);
     let _identity_lock = state::lock_identity(&config.identity)?;
     let place = Place::bind(&config.socket).await?;
     let sockets = Sockets::bind(config.listen)
@@ -109,7 +107,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         DirectoryPlace { registry: config.registry.clone(), fingerprint: config.registry_fingerprint };
     let directory = Directory::new(directory_place, u64::from_be_bytes(clock::chance()?));
     // Whoever had it could compute the keys of all tunnels.
-    let seed = Zeroizing::new(clock::chance()?);
+    let seed = clock::secret()?;
     let mut node = Node::new(clock.now(), node_config(&config), Arc::clone(&identity), &seed);
     drop(seed);
     if let Some(text) = state.trust()? {
@@ -166,6 +164,7 @@ pub async fn run(config: Config, ring: Ring, mut stop: mpsc::Receiver<()>) -> an
         Task::spawn(service_manager::stay_alive()),
     ];
     tracing::info!(socket = %config.socket.display(), %local, registry = %config.registry, "the daemon is up");
+    ::confinement::tell_of_keys();
     service_manager::ready();
     tokio::select! {
         () = ipc::serve(Rc::clone(&context), &place) => {}

@@ -9,8 +9,8 @@
 //! }
 //! ```
 //!
-//! [`Identity`] is a plain value; [`load`] and [`create`] are for drivers. Secrets are wiped from memory when they go,
-//! and no `Debug` shows them.
+//! [`Identity`] is a plain value; [`load`] and [`create`] are for drivers. The key lies in locked memory; what reading,
+//! writing and signing leave on stack and heap is wiped, and no `Debug` shows it.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use secrets::{Locked, scrubbed};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -32,16 +33,18 @@ pub const PUBLIC_KEY_LEN: usize = 32;
 const PRIVATE_KEY_LEN: usize = SEED_LEN + PUBLIC_KEY_LEN;
 /// An identity file has about 160 bytes; what is longer is something else.
 const FILE_LEN_MAX: u64 = 4096;
+/// More than an identity file of ours.
+const TEXT_LEN_MAX: usize = 512;
 const MODE: u32 = 0o600;
 
 /// A node's key pair.
-pub struct Identity(SigningKey);
+pub struct Identity(Locked<SigningKey>);
 
 impl Identity {
     /// The identity that follows from `seed`: 32 bytes of chance, drawn once in a node's life.
     #[must_use]
     pub fn from_seed(seed: &[u8; SEED_LEN]) -> Self {
-        Self(SigningKey::from_bytes(seed))
+        scrubbed(|| Self(Locked::new(SigningKey::from_bytes(seed))))
     }
 
     /// The key others know this node by.
@@ -53,15 +56,21 @@ impl Identity {
     /// Signs `text`.
     #[must_use]
     pub fn sign(&self, text: &[u8]) -> [u8; 64] {
-        self.0.sign(text).to_bytes()
+        scrubbed(|| self.0.sign(text).to_bytes())
     }
 
     /// The text of an identity file.
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<String> {
-        let private_key = Zeroizing::new(STANDARD.encode(Zeroizing::new(self.0.to_keypair_bytes())));
-        let content = Content { private_key: &private_key, public_key: &STANDARD.encode(self.public_key()) };
-        Zeroizing::new(serde_json::to_string_pretty(&content).expect("two texts make JSON") + "\n")
+        scrubbed(|| {
+            let private_key = Zeroizing::new(STANDARD.encode(Zeroizing::new(self.0.to_keypair_bytes())));
+            let content = Content { private_key: &private_key, public_key: &STANDARD.encode(self.public_key()) };
+            // Room for all of it at once: a buffer that grows leaves copies behind.
+            let mut text = Zeroizing::new(Vec::with_capacity(TEXT_LEN_MAX));
+            serde_json::to_writer_pretty(&mut *text, &content).expect("two texts make JSON");
+            text.push(b'\n');
+            Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).expect("JSON is text"))
+        })
     }
 
     /// The identity in the text of an identity file.
@@ -69,6 +78,10 @@ impl Identity {
     /// # Errors
     /// [`Corrupt`] when the text is not such a file's, or its two keys do not belong together.
     pub fn from_json(text: &str) -> Result<Self, Corrupt> {
+        scrubbed(|| Self::parse(text))
+    }
+
+    fn parse(text: &str) -> Result<Self, Corrupt> {
         let content: Content<'_> = serde_json::from_str(text).map_err(|_| Corrupt("it is no JSON with two keys"))?;
         let private_key = Zeroizing::new(decode::<PRIVATE_KEY_LEN>(content.private_key)?);
         let key = SigningKey::from_keypair_bytes(&private_key);
@@ -76,7 +89,7 @@ impl Identity {
         if decode(content.public_key)? != key.verifying_key().to_bytes() {
             return Err(Corrupt("the public key is not that of the private key"));
         }
-        Ok(Self(key))
+        Ok(Self(Locked::new(key)))
     }
 }
 

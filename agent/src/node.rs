@@ -56,6 +56,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrets::{Locked, scrubbed};
 use sha2::{Digest, Sha256};
 use wire::NodeId;
 use wire::registry::answer::Answer;
@@ -110,7 +111,7 @@ struct SmallDatagram {
 pub struct Node {
     config: Config,
     identity: Arc<Identity>,
-    seed: [u8; 32],
+    seed: Locked<[u8; 32]>,
     incarnation: u32,
 
     registration: Registration,
@@ -171,14 +172,14 @@ impl Node {
             relay_only: config.relay_only,
         };
         let public_key = wire::registry::Base64(identity.public_key());
-        let chance = derive(seed, "node", 0);
+        let chance = scrubbed(|| derive(seed, "node", 0));
         let jitter = u64::from_be_bytes(*chance.first_chunk().expect("8 bytes of 32"));
         Self {
             registration: Registration::new(announcement, public_key, jitter),
             publication: Publication::new(public_key),
             relays: Relays::new(now, &config.relays),
             claims: Claims::default(),
-            nat: nat::Discovery::new(&derive(seed, "nat", 0)),
+            nat: scrubbed(|| nat::Discovery::new(&derive(seed, "nat", 0))),
             trust: Trust::new(Arc::clone(&identity), config.trust_auto_approve),
             tunnels: None,
             peers: Peers::default(),
@@ -202,11 +203,11 @@ impl Node {
             events: VecDeque::new(),
             counters: Counters::default(),
             journal: Journal::default(),
-            tracing: Tracing::new(derive(seed, "traces", 0)),
+            tracing: scrubbed(|| Tracing::new(derive(seed, "traces", 0))),
             trace_relays: Vec::new(),
             trace_relay_names: Vec::new(),
             claim_relay_names: Vec::new(),
-            seed: *seed,
+            seed: scrubbed(|| Locked::new(*seed)),
             incarnation: 0,
             config,
             identity,
@@ -363,11 +364,13 @@ impl Node {
 
     /// Begins as the node that the directory says we are: nothing of another id's is of use any more.
     fn become_node(&mut self, now: Time, node: NodeId) {
-        let tunnel_seed = derive(&self.seed, "tunnels", self.incarnation);
+        self.tunnels = Some(scrubbed(|| {
+            let seed = derive(&self.seed, "tunnels", self.incarnation);
+            // Ephemeral keys come from that seed and must not be had again.
+            *self.seed = derive(&self.seed, "next", 0);
+            Tunnels::new(node, Arc::clone(&self.identity), Limits::default(), &seed)
+        }));
         self.incarnation += 1;
-        // Ephemeral keys come from that seed and must not be had again.
-        self.seed = derive(&self.seed, "next", 0);
-        self.tunnels = Some(Tunnels::new(node, Arc::clone(&self.identity), Limits::default(), &tunnel_seed));
         self.peers = Peers::default();
         let streams: Vec<_> = self.connections.iter().map(|(id, _)| id).collect();
         for id in streams {
@@ -391,7 +394,7 @@ impl Node {
     }
 }
 
-/// A seed of its own for each use of chance.
+/// A seed of its own for each use of chance; a secret as long as the first is one.
 fn derive(seed: &[u8; 32], purpose: &str, number: u32) -> [u8; 32] {
     Sha256::new().chain_update(seed).chain_update(purpose).chain_update(number.to_be_bytes()).finalize().into()
 }

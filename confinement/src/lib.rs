@@ -3,7 +3,7 @@
 //!
 //! | step | when | what |
 //! |---|---|---|
-//! | [`harden`] | first of all | no core dumps, no debugger of the same user, files for the owner alone |
+//! | [`harden`] | first of all | no core dumps, no debugger of the same user, files for the owner alone, room for locked keys |
 //! | [`Confinement::enter`] | sockets are bound, no second thread is there | no capabilities, [`paths`] and ports by Landlock |
 //! | [`seal`] | all is set up | [`calls`] by seccomp, on every thread |
 //!
@@ -28,6 +28,7 @@ use nix::sys::stat::{Mode as Permissions, umask};
 use serde::Deserialize;
 
 pub use calls::Rings;
+pub use memory::tell_of_keys;
 pub use modes::keep_to_owner;
 
 /// How strictly a program is confined.
@@ -79,6 +80,9 @@ pub struct Confinement {
 /// Keeps secrets from core dumps, from debuggers and from other users' eyes. To be called first of all.
 pub fn harden(mode: Mode) {
     umask(Permissions::S_IRWXG | Permissions::S_IRWXO);
+    // Before the first key, and before the capability for it is gone.
+    memory::raise_limit();
+    memory::watch_keys();
     if mode == Mode::Off {
         return;
     }
@@ -101,7 +105,6 @@ impl Confinement {
             tracing::warn!("this process is not confined; --confinement off is for debuggers");
             return Ok(());
         }
-        memory::raise_limit();
         memory::tell_of_swap();
         self.demand(alone())?;
         self.demand(rights::drop(self.low_ports))?;

@@ -1,9 +1,10 @@
 //! Memory that holds keys, and memory that is locked.
 //!
-//! Keys are spread over a process: those of tunnels, of TLS inside its library, of the allocator's freed blocks. All of it is
-//! kept from the disk by the service's unit (`MemorySwapMax=0`), not by locking: locked memory cannot be given back to the
-//! kernel, counts against a limit at which serving would end, and a page of a key is also one of its neighbours'. Where a
-//! host may swap this process, that is said.
+//! Keys that stay lie in locked pages of their own (crate `secrets`), and what a computation with one leaves on the stack is
+//! wiped. What cannot be moved there is kept from the disk by the service's unit alone (`MemorySwapMax=0`): keys of TLS inside
+//! its library, stacks while they are computed with, requests on their way. The process is not locked as a whole, since it
+//! could not give memory back any more, and all of it would count against a limit at which serving ends. Where a host may
+//! swap this process, or has no room for its keys, that is said.
 
 use std::fs;
 
@@ -19,15 +20,33 @@ pub fn raise_limit() {
     }
 }
 
-/// Says it where keys may come to lie on a disk.
+/// Sees that it is said, once, should a key find no locked memory.
+pub fn watch_keys() {
+    secrets::when_unlocked(|| {
+        let limit_bytes = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft);
+        tracing::warn!(
+            limit_bytes,
+            "the limit of locked memory is used up, so keys may be written to swap; raise it: LimitMEMLOCK in the unit, \
+             `ulimit -l` in a shell"
+        );
+    });
+}
+
+/// Says how much of the keys is locked.
+pub fn tell_of_keys() {
+    let secrets::Usage { locked_bytes, unlocked_bytes } = secrets::usage();
+    tracing::info!(locked_bytes, unlocked_bytes, "keys lie in locked memory");
+}
+
+/// Says it where other secrets may come to lie on a disk.
 pub fn tell_of_swap() {
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limit = |group: &str| fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.swap.max")).ok();
     if has_disk(&swaps) && !is_kept_in_memory(&groups, limit) {
         tracing::info!(
-            "this host may write keys to its swap; start the service with MemorySwapMax=0 as the package's unit does, or \
-             encrypt the swap"
+            "this host may write to its swap what is not locked, as keys of TLS; start the service with MemorySwapMax=0 as \
+             the package's unit does, or encrypt the swap"
         );
     }
 }

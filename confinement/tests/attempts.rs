@@ -81,6 +81,13 @@ const ATTEMPTS: &[Attempt] = &[
         // As confined as the one that starts it.
         thread::spawn(move || refused(fs::read(other.join("secret")), libc::EACCES)).join().unwrap();
     }),
+    fine("keys, which are locked as they come", |_| {
+        let keys: Vec<_> = (0..200).map(|_| secrets::Locked::new([1_u8; 900])).collect();
+        let usage = secrets::usage();
+        assert!(usage.locked_bytes >= 200 * 900 && usage.unlocked_bytes == 0, "{usage:?}");
+        drop(keys);
+        assert_eq!(secrets::usage(), secrets::Usage::default());
+    }),
     fine("names of hosts", |_| assert!(("localhost", 1).to_socket_addrs().unwrap().next().is_some())),
     fine("its own facts", |_| {
         assert!(fs::read_to_string("/proc/self/stat").unwrap().contains('('));

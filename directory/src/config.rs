@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use secrets::{Locked, scrubbed};
 use sha2::{Digest, Sha256};
 use wire::cidr::Cidr;
 use wire::registry::PublicKey;
@@ -202,16 +204,17 @@ impl Default for Limits {
     }
 }
 
-/// An administrator's secret. Only its digest is kept, which also makes the comparison independent of the secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AdminToken([u8; 32]);
+/// An administrator's secret. Only its digest is kept, in locked memory, which also makes the comparison independent of the
+/// secret.
+#[derive(Clone)]
+pub struct AdminToken(Arc<Locked<[u8; 32]>>);
 
 impl AdminToken {
     /// The token `text`, blanks around it removed; `None` when nothing is left.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
-        (!text.is_empty()).then(|| Self(Sha256::digest(text).into()))
+        (!text.is_empty()).then(|| scrubbed(|| Self(Arc::new(Locked::new(Sha256::digest(text).into())))))
     }
 
     /// Whether `presented` is this token, in constant time.
@@ -220,6 +223,14 @@ impl AdminToken {
         digests_equal(&self.0, &Sha256::digest(presented).into())
     }
 }
+
+impl PartialEq for AdminToken {
+    fn eq(&self, other: &Self) -> bool {
+        digests_equal(&self.0, &other.0)
+    }
+}
+
+impl Eq for AdminToken {}
 
 impl fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

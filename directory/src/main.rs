@@ -15,6 +15,7 @@ use directory::{AdminToken, Config, Enrolment, NoRelay, Running, Tls, TlsSwitch,
 use flags::{Program, documents};
 use tokio::signal::unix::{SignalKind, signal};
 use wire::cidr::Cidr;
+use zeroize::Zeroizing;
 
 /// The directory of a Pilot network: registrations, names, trust, networks.
 ///
@@ -172,6 +173,7 @@ fn run(flags: Flags) -> anyhow::Result<()> {
     let pages = pages.transpose()?;
     // A closed pipe is no reason to stop serving.
     let _ = announce(&running, pages.as_ref());
+    confinement::tell_of_keys();
     wait_for_end(|| reload(&running))?;
     drop(pages);
     running.shutdown();
@@ -242,6 +244,7 @@ fn config(flags: Flags) -> anyhow::Result<Config> {
 
 fn admin_token(file: PathBuf) -> anyhow::Result<AdminToken> {
     let text = std::fs::read_to_string(&file)
+        .map(Zeroizing::new)
         .with_context(|| format!("cannot read the admin token from {}", file.display()))?;
     AdminToken::new(&text).with_context(|| format!("{} is empty; put the admin token into it", file.display()))
 }

@@ -14,11 +14,12 @@ use anyhow::{Context as _, bail};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsAcceptor;
+use zeroize::{Zeroize as _, Zeroizing};
 
 pub use self::validity::Validity;
 use crate::config::Tls;
@@ -149,11 +150,28 @@ fn read(cert: &Path, key: &Path) -> anyhow::Result<Shown> {
         .with_context(|| format!("cannot read a PEM certificate chain from {}", cert.display()))?;
     let Some(leaf) = chain.first() else { bail!("{} holds no PEM certificate", cert.display()) };
     let fingerprint = Sha256::digest(leaf).iter().map(|byte| format!("{byte:02x}")).collect();
-    let secret = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("cannot read a PEM private key from {}", key.display()))?;
-    let certified = CertifiedKey::from_der(chain, secret, &ring::default_provider())
-        .with_context(|| format!("the key in {} does not fit {}", key.display(), cert.display()))?;
+    let certified = CertifiedKey::new(chain, read_key(key)?);
+    match certified.keys_match() {
+        // Of a kind of certificate that is not understood nobody can say.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
+        Err(error) => {
+            let text = format!("the key in {} does not fit {}", key.display(), cert.display());
+            return Err(error).context(text);
+        }
+    }
     Ok(Shown { certified: Arc::new(certified), fingerprint })
+}
+
+/// The key of a PEM file, as it signs. Text and bytes are wiped; what the library makes of them lies where it puts it, in
+/// memory that is not locked, since it takes no other.
+fn read_key(file: &Path) -> anyhow::Result<Arc<dyn SigningKey>> {
+    let shown = file.display();
+    let text = Zeroizing::new(std::fs::read(file).with_context(|| format!("cannot read {shown}"))?);
+    let mut secret =
+        PrivateKeyDer::from_pem_slice(&text).with_context(|| format!("cannot read a PEM private key from {shown}"))?;
+    let key = ring::sign::any_supported_type(&secret);
+    secret.zeroize();
+    key.with_context(|| format!("the key in {shown} is of no use; it takes ECDSA, Ed25519 or RSA"))
 }
 
 /// The certificate in the data folder, made on first use, so that its fingerprint stays.
@@ -168,7 +186,7 @@ fn self_signed(data_dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
     if !cert.exists() || !key.exists() {
         let made = rcgen::generate_simple_self_signed(["pilot-directory".to_owned(), "localhost".to_owned()])?;
         // The key first: a certificate without its key would be kept, and be of no use.
-        write(&key, &made.signing_key.serialize_pem(), 0o600)?;
+        write(&key, &Zeroizing::new(made.signing_key.serialize_pem()), 0o600)?;
         write(&cert, &made.cert.pem(), 0o644)?;
     }
     Ok((cert, key))

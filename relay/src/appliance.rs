@@ -192,6 +192,7 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
     reload::follow(hangups, reload::Reloader::new(given, directory.as_ref()))?;
     ::confinement::seal(settings.confinement, Rings::Made)?;
+    ::confinement::tell_of_keys();
     phase.advance(Phase::Serving);
     manager.tell(&["READY=1", &format!("STATUS=serving; {kept} sessions kept from the relay before")]);
     let end = wait_for_end(&relay, signals, report, &end)?;

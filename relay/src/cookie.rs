@@ -1,13 +1,14 @@
 //! Cookies of signed claims: what a node has to sign to show that it is there, now.
 //!
 //! A cookie is a MAC (HMAC-SHA-256, its first half) over the node, its source and a slot of time, under a secret that is
-//! drawn anew at each start. So nothing is kept for who is challenged; only who receives at the source can know its
+//! drawn anew at each start and kept in locked memory. So nothing is kept for who is challenged; only who receives at the source can know its
 //! cookie; and neither a copy from elsewhere nor an old one fits. Every shard makes and checks all of them.
 
 use std::fmt;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
+use secrets::{Locked, scrubbed};
 use sha2::Sha256;
 use wire::NodeId;
 use wire::beacon::COOKIE_LEN;
@@ -24,7 +25,7 @@ pub const LIFETIME: Duration = Duration::from_secs(2 * SLOT.as_secs());
 #[derive(Clone)]
 pub struct Cookies {
     /// Keyed, with nothing in it yet.
-    mac: Hmac<Sha256>,
+    mac: Locked<Hmac<Sha256>>,
     relay_key: [u8; 32],
 }
 
@@ -32,8 +33,8 @@ impl Cookies {
     /// For the relay that nodes know by `relay_key`; `secret` is chance.
     #[must_use]
     pub fn new(relay_key: [u8; 32], secret: &[u8; 32]) -> Self {
-        let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("a key of any length will do");
-        Self { mac, relay_key }
+        let keyed = || <Hmac<Sha256> as KeyInit>::new_from_slice(secret).expect("a key of any length will do");
+        Self { mac: scrubbed(|| Locked::new(keyed())), relay_key }
     }
 
     /// The key the relay is known by, which is part of what is signed.
@@ -58,7 +59,7 @@ impl Cookies {
     }
 
     fn mac(&self, slot: u64, node: NodeId, from: &Endpoint) -> Hmac<Sha256> {
-        let mut mac = self.mac.clone();
+        let mut mac = Hmac::clone(&self.mac);
         mac.update(&slot.to_be_bytes());
         mac.update(&node.0.to_be_bytes());
         mac.update(&from.ip.octets());

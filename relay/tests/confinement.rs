@@ -1,6 +1,9 @@
 //! The relay as it serves: without capabilities, behind filters, with files for its owner alone, and without core dumps.
 //! What that keeps it from is tried in the tests of the crate `confinement`; that it can still do its work, in all others.
 
+#[path = "../../secrets/tests/support/scan.rs"]
+mod scan;
+
 use std::fs::{self, Permissions};
 use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -13,6 +16,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use sha2::{Digest as _, Sha256};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
@@ -117,6 +121,41 @@ fn every_thread_is_confined() {
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().rev().take(3).collect::<Vec<_>>(), ["bytes", "0", "0"]);
     assert!(!relay.log().contains("going on without"), "{}", relay.log());
+}
+
+/// The admin token is kept as its digest; of the relay's key nothing is kept but what is public.
+#[test]
+fn secrets_lie_in_locked_memory_and_nowhere_else() {
+    if !geteuid().is_root() {
+        eprintln!("SKIPPED: only root may read another process's memory");
+        return;
+    }
+    let folder = folder("keys");
+    // The first makes them, the second reads them.
+    for start in ["first", "second"] {
+        let relay = Relay::start_in(folder.clone(), &["--beacon", "127.0.0.1:0"]);
+        let process = relay.child.id().to_string();
+        let mappings = scan::mappings(&process).unwrap();
+        let read = |name| fs::read_to_string(folder.join("data").join(name)).unwrap().trim().to_owned();
+        let (token, key) = (read("admin-token"), read("relay-key"));
+        let seed: Vec<u8> =
+            (0..key.len()).step_by(2).map(|at| u8::from_str_radix(&key[at..at + 2], 16).unwrap()).collect();
+        let digest = Sha256::digest(&token);
+        for (name, bytes, is_kept) in [
+            ("the token's text", token.as_bytes(), false),
+            ("the token's digest", &digest, true),
+            ("the key's text", key.as_bytes(), false),
+            ("the key's seed", &seed, false),
+        ] {
+            for half in bytes.chunks(bytes.len() / 2) {
+                let found = scan::find(&process, &mappings, half).unwrap();
+                let elsewhere: Vec<_> = found.iter().filter(|(mapping, _)| !mapping.is_for_keys()).collect();
+                let places: Vec<_> = elsewhere.iter().map(|(mapping, at)| format!("{at:x} {}", mapping.name)).collect();
+                assert!(places.is_empty(), "{start} start: {name} lies in {places:#?}");
+                assert_eq!(!found.is_empty(), is_kept, "{start} start: {name}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn a_relay_at_work_is_recognised_and_answers() {
     assert_eq!(port["status"], "ok", "{port}");
     assert!(port["finding"].as_str().unwrap().contains("relay at work"), "{port}");
     let limits = find(&checks, "memlock", "relay at work");
-    assert!(limits["values"]["limit_bytes"].is_u64(), "{limits}");
+    assert!(limits["values"]["limit_bytes"].is_u64() && limits["values"]["keys_bytes"].is_u64(), "{limits}");
 }
 
 #[test]

@@ -36,6 +36,10 @@ pub fn text(program: &str, version: &str) -> String {
     if let Ok((limit, _)) = getrlimit(Resource::RLIMIT_NOFILE) {
         out.gauge("process_max_fds", "File descriptors that may be open.", limit);
     }
+    let keys = secrets::usage();
+    out.family("pilot_keys_bytes", Kind::Gauge, "Memory that keys lie in, by whether it could be locked.");
+    out.sample("pilot_keys_bytes", &[("memory", "locked")], keys.locked_bytes);
+    out.sample("pilot_keys_bytes", &[("memory", "unlocked")], keys.unlocked_bytes);
     out.finish()
 }
 
@@ -86,7 +90,9 @@ mod tests {
 
     #[test]
     fn this_process_has_all_of_it() {
+        let _key = secrets::Locked::new([1_u8; 32]);
         let text = text("test", "1.2.3");
+        assert!(text.contains("pilot_keys_bytes{memory=\"locked\"} 64\n"), "{text}");
         assert!(text.contains("pilot_build_info{program=\"test\",version=\"1.2.3\"} 1\n"), "{text}");
         for name in ["cpu_seconds_total", "resident_memory_bytes", "start_time_seconds", "open_fds", "max_fds"] {
             let line = text.lines().find_map(|line| line.strip_prefix(&format!("process_{name} ")));

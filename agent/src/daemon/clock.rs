@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use secrets::Locked;
+
 use crate::Time;
 
 /// Time since the daemon's start.
@@ -54,7 +56,18 @@ pub fn unix_seconds() -> u64 {
     unix_time().as_secs()
 }
 
-/// Bytes that nobody can foresee.
+/// Bytes that keys are made of, drawn where they stay.
+///
+/// # Errors
+/// The kernel has none.
+#[expect(clippy::disallowed_methods, reason = "the daemon is a driver; it draws chance here alone")]
+pub fn secret() -> std::io::Result<Locked<[u8; 32]>> {
+    let mut bytes = Locked::new([0; 32]);
+    getrandom::fill(&mut *bytes).map_err(std::io::Error::other)?;
+    Ok(bytes)
+}
+
+/// Bytes that nobody can foresee, and that are no secret for long.
 ///
 /// # Errors
 /// The kernel has none.

@@ -9,6 +9,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrets::Locked;
+
 use crate::Time;
 use crate::capability::publication::Kept;
 use crate::identity::{self, FileError, Identity};
@@ -170,11 +172,11 @@ impl Drop for PidFile {
 ///
 /// # Errors
 /// The file cannot be used, or not be made; the text says what to do.
-pub fn load_identity(path: &Path, seed: impl FnOnce() -> io::Result<[u8; 32]>) -> anyhow::Result<Identity> {
+pub fn load_identity(path: &Path, seed: impl FnOnce() -> io::Result<Locked<[u8; 32]>>) -> anyhow::Result<Identity> {
     match identity::load(path) {
         Ok(identity) => Ok(identity),
         Err(FileError::Missing(_)) => {
-            let identity = identity::create(path, &seed()?)?;
+            let identity = identity::create(path, &*seed()?)?;
             tracing::info!(file = %path.display(), "this is a new node; its identity has been made");
             Ok(identity)
         }

@@ -1,5 +1,6 @@
 //! What the engines want done after a call, and what their owners should hear.
 
+use secrets::scrubbed;
 use wire::NodeId;
 use wire::beacon::Message;
 use wire::codec::Writer;
@@ -246,8 +247,7 @@ impl Node {
     /// The peer; with an empty path if it is new.
     pub(super) fn admit_peer(&mut self, now: Time, node: NodeId) -> &mut Peer {
         self.peers.admit(node, || {
-            let seed = derive(&self.seed, "path", node.0);
-            let mut path = Path::new(now, !self.config.relay_only, &seed);
+            let mut path = scrubbed(|| Path::new(now, !self.config.relay_only, &derive(&self.seed, "path", node.0)));
             path.set_keepalive(self.relays.keepalive());
             path
         })

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use secrets::{Locked, scrubbed};
 use sha2::{Digest, Sha256};
 
 use crate::Time;
@@ -22,21 +23,24 @@ pub struct Token {
 /// Tokens that never repeat, as a secret gives them.
 #[derive(Clone)]
 pub struct Tokens {
-    secret: [u8; 32],
+    secret: Locked<[u8; 32]>,
     next: u32,
 }
 
 impl Tokens {
     /// `seed` may be the same for all paths to one peer, since no two of them begin at one time.
     pub fn new(now: Time, seed: &[u8; 32]) -> Self {
-        Self { secret: Sha256::new().chain_update(seed).chain_update(now.0.to_be_bytes()).finalize().into(), next: 1 }
+        scrubbed(|| {
+            let digest = Sha256::new().chain_update(seed).chain_update(now.0.to_be_bytes()).finalize();
+            Self { secret: Locked::new(digest.into()), next: 1 }
+        })
     }
 
     /// The next one.
     pub fn draw(&mut self) -> Token {
         let sequence = self.next;
         self.next = self.next.wrapping_add(1);
-        let digest = Sha256::new().chain_update(self.secret).chain_update(sequence.to_be_bytes()).finalize();
+        let digest = Sha256::new().chain_update(*self.secret).chain_update(sequence.to_be_bytes()).finalize();
         let mut payload = [0; PAYLOAD_LEN];
         payload.copy_from_slice(&digest[..PAYLOAD_LEN]);
         Token { sequence, payload }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use secrets::Locked;
+
 use super::exit::{Code, Failure};
 
 /// A time that only goes forward.
@@ -22,9 +24,20 @@ pub fn since(start: Instant) -> Duration {
 }
 
 /// Bytes that nobody can foresee.
-#[expect(clippy::disallowed_methods, reason = "the command line is a driver; this is its chance")]
 pub fn chance<const N: usize>() -> Result<[u8; N], Failure> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| Failure::new(Code::Internal, format!("no random numbers: {error}")))?;
+    fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Bytes that a key is made of, drawn where they stay.
+pub fn secret() -> Result<Locked<[u8; 32]>, Failure> {
+    let mut bytes = Locked::new([0; 32]);
+    fill(&mut *bytes)?;
+    Ok(bytes)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the command line is a driver; this is its chance")]
+fn fill(bytes: &mut [u8]) -> Result<(), Failure> {
+    getrandom::fill(bytes).map_err(|error| Failure::new(Code::Internal, format!("no random numbers: {error}")))
 }

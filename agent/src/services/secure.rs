@@ -21,6 +21,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use hkdf::Hkdf;
+use secrets::{Locked, scrubbed};
 use sha2::Sha256;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio::time::timeout;
@@ -46,7 +47,7 @@ const INFO: &[u8] = b"pilot-secure-v1";
 /// Fresh chance for one channel.
 pub struct Chance {
     /// The X25519 private key of this channel alone.
-    pub secret: Zeroizing<[u8; 32]>,
+    pub secret: Locked<[u8; 32]>,
     /// The nonce of our proof.
     pub nonce: [u8; 16],
 }
@@ -161,23 +162,24 @@ async fn opening<S: AsyncRead + AsyncWrite + Unpin>(
     chance: Chance,
     parties: Option<Parties<'_>>,
 ) -> Result<Channel<S>, Error> {
-    let secret = StaticSecret::from(*chance.secret);
-    let own_public = PublicKey::from(&secret).to_bytes();
+    let secret = scrubbed(|| Locked::new(StaticSecret::from(*chance.secret)));
+    let own_public = scrubbed(|| PublicKey::from(&*secret).to_bytes());
     let mut peer_public = [0; PUBLIC_KEY_LEN];
     if role == Role::Client {
         send_key(&mut stream, &own_public).await?;
     }
     stream.read_exact(&mut peer_public).await?;
-    let shared = secret.diffie_hellman(&PublicKey::from(peer_public));
-    if !shared.was_contributory() {
-        return Err(Error::WeakKey);
-    }
+    let key = scrubbed(|| {
+        let shared = secret.diffie_hellman(&PublicKey::from(peer_public));
+        shared.was_contributory().then(|| Locked::new(*channel_key(shared.as_bytes())))
+    });
+    let key = key.ok_or(Error::WeakKey)?;
     if role == Role::Server {
         send_key(&mut stream, &own_public).await?;
     }
-    let key = channel_key(shared.as_bytes());
     let (read, write) = split(stream);
-    let mut channel = Channel { reader: Reader::new(read, &key, other(role)), writer: Writer::new(write, &key, role) };
+    let mut channel =
+        scrubbed(|| Channel { reader: Reader::new(read, &key, other(role)), writer: Writer::new(write, &key, role) });
     if let Some(parties) = parties {
         if role == Role::Server {
             prove(&mut channel, &parties, &own_public, &chance.nonce).await?;

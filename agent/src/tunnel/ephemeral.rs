@@ -20,6 +20,7 @@
 //! Each direction has its own key, so no nonce occurs twice under one (SPEC 12, weakness 17).
 
 use hkdf::Hkdf;
+use secrets::{Locked, scrubbed};
 use sha2::{Digest, Sha256};
 use wire::NodeId;
 use zeroize::Zeroizing;
@@ -63,7 +64,7 @@ pub struct DirectedKeys {
     /// For what comes in.
     pub opening: Aes256Gcm,
     /// For the next negotiation.
-    pub chain: Zeroizing<[u8; CHAIN_LEN]>,
+    pub chain: Locked<[u8; CHAIN_LEN]>,
 }
 
 impl Transcript<'_> {
@@ -71,6 +72,16 @@ impl Transcript<'_> {
     /// `chain` that of the session it was said in, where it has one.
     #[must_use]
     pub fn derive(
+        &self,
+        exchange: &ExchangeKey,
+        ephemeral: &ExchangeKey,
+        peer_ephemeral: &[u8; X25519_LEN],
+        chain: Option<&[u8; CHAIN_LEN]>,
+    ) -> Option<DirectedKeys> {
+        scrubbed(|| self.agree(exchange, ephemeral, peer_ephemeral, chain))
+    }
+
+    fn agree(
         &self,
         exchange: &ExchangeKey,
         ephemeral: &ExchangeKey,
@@ -96,7 +107,7 @@ impl Transcript<'_> {
             Role::Initiator => (of_hello_side, of_accept_side),
             Role::Responder => (of_accept_side, of_hello_side),
         };
-        let chain = expand(&key, &[b"chain", &transcript]);
+        let chain = Locked::new(*expand(&key, &[b"chain", &transcript]));
         Some(DirectedKeys { sealing: Aes256Gcm::new(&sealing), opening: Aes256Gcm::new(&opening), chain })
     }
 
@@ -148,7 +159,7 @@ mod tests {
             let tag = sealing.seal(&NONCE, b"", &mut text);
             opening.open(&NONCE, b"", &mut text, &tag).is_ok()
         };
-        opens(&left.sealing, &right.opening) && opens(&right.sealing, &left.opening) && left.chain == right.chain
+        opens(&left.sealing, &right.opening) && opens(&right.sealing, &left.opening) && *left.chain == *right.chain
     }
 
     /// Exchange keys 1 and 2, ephemeral keys 11 and 12.

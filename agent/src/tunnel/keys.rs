@@ -3,6 +3,7 @@
 //! Daemons of v1.2.2 derive another key from the same agreement and can never be talked to; nothing here tries.
 
 use hkdf::Hkdf;
+use secrets::{Locked, scrubbed};
 use sha2::Sha256;
 use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
 use zeroize::Zeroizing;
@@ -19,7 +20,7 @@ const INFO: &[u8] = b"pilot-tunnel-v1";
 
 /// The X25519 key pair that goes into key exchanges: one for all peers, until it has sealed enough.
 pub struct ExchangeKey {
-    secret: StaticSecret,
+    secret: Locked<StaticSecret>,
     public: [u8; X25519_LEN],
 }
 
@@ -27,9 +28,11 @@ impl ExchangeKey {
     /// The pair of this private key.
     #[must_use]
     pub fn from_bytes(secret: &[u8; X25519_LEN]) -> Self {
-        let secret = StaticSecret::from(*secret);
-        let public = PublicKey::from(&secret).to_bytes();
-        Self { secret, public }
+        scrubbed(|| {
+            let secret = Locked::new(StaticSecret::from(*secret));
+            let public = PublicKey::from(&*secret).to_bytes();
+            Self { secret, public }
+        })
     }
 
     /// What peers are told.
@@ -41,10 +44,10 @@ impl ExchangeKey {
     /// The cipher shared with the holder of `public`; `None` for a public key that agrees to zero with everyone.
     #[must_use]
     pub fn agree<A: Aead>(&self, public: &[u8; X25519_LEN]) -> Option<A> {
-        self.shared(public).map(|shared| A::new(&session_key(shared.as_bytes())))
+        scrubbed(|| self.shared(public).map(|shared| A::new(&session_key(shared.as_bytes()))))
     }
 
-    /// The bare secret shared with the holder of `public`; it is wiped when it goes.
+    /// The bare secret shared with the holder of `public`; to be had in [`scrubbed`] alone.
     pub(super) fn shared(&self, public: &[u8; X25519_LEN]) -> Option<SharedSecret> {
         let shared = self.secret.diffie_hellman(&PublicKey::from(*public));
         shared.was_contributory().then_some(shared)
@@ -62,43 +65,47 @@ pub fn session_key(shared: &[u8; X25519_LEN]) -> Zeroizing<[u8; KEY_LEN]> {
 /// Exchange keys can be had again as long as this lives. Ephemeral keys cannot: each moves a chain on that does not run
 /// backwards, and nothing else here leads to it.
 pub struct Chance {
-    root: Hkdf<Sha256>,
-    chain: Zeroizing<[u8; 32]>,
+    root: Locked<Hkdf<Sha256>>,
+    chain: Locked<[u8; 32]>,
 }
 
 impl Chance {
     /// Chance that is as good as the `seed`.
     #[must_use]
     pub fn new(seed: &[u8; 32]) -> Self {
-        let seed = Hkdf::new(None, seed);
-        let root = expand::<32>(&seed, &[b"root"]);
-        Self { root: Hkdf::new(None, &*root), chain: expand(&seed, &[b"ephemeral chain"]) }
+        scrubbed(|| {
+            let seed = Hkdf::new(None, seed);
+            let root = Locked::new(Hkdf::new(None, &*expand::<32>(&seed, &[b"root"])));
+            Self { root, chain: Locked::new(*expand(&seed, &[b"ephemeral chain"])) }
+        })
     }
 
     /// The exchange key number `generation` of this start.
     #[must_use]
     pub fn exchange_key(&self, generation: u32) -> ExchangeKey {
-        ExchangeKey::from_bytes(&expand(&self.root, &[b"exchange key", &generation.to_be_bytes()]))
+        scrubbed(|| ExchangeKey::from_bytes(&expand(&self.root, &[b"exchange key", &generation.to_be_bytes()])))
     }
 
     /// Where nonce prefixes begin.
     #[must_use]
     pub fn first_prefix(&self) -> u32 {
-        u32::from_be_bytes(*expand(&self.root, &[b"nonce prefix"]))
+        scrubbed(|| u32::from_be_bytes(*expand(&self.root, &[b"nonce prefix"])))
     }
 
     /// A key for one handshake and the handshake's id; never the same again, and not to be had again.
     #[must_use]
     pub fn ephemeral(&mut self) -> (ExchangeKey, u64) {
-        let chain = Hkdf::new(None, &*self.chain);
-        self.chain = expand(&chain, &[b"next"]);
-        let id = u64::from_be_bytes(*expand(&chain, &[b"handshake id"]));
-        (ExchangeKey::from_bytes(&expand(&chain, &[b"ephemeral key"])), id)
+        scrubbed(|| {
+            let chain = Hkdf::new(None, &*self.chain);
+            *self.chain = *expand(&chain, &[b"next"]);
+            let id = u64::from_be_bytes(*expand(&chain, &[b"handshake id"]));
+            (ExchangeKey::from_bytes(&expand(&chain, &[b"ephemeral key"])), id)
+        })
     }
 
     /// Mixes fresh chance into the ephemeral keys to come, so that whoever once saw this memory cannot foretell them.
     pub fn stir(&mut self, fresh: &[u8; 32]) {
-        self.chain = expand(&Hkdf::new(Some(fresh), &*self.chain), &[b"stirred"]);
+        scrubbed(|| *self.chain = *expand(&Hkdf::new(Some(fresh), &*self.chain), &[b"stirred"]));
     }
 }
 

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
+use secrets::Locked;
 use wire::NodeId;
 use wire::codec::Writer;
 use wire::tunnel::{Frame, Nonce, SEALED_OVERHEAD, TAG_LEN, associated_data};
-use zeroize::Zeroizing;
 
 use super::ephemeral::DirectedKeys;
 use super::keys::{CHAIN_LEN, X25519_LEN};
@@ -74,7 +74,7 @@ pub struct Session {
 struct Negotiated {
     opening: Aes256Gcm,
     peer_prefix: [u8; 4],
-    chain: Zeroizing<[u8; CHAIN_LEN]>,
+    chain: Locked<[u8; CHAIN_LEN]>,
 }
 
 impl Session {

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use agent::client::{Client, Listener, SecureError, Stream};
-use agent::daemon::clock::{chance, unix_time};
+use agent::daemon::clock::{chance, secret, unix_time};
 use agent::identity::{Identity, has_signed};
 use agent::services::secure::{self, Chance, Channel, Error, Parties, Proofs, Role};
 use base64::Engine as _;
@@ -19,7 +19,6 @@ use wire::NodeId;
 use wire::address::SocketAddress;
 use wire::ipc::Request;
 use wire::services::secure::signed;
-use zeroize::Zeroizing;
 
 use crate::world::{Daemon, World, run};
 
@@ -54,7 +53,7 @@ impl Programs {
 }
 
 fn fresh() -> Chance {
-    Chance { secret: Zeroizing::new(chance().unwrap()), nonce: chance().unwrap() }
+    Chance { secret: secret().unwrap(), nonce: chance().unwrap() }
 }
 
 async fn opened(client: &Client, stream: Stream, role: Role) -> Result<Channel<Stream>, SecureError> {

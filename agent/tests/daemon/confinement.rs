@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 
 use crate::world::{Client, World, run};
 
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Process {
-    fn start(world: &World, flags: &[&str]) -> Self {
+    pub fn start(world: &World, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pilot-agent"));
         command.env_clear().env("HOME", world.folder()).args(["--confinement", "strict"]).args(flags);
         command.args(["--registry", &world.registry().to_string(), "--listen", "127.0.0.1:0"]);
@@ -23,7 +23,7 @@ impl Process {
         Self(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
-    async fn up(self, world: &World) -> Self {
+    pub async fn up(self, world: &World) -> Self {
         let mut client = Client::connect(&world.folder().join("confined.sock"), || true).await;
         client.info().await;
         self

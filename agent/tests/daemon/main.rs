@@ -8,6 +8,7 @@ mod clients;
 mod confinement;
 mod directory;
 mod fleet;
+mod keys;
 mod pairs;
 mod program;
 mod real_query;

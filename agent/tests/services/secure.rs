@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use agent::identity::Identity;
 use agent::services::secure::{Chance, Channel, Error, Parties, Proofs, Role, open};
+use secrets::Locked;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use wire::NodeId;
 use wire::services::secure::{PROOF_LEN, signed};
-use zeroize::Zeroizing;
 
 use crate::world::{UNIX, noise, story};
 
@@ -33,7 +33,7 @@ fn bytes(value: &Value) -> [u8; 32] {
 }
 
 fn chance(byte: u8) -> Chance {
-    Chance { secret: Zeroizing::new([byte; 32]), nonce: [byte; 16] }
+    Chance { secret: Locked::new([byte; 32]), nonce: [byte; 16] }
 }
 
 fn identity(node: NodeId) -> Identity {
@@ -116,7 +116,7 @@ fn records_of_a_real_server_and_client_are_opened_and_written() {
         ] {
             let (record, inputs) = vector(theirs);
             let (ours, our_inputs) = vector(ours);
-            let secret = Zeroizing::new(bytes(&inputs["inputs"]["our_x25519_private"]));
+            let secret = Locked::new(bytes(&inputs["inputs"]["our_x25519_private"]));
             let peer_public = bytes(&inputs["inputs"]["peer_x25519_public"]);
             let (stream, mut peer) = duplex(4096);
             peer.write_all(&peer_public).await.unwrap();
@@ -140,7 +140,7 @@ fn the_key_is_that_of_the_newer_releases() {
         let (one, mut two) = duplex(4096);
         let public = x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(secrets[1])).to_bytes();
         two.write_all(&public).await.unwrap();
-        let chance = Chance { secret: Zeroizing::new(secrets[0]), nonce: [0; 16] };
+        let chance = Chance { secret: Locked::new(secrets[0]), nonce: [0; 16] };
         let mut channel = open(one, Role::Client, chance, None).await.unwrap();
         channel.write(b"x").await.unwrap();
         let mut heard = [0; 32 + 4 + 12 + 17];

@@ -17,6 +17,7 @@ use relay::config::{Config, SESSIONS_MAX_DEFAULT};
 use relay::server::{Admission, Rules};
 use wire::cidr::Cidr;
 use wire::stun::SOFTWARE_MAX;
+use zeroize::Zeroizing;
 
 use self::values::{CpuList, Listen, advertised, cpu_list, listen};
 use super::data_dir::DataDir;
@@ -360,6 +361,7 @@ impl Settings {
     pub fn admin_token(&self, data_dir: Option<&DataDir>) -> anyhow::Result<Option<directory::AdminToken>> {
         let token = match (&self.admin_token_file, data_dir) {
             (Some(file), _) => std::fs::read_to_string(file)
+                .map(Zeroizing::new)
                 .with_context(|| format!("cannot read --admin-token-file {}", file.display()))?,
             (None, Some(data_dir)) => data_dir.admin_token()?,
             (None, None) => return Ok(None),

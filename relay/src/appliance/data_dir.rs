@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
+use zeroize::Zeroizing;
 
 use super::whereabouts::Whereabouts;
 
@@ -78,9 +79,9 @@ impl DataDir {
     ///
     /// # Errors
     /// The file cannot be read or written.
-    pub fn admin_token(&self) -> anyhow::Result<String> {
+    pub fn admin_token(&self) -> anyhow::Result<Zeroizing<String>> {
         let path = self.path.join(ADMIN_TOKEN);
-        match fs::read_to_string(&path) {
+        match fs::read_to_string(&path).map(Zeroizing::new) {
             Ok(token) if !token.trim().is_empty() => {
                 keep_to_owner(&path);
                 return Ok(token);
@@ -128,10 +129,16 @@ fn keep_to_owner(path: &Path) {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a secret is drawn once, at the first start")]
-fn new_token() -> anyhow::Result<String> {
-    let mut bytes = [0; TOKEN_BYTES];
-    getrandom::fill(&mut bytes).context("no randomness for the admin token")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
+fn new_token() -> anyhow::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
+    getrandom::fill(&mut *bytes).context("no randomness for the admin token")?;
+    // Room for all of it at once: a text that grows leaves copies behind.
+    let mut token = Zeroizing::new(String::with_capacity(2 * TOKEN_BYTES + 1));
+    for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xF]) {
+        token.push(char::from_digit(digit.into(), 16).unwrap_or_default());
+    }
+    token.push('\n');
+    Ok(token)
 }
 
 /// From here on this process is the user whose folder `path` is: what root writes, the service could not open, and where the

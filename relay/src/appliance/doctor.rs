@@ -110,8 +110,13 @@ fn examine(settings: &Settings, host: &Host) -> Vec<Check> {
 
 /// The relay that runs tells best what the service user has; the unit that is installed tells what it will have.
 fn limit_facts(settings: &Settings, host: &Host, relays: &[u32]) -> limits::Facts {
-    let unknown =
-        || limits::Limits { whose: "this process".to_owned(), locked_bytes: 0, open_files: 0, may_lock: false };
+    let unknown = || limits::Limits {
+        whose: "this process".to_owned(),
+        locked_bytes: 0,
+        keys_bytes: None,
+        open_files: 0,
+        may_lock: false,
+    };
     // One may have ended since it was listed.
     let of = |pid: &u32| host.limits(&pid.to_string(), format!("the relay at work (process {pid})"));
     let running = relays.iter().find_map(of);

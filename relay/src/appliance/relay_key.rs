@@ -1,7 +1,7 @@
 //! The relay's key: by it the directory's list and the nodes that sign claims tell this relay from any other.
 //!
 //! An Ed25519 seed in the data folder, made at the first start. Nothing is signed with it yet, so all that stays in memory
-//! is the public key; a directory on another host will want to know a relay by its signature. A new key does no harm: nodes
+//! is the public key, and the seed is wiped; a directory on another host will want to know a relay by its signature. A new key does no harm: nodes
 //! learn it from the directory within a minute.
 
 use std::fs::{self, File, OpenOptions};
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use ed25519_dalek::SigningKey;
 use relay::cookie::Cookies;
+use secrets::scrubbed;
 use zeroize::Zeroizing;
 
 /// In the data folder.
@@ -29,10 +30,11 @@ type Seed = Zeroizing<[u8; SEED_BYTES]>;
 /// # Errors
 /// The key cannot be read or made; the text says what to do.
 pub fn cookies(folder: &Path) -> anyhow::Result<Arc<Cookies>> {
-    let seed = load_or_make(folder)?;
-    let public = SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-    let secret = random()?;
-    Ok(Arc::new(Cookies::new(public, &secret)))
+    scrubbed(|| {
+        let seed = load_or_make(folder)?;
+        let public = SigningKey::from_bytes(&seed).verifying_key().to_bytes();
+        Ok(Arc::new(Cookies::new(public, &*random()?)))
+    })
 }
 
 fn load_or_make(folder: &Path) -> anyhow::Result<Seed> {

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use zeroize::Zeroizing;
 
 use crate::client::{SecureError, Stream};
 use crate::pilotctl::exit::{Code, Failure};
@@ -63,7 +62,7 @@ impl Opening {
             let (reader, writer) = tokio::io::split(stream);
             return Ok(Channel { reader: Reader::Plain(reader), writer: Writer::Plain(writer) });
         };
-        let chance = Chance { secret: Zeroizing::new(clock::chance()?), nonce: clock::chance()? };
+        let chance = Chance { secret: clock::secret()?, nonce: clock::chance()? };
         let calendar = Rc::new(|| Duration::from_secs(clock::unix_seconds()));
         let opened = daemon.client.secure(stream, role, chance, calendar, seen).await.map_err(insecure)?;
         let (reader, writer) = opened.split();

@@ -11,7 +11,7 @@ use super::buffers::Softnet;
 use super::cards::{Card, Interrupt, Offloads};
 use super::cpus::Cpu;
 use super::limits::Limits;
-use super::notation::{cpus_of_list, cpus_of_mask, is_receive, unit_size};
+use super::notation::{bytes_of_kib, cpus_of_list, cpus_of_mask, is_receive, unit_size};
 use super::{buffers, tracking};
 
 const PROGRAM: &str = "pilot-relay";
@@ -97,6 +97,8 @@ impl Host {
         Some(Limits {
             whose,
             locked_bytes: column("Max locked memory", 0)?,
+            // Rings are not among it: their pages are pinned, which is counted apart.
+            keys_bytes: self.status(process, "VmLck").filter(|_| process != "self").as_deref().and_then(bytes_of_kib),
             // The relay raises the soft limit to the hard one.
             open_files: column("Max open files", 1)?,
             may_lock: capabilities.is_some_and(|mask| mask >> IPC_LOCK & 1 == 1),
@@ -124,6 +126,7 @@ impl Host {
         Some(Limits {
             whose: format!("the unit /{}", unit.display()),
             locked_bytes: last("LimitMEMLOCK").map_or(Some(UNIT_LOCKED_BYTES), |text| unit_size(text, false))?,
+            keys_bytes: None,
             open_files: last("LimitNOFILE").map_or(Some(UNIT_OPEN_FILES), |text| unit_size(text, true))?,
             may_lock: is_root && last("CapabilityBoundingSet").is_none(),
         })
@@ -132,8 +135,7 @@ impl Host {
     /// Memory the kernel could give this process now, in bytes.
     pub fn available_bytes(&self) -> Option<u64> {
         let text = self.text("proc/meminfo")?;
-        let kibibytes = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-        let host = kibibytes.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10;
+        let host = bytes_of_kib(text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?)?;
         Some(self.cgroup_room().map_or(host, |room| room.min(host)))
     }
 

@@ -1,10 +1,12 @@
-//! Limits of the process: locked memory for the rings, files for the directory's connections.
+//! Limits of the process: locked memory for the rings and the keys, files for the directory's connections.
 
 use super::check::{Check, bytes, counted};
 use super::topics::{MEMLOCK, OPEN_FILES};
 
 /// What a shard's ring counts for where the kernel charges it (`tuning/README.md`, measured).
 const RING_BYTES: u64 = 192 << 10;
+/// What its keys take: a page or two for each kind.
+const KEYS_BYTES: u64 = 16 << 10;
 /// Below this many connections a fleet notices.
 const OPEN_FILES_FEW: u64 = 65_536;
 
@@ -15,6 +17,8 @@ pub struct Limits {
     pub whose: String,
     /// Bytes that may be locked; `u64::MAX` is no limit.
     pub locked_bytes: u64,
+    /// Bytes it has locked, its keys; `None` where it does not run.
+    pub keys_bytes: Option<u64>,
     /// Open files, the hard limit.
     pub open_files: u64,
     /// Whether locked memory is not counted (CAP_IPC_LOCK).
@@ -43,10 +47,13 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
 }
 
 fn locked(limits: &Limits, shards: usize, hint: &str) -> Check {
-    let Limits { whose, locked_bytes, may_lock, .. } = limits;
-    let needed = RING_BYTES * shards as u64;
+    let Limits { whose, locked_bytes, keys_bytes, may_lock, .. } = limits;
+    let needed = RING_BYTES * shards as u64 + KEYS_BYTES;
     let have = bytes(*locked_bytes);
-    let need = format!("{} need up to {}", counted(shards, "shard"), bytes(needed));
+    let mut need = format!("{} and the keys need up to {}", counted(shards, "shard"), bytes(needed));
+    if let Some(keys_bytes) = keys_bytes {
+        need += &format!("; keys have locked {}", bytes(*keys_bytes));
+    }
     let check = if *locked_bytes >= needed {
         MEMLOCK.ok(format!("{have} for {whose}; {need}"))
     } else if *may_lock {
@@ -57,7 +64,11 @@ fn locked(limits: &Limits, shards: usize, hint: &str) -> Check {
             format!("LimitMEMLOCK={}K in the unit, `ulimit -l {}` in a shell{hint}", needed >> 10, needed >> 10),
         )
     };
-    check.value("limit_bytes", *locked_bytes).value("needed_bytes", needed).value("whose", whose.as_str())
+    check
+        .value("limit_bytes", *locked_bytes)
+        .value("needed_bytes", needed)
+        .value("keys_bytes", *keys_bytes)
+        .value("whose", whose.as_str())
 }
 
 fn files(limits: &Limits, wanted: Option<u64>, hint: &str) -> Check {
@@ -84,7 +95,7 @@ mod tests {
     use super::*;
 
     fn limits(whose: &str, locked_bytes: u64, open_files: u64) -> Limits {
-        Limits { whose: whose.to_owned(), locked_bytes, open_files, may_lock: false }
+        Limits { whose: whose.to_owned(), locked_bytes, keys_bytes: None, open_files, may_lock: false }
     }
 
     fn verdicts(own: Limits, service: Option<Limits>) -> Vec<(Status, String)> {
@@ -97,9 +108,11 @@ mod tests {
         let shell = limits("this shell", 64 << 10, 1024);
         let poor = verdicts(shell.clone(), None);
         assert_eq!([poor[0].0, poor[1].0], [Status::Problem, Status::Warn], "{poor:?}");
-        assert!(poor[0].1.contains("64 KiB for this shell; 4 shards need up to 768 KiB"), "{poor:?}");
+        assert!(poor[0].1.contains("64 KiB for this shell; 4 shards and the keys need up to 784 KiB"), "{poor:?}");
         let rich = verdicts(shell, Some(limits("the unit", 64 << 20, 1 << 20)));
         assert_eq!([rich[0].0, rich[1].0], [Status::Ok; 2], "{rich:?}");
+        let at_work = Limits { keys_bytes: Some(8 << 10), ..limits("the relay at work", 64 << 20, 1 << 20) };
+        assert!(locked(&at_work, 1, "").finding.ends_with("keys have locked 8 KiB"), "{:?}", locked(&at_work, 1, ""));
     }
 
     #[test]

@@ -45,6 +45,11 @@ pub fn unit_size(text: &str, hard: bool) -> Option<u64> {
     digits.parse::<u64>().ok().map(|number| number << shift)
 }
 
+/// Bytes in the kernel's `4096 kB`, whose kB are KiB.
+pub fn bytes_of_kib(text: &str) -> Option<u64> {
+    text.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +61,7 @@ mod tests {
         assert_eq!(cpus_of_mask("00000001,80000002"), [1, 31, 32]);
         let sizes = ["64M", "infinity", "1024:524288", "8388608"].map(|text| unit_size(text, true));
         assert_eq!(sizes, [Some(64 << 20), Some(u64::MAX), Some(524_288), Some(8 << 20)]);
+        assert_eq!([bytes_of_kib("    12 kB\n"), bytes_of_kib("12")], [Some(12 << 10), None]);
         assert_eq!([unit_size("1K:2K", false), unit_size("plenty", true)], [Some(1024), None]);
     }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use crate::appliance::data_dir;
 use crate::appliance::phase::Phase;
@@ -59,7 +60,7 @@ impl fmt::Display for Failure {
 pub struct Client {
     /// `HOST:PORT`.
     address: String,
-    token: String,
+    token: Zeroizing<String>,
 }
 
 impl Client {
@@ -70,14 +71,14 @@ impl Client {
             Some(file) => file,
             None => data_dir::token_file(data_dir).map_err(|error| Failure::Token(format!("{error:#}")))?,
         };
-        let token = std::fs::read_to_string(&file).map_err(|error| {
+        let token = std::fs::read_to_string(&file).map(Zeroizing::new).map_err(|error| {
             let advice = match error.kind() {
                 io::ErrorKind::PermissionDenied => "run this as the user the relay runs as, or as root",
                 _ => "name the relay's data folder with --data-dir, or the file with --admin-token-file",
             };
             Failure::Token(format!("cannot read the admin token from {}: {error}; {advice}", file.display()))
         })?;
-        let token = token.trim().to_owned();
+        let token = Zeroizing::new(token.trim().to_owned());
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Failure::Token(format!("{} holds no admin token; it is one word on one line", file.display())));
         }
@@ -153,11 +154,13 @@ impl Client {
             stream.set_read_timeout(Some(TIMEOUT))?;
             stream.set_write_timeout(Some(TIMEOUT))?;
             let (host, length) = (&self.address, body.len());
-            let token = if shows_token { format!("Authorization: Bearer {}\r\n", self.token) } else { String::new() };
-            let request = format!(
-                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{token}\
-                 Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+                 Content-Type: application/json\r\nContent-Length: {length}\r\n"
             );
+            let token = if shows_token { ["Authorization: Bearer ", &self.token, "\r\n"] } else { [""; 3] };
+            // `concat` makes room for all of it at once: a text that grows leaves copies behind.
+            let request = Zeroizing::new([&head, &*Zeroizing::new(token.concat()), "\r\n", body].concat());
             stream.write_all(request.as_bytes())?;
             let mut answer = Vec::new();
             stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;

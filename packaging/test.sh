@@ -60,13 +60,15 @@ build_older() { # commit
         "$sources/packaging/build.sh" --profile ci --out "$packages/old" >/dev/null
 }
 if [ -z "${PILOT_PACKAGES:-}" ]; then
-    rm -rf "$packages"
-    packaging/build.sh --no-build --profile "$profile" --version "$version+next" --out "$packages/new" >/dev/null
     if [ -n "$from" ]; then
         [ "$from" != auto ] || from=$(older)
         commit=$(git rev-parse -q --verify "$from^{commit}") ||
             { echo "packaging/test.sh: there is no commit '$from' here; a shallow clone gets them with: git fetch --unshallow" >&2; exit 2; }
         has_packages "$commit" || { echo "packaging/test.sh: $from has no packaging/build.sh; name a later commit" >&2; exit 2; }
+    fi
+    rm -rf "$packages"
+    packaging/build.sh --no-build --profile "$profile" --version "$version+next" --out "$packages/new" >/dev/null
+    if [ -n "$from" ]; then
         echo "building the packages of $(git log -1 --format='%h (%cs, %s)' "$commit")"
         build_older "$commit"
     else

@@ -62,8 +62,8 @@ main() {
     while [ $# -gt 0 ]; do
         case "$1" in
         agent | relay) what=$1 ;;
-        --from) [ $# -ge 2 ] || usage "--from needs a folder or an address"; from=$2; shift ;;
-        --pubkey) [ $# -ge 2 ] || usage "--pubkey needs a key"; pubkey=$2; shift ;;
+        --from) [ -n "${2:-}" ] || usage "--from needs a folder or an address"; from=$2; shift ;;
+        --pubkey) [ -n "${2:-}" ] || usage "--pubkey needs a key"; pubkey=$2; shift ;;
         --dry-run) dry=yes ;;
         --uninstall) uninstall=yes ;;
         --tarball) tarball=yes ;;

@@ -86,15 +86,21 @@ stage_package() {
 }
 
 # Reload, restart, upgrade, kill and drain under a real systemd, 20 reloads and 20 restarts of them while datagrams flow.
-stage_restarts() (
+stage_restarts() {
     local base=${PILOT_DEBIAN_ROOT:-$PWD/target/debian-root} root
-    [ -x "$base/usr/bin/systemctl" ] ||
+    [ -x "$base/usr/bin/systemctl" ] || [ -n "${PILOT_DEBIAN_ROOT:-}" ] ||
         as_root debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,iproute2,init-system-helpers bookworm "$base" >&2
-    root=$(mktemp -d)
-    trap 'as_root rm -rf "$root"' EXIT
-    as_root cp -a --reflink=auto "$base/." "$root"
-    as_root env PILOT_LOADGEN_BIN="$loadgen_bin" PILOT_RATE="${PILOT_RATE:-}" lab/systemd.sh "$root" "$relay_bin"
-)
+    root=$PWD/target/systemd-root
+    as_root rm -rf "$root"
+    as_root cp -a --reflink=auto "$base" "$root"
+    local load=$loadgen_bin wanted
+    wanted=$(sed -n 's/^net.core.rmem_max = //p' tuning/90-pilot-relay.sysctl.conf)
+    if [ "$(cat /proc/sys/net/core/rmem_max)" -lt "$wanted" ]; then
+        load=""
+        unseen "restarts under load: net.core.rmem_max of this host is below $wanted; install tuning/90-pilot-relay.sysctl.conf"
+    fi
+    as_root env PILOT_LOADGEN_BIN="$load" PILOT_RATE="${PILOT_RATE:-}" lab/systemd.sh "$root" "$relay_bin"
+}
 
 # What is released, built twice from two places: the same to the byte.
 stage_reproduce() {

@@ -18,7 +18,8 @@ program=${2:?the pilot-relay to run}
 unit=${3:-}
 name=pilot-relay
 loadgen=${PILOT_LOADGEN_BIN:-}
-log=$(mktemp)
+work=$(mktemp -d)
+log=$work/console
 
 install -m 755 "$program" "$root/usr/bin/pilot-relay"
 if [ -n "$unit" ]; then
@@ -71,9 +72,10 @@ end() {
     tries=60
     while kill -0 "$container" 2> /dev/null && [ "$tries" -gt 0 ]; do tries=$((tries - 1)); sleep 0.25; done
     kill -KILL "$container" 2> /dev/null || true
-    rm -f "$log"
+    rm -rf "$work"
 }
 trap end EXIT
+trap 'exit 1' HUP INT TERM
 
 inside() { nsenter -t "$leader" -a /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 value() { inside systemctl show -p "$1" --value "$name"; }
@@ -120,7 +122,7 @@ overflows() { inside cat /proc/net/snmp | awk '/^Udp:/ { if (at) print $at; else
 # under_load reload|restart: so many in a row while datagrams flow; none of them may be lost.
 under_load() {
     how=$1 number=0 count=${PILOT_RESTARTS:-20}
-    report=$(mktemp)
+    report=$work/report
     full=$(overflows)
     # Each takes half a second and a pause of as much.
     inside taskset -c "$(($(nproc) - 1))" loadgen --relay 127.0.0.1:9001 --registry 127.0.0.1:9000 --peers "${PILOT_PEERS:-1000}" \
@@ -138,7 +140,6 @@ under_load() {
     wait "$load" || { cat "$report" "$report.progress" >&2; fail "$count times $how under load: datagrams were lost"; }
     cat "$report"
     [ "$(overflows)" = "$full" ] || fail "$how: sockets overflowed, $full -> $(overflows)"
-    rm -f "$report" "$report.progress"
     echo "ok: $count times $how at ${PILOT_RATE:-10000} datagrams a second, nothing lost, no socket overflowed"
 }
 if [ -n "$loadgen" ]; then

@@ -113,7 +113,8 @@ https.serve_forever()
 END
 (cd "$work" && exec python3 server.py) &
 server=$!
-read -r secure plain <"$work/ports"
+exec 3<>"$work/ports"
+read -rt 20 secure plain <&3 || { echo "FAILED: the server for the installer did not start" >&2; exit 1; }
 base=https://localhost:$secure
 curl --cacert "$work/certificate.pem" -fsS -o /dev/null "http://localhost:$plain/files/SHA256SUMS"
 

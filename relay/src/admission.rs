@@ -61,13 +61,21 @@ impl Budget {
         Self { cost_nanos: self.cost_nanos * parts as f64, burst: self.burst.saturating_mul(parts as u32) }
     }
 
-    /// Takes `units` that somebody else has granted, also where there are not so many; no more than one burst is owed.
-    pub fn take(&self, account: &mut Time, now: Time, units: u64) {
+    /// Whether it gives fewer units a second than `other`.
+    #[must_use]
+    pub fn is_slower_than(&self, other: &Self) -> bool {
+        self.cost_nanos > other.cost_nanos
+    }
+
+    /// Takes `units` that others of `parts` have granted by their [`Self::share_of`] it, also where there are not so many.
+    /// What is owed is at most what they may grant at once.
+    pub fn take(&self, account: &mut Time, now: Time, units: u64, parts: usize) {
         if self.is_unlimited() {
             return;
         }
         let cost = Duration::from_nanos((self.cost_nanos * units as f64) as u64);
-        *account = ((*account).max(now) + cost).min(now + self.burst.saturating_mul(2));
+        let owed_max = self.burst.saturating_mul(u32::try_from(parts).unwrap_or(u32::MAX).saturating_add(1));
+        *account = ((*account).max(now) + cost).min(now + owed_max);
     }
 
     /// Takes `units` at `now` from the account whose arrival time is `account`; `false`, and nothing taken, when that

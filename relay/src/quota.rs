@@ -9,7 +9,7 @@ use wire::NodeId;
 
 use crate::admission::Budget;
 
-/// Nodes of one shard with a quota of their own.
+/// Nodes with a quota of their own: every shard knows all of them.
 pub const QUOTAS_MAX: usize = 65_536;
 
 /// However low a quota, so much passes at once: as with the budgets of everyone.
@@ -77,7 +77,7 @@ impl Quota {
     }
 }
 
-/// The nodes of one shard that have a quota of their own, for when a session of theirs begins.
+/// The nodes that have a quota of their own, for when a session of theirs begins or their datagrams arrive.
 #[derive(Debug, Default)]
 pub struct Quotas(HashMap<NodeId, Quota>);
 

@@ -469,7 +469,7 @@ impl Server {
                 activity.unknown_run = 0;
                 activity.tally.relayed(datagram.len());
             }
-            Sender::Foreign => self.note_foreign_relayed(sender, datagram.len()),
+            Sender::Foreign => self.note_foreign(sender, |tally| tally.relayed(datagram.len())),
             Sender::Unchecked => {}
         }
         if !self.is_present(session.path.local) {

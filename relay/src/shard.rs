@@ -21,7 +21,7 @@ use crate::locals::{LOCALS_MAX, Locals};
 use crate::mailbox::{Mail, Mailbox};
 use crate::metrics::{Counter, DropReason, Gauge, Published};
 use crate::questions::Questions;
-use crate::server::{Action, REPLY_MAX, Server};
+use crate::server::{Action, Handoff, REPLY_MAX, Server};
 use crate::socket::LocalSockets;
 use crate::time::Time;
 use crate::train::{Car, Trains};
@@ -456,8 +456,14 @@ impl Shard {
 
     fn hand_off(&mut self) {
         while let Some((shard, handoff)) = self.server.poll_handoff() {
-            if self.setup.mailboxes[shard].post(Mail::Handoff(handoff)).is_err() {
-                self.server.counters().count(Counter::MailDropped);
+            match (self.setup.mailboxes[shard].post(Mail::Handoff(handoff)), handoff) {
+                (Ok(()), _) => {}
+                (Err(_), Handoff::Sent(node, tally)) => {
+                    // The rest may wait, too.
+                    self.server.keep_untold(node, tally);
+                    return;
+                }
+                (Err(_), _) => self.server.counters().count(Counter::MailDropped),
             }
         }
     }

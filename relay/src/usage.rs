@@ -75,7 +75,7 @@ struct Account {
 
 type Page = OnceLock<Box<[Account]>>;
 
-/// The board. Each account is written by one shard.
+/// The board. Each account is written by the shard that owns the node, and seldom by others.
 #[derive(Debug)]
 pub struct Board {
     chapters: Box<[OnceLock<Box<[Page]>>]>,

@@ -170,6 +170,8 @@ struct Kind {
     slabs: BTreeMap<usize, Slab>,
     /// Those with room, locked ones first.
     with_room: BTreeSet<(Rank, usize)>,
+    /// Nothing more could be locked, and nothing has been unlocked since.
+    is_at_limit: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,6 +222,9 @@ impl Arena {
         if is_empty && (rank == Rank::Unlocked || kind.with_room.len() > 1) {
             kind.with_room.remove(&(rank, start));
             kind.slabs.remove(&start);
+            if rank == Rank::Locked {
+                self.kinds.values_mut().for_each(|kind| kind.is_at_limit = false);
+            }
         }
     }
 }
@@ -228,11 +233,19 @@ impl Kind {
     /// Adds a slab, as large as all there are, within bounds; a smaller one where only that can be locked; one that is not
     /// locked where nothing can be and there is no room in such a one.
     fn grow(&mut self, slot_bytes: usize) {
+        if self.is_at_limit && !self.with_room.is_empty() {
+            return;
+        }
         let page = page_bytes();
         let least = slot_bytes.next_multiple_of(page);
         let there = self.slabs.values().map(|slab| slab.pages.bytes).sum::<usize>();
         let wanted = there.min(SLAB_BYTES_MAX).next_multiple_of(page).max(least);
-        let locked = Pages::locked(wanted).or_else(|| Pages::locked(least).filter(|_| least < wanted));
+        let locked = if self.is_at_limit {
+            None
+        } else {
+            Pages::locked(wanted).or_else(|| (least < wanted).then(|| Pages::locked(least)).flatten())
+        };
+        self.is_at_limit = locked.is_none();
         let pages = match locked {
             Some(pages) => pages,
             None if self.with_room.is_empty() => Pages::unlocked(wanted),
@@ -372,7 +385,7 @@ mod tests {
 
     use super::*;
 
-    /// Sizes that no other test has: its slots are its own.
+    /// Of a size that few other tests have.
     struct Odd<const N: usize>([u8; N]);
 
     fn address<T>(value: &Locked<T>) -> usize {
@@ -427,7 +440,7 @@ mod tests {
         let values: Vec<_> = (0..40).map(|_| Locked::new(Odd([1; 5000]))).collect();
         assert!(slabs() > 2, "{}", slabs());
         drop(values);
-        assert_eq!(slabs(), 1);
+        assert!(slabs() <= 1, "one stays where it could be locked");
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub const SCRUBBED_BYTES: usize = 32 << 10;
 const FRAME_BYTES_MAX: usize = 512;
 
 /// Does `work`, then wipes the stack it has used, [`SCRUBBED_BYTES`] deep: values that were moved or dropped leave their bytes
-/// there. What `work` returns has to be no secret itself, or a [`Locked`](crate::Locked) one.
+/// there. `work` captures secrets by reference: what is moved into it is not wiped. What it returns has to be no secret itself, or a [`Locked`](crate::Locked) one.
 #[inline(never)]
 pub fn scrubbed<R>(work: impl FnOnce() -> R) -> R {
     let done = apart(work);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use directory::enrolment::Quota;
 use directory::{Known, RelayLink};
 use relay::locals::Service;
+use relay::quota::{self, QUOTAS_MAX};
 use relay::runtime::Relay;
 use relay::server::Handoff;
 use wire::NodeId;
@@ -55,8 +56,11 @@ impl RelayLink for Link {
         let before = quotas.get(&node).copied().unwrap_or_default();
         if known.quota != before {
             quotas.insert(node, known.quota);
+            if quotas.len() > QUOTAS_MAX {
+                tracing::warn!(%node, "{QUOTAS_MAX} nodes have a quota of their own, as many as can have; this one has none");
+            }
             let Quota { packets_per_second, bytes_per_second } = known.quota;
-            let quota = relay::quota::Quota::new(packets_per_second, bytes_per_second);
+            let quota = quota::Quota::new(packets_per_second, bytes_per_second);
             self.relay.hand_to_all(Handoff::Quota(node, quota));
         }
         if known.quota == Quota::DEFAULT {
@@ -68,7 +72,7 @@ impl RelayLink for Link {
         self.relay.membership().withdraw(node);
         let had_quota = self.quotas.lock().unwrap_or_else(PoisonError::into_inner).remove(&node).is_some();
         if had_quota {
-            self.relay.hand_to_all(Handoff::Quota(node, relay::quota::Quota::default()));
+            self.relay.hand_to_all(Handoff::Quota(node, quota::Quota::default()));
         }
         // Whoever was banned must not go on until the next sweep.
         self.relay.hand_surely(node, Handoff::Withdraw(node));

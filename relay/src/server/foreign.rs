@@ -1,9 +1,9 @@
 //! Senders that belong to another shard: several nodes may share a socket, and a merged receive is steered by its first
 //! datagram. Their sessions are read where they are.
 //!
-//! The source prefix pays for them, as one sender. Where a node has a quota of its own, this shard grants it its share of
-//! it and no more, and tells the owner what it has granted, who takes that off what it grants itself: so nobody sends more
-//! than its quota by having its datagrams arrive elsewhere, but for one burst a shard.
+//! The source prefix pays for them, as one sender. A node that may send less than everyone is granted its share of that and
+//! no more, and the owner is told what was granted, and takes it off what it grants itself: so nobody sends more than its
+//! quota by having its datagrams arrive elsewhere, but for one burst a shard, once.
 
 use std::collections::HashMap;
 
@@ -21,9 +21,9 @@ use crate::usage::Tally;
 #[derive(Debug)]
 pub(super) struct Foreign {
     prefixes: PrefixBudgets,
-    /// Arrival times of packets and bytes, of nodes with a quota of their own.
+    /// Arrival times of packets and bytes, of nodes that may send less than everyone.
     accounts: HashMap<NodeId, [Time; 2]>,
-    /// Not yet told to the owners. Told after each batch, so it holds no more nodes than a batch has datagrams.
+    /// Not yet told to the owners of nodes with a quota; told after each batch.
     untold: HashMap<NodeId, Tally>,
 }
 
@@ -53,7 +53,7 @@ impl Server {
             if self.charge_foreign(now, from, sender, len) {
                 return Ok(());
             }
-            self.foreign.untold.entry(sender).or_default().refused();
+            self.note_foreign(sender, Tally::refused);
             return Err(DropReason::SenderBudget);
         }
         if self.may_claim_by_relay(now, from, sender, held) {
@@ -71,22 +71,38 @@ impl Server {
             return self.foreign.prefixes.charge(&everyone, from.remote.ip, now);
         }
         let shards = self.sessions.shards();
-        let own = [(quota.packets(&everyone[0].0), 1), (quota.bytes(&everyone[1].0), len as u64)];
-        let account = self.foreign.accounts.entry(sender).or_default();
-        let mut arrivals = *account;
-        let within = own.iter().zip(&mut arrivals).all(|((budget, units), arrival)| {
-            let share: Budget = budget.share_of(shards);
-            share.charge(arrival, now, *units)
-        });
-        if within {
-            *account = arrivals;
+        let own = [quota.packets(&everyone[0].0), quota.bytes(&everyone[1].0)];
+        let account = self.foreign.accounts.get(&sender).copied().unwrap_or_default();
+        let (mut arrivals, mut of_prefix) = (account, everyone);
+        for ((own, (everyones, units)), arrival) in own.into_iter().zip(&mut of_prefix).zip(&mut arrivals) {
+            if own.is_slower_than(everyones) {
+                *everyones = Budget::unlimited();
+                if !own.share_of(shards).charge(arrival, now, *units) {
+                    return false;
+                }
+            }
+        }
+        let within = self.foreign.prefixes.charge(&of_prefix, from.remote.ip, now);
+        if within && arrivals != account {
+            self.foreign.accounts.insert(sender, arrivals);
         }
         within
     }
 
-    /// A packet of another shard's node was relayed here.
-    pub(super) fn note_foreign_relayed(&mut self, sender: NodeId, len: usize) {
-        self.foreign.untold.entry(sender).or_default().relayed(len);
+    /// Counts a packet of another shard's node.
+    pub(super) fn note_foreign(&mut self, sender: NodeId, count: impl FnOnce(&mut Tally)) {
+        if self.quotas.of(sender).is_everyones() {
+            let mut tally = Tally::default();
+            count(&mut tally);
+            self.sessions.usage().add(sender, tally);
+        } else {
+            count(self.foreign.untold.entry(sender).or_default());
+        }
+    }
+
+    /// There was no room for it in the owner's mailbox: it is told later.
+    pub fn keep_untold(&mut self, node: NodeId, tally: Tally) {
+        self.foreign.untold.entry(node).or_default().merge(tally);
     }
 
     /// What the next of other shards' nodes was granted here, for its owner.
@@ -106,13 +122,14 @@ impl Server {
             self.sessions.usage().add(node, tally);
             return;
         };
+        let shards = self.sessions.shards();
         let activity = self.sessions.activity(slot);
         activity.tally.merge(tally);
         if activity.quota.is_everyones() || self.rules.admission == Admission::Open {
             return;
         }
         let quota = activity.quota;
-        quota.packets(&self.rules.sender_packets).take(&mut activity.packets, now, tally.packets());
-        quota.bytes(&self.rules.sender_bytes).take(&mut activity.bytes, now, tally.bytes());
+        quota.packets(&self.rules.sender_packets).take(&mut activity.packets, now, tally.packets(), shards);
+        quota.bytes(&self.rules.sender_bytes).take(&mut activity.bytes, now, tally.bytes(), shards);
     }
 }

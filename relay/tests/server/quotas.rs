@@ -24,15 +24,18 @@ fn world() -> World {
 
 /// The quota of a node, as the directory tells it: to every shard.
 fn set_quota(world: &mut World, node: u32, quota: Quota) {
-    (0..2).for_each(|shard| world.hand(Handoff::Quota(NodeId(node), quota), shard));
+    (0..world.shards() as u32).for_each(|shard| world.hand(Handoff::Quota(NodeId(node), quota), shard));
 }
 
 /// How many of `count` packets of node 1 at once pass that arrive at the shard which does not own it: as when the kernel
 /// has merged them behind another node's.
 fn passed_elsewhere(world: &mut World, count: usize) -> usize {
+    passed_at(world, 1 - shard_of(NodeId(1), 2), count)
+}
+
+fn passed_at(world: &mut World, shard: usize, count: usize) -> usize {
     let packet = encode(Message::Relay { sender: NodeId(1), dest: NodeId(2), inner: b"x" });
-    let elsewhere = 1 - shard_of(NodeId(1), 2);
-    (0..count).filter(|_| matches!(world.receive_on(elsewhere, BEACON, ALICE, &packet), Action::Forward { .. })).count()
+    (0..count).filter(|_| matches!(world.receive_on(shard, BEACON, ALICE, &packet), Action::Forward { .. })).count()
 }
 
 /// How many of `count` packets at once pass from one node to the other.
@@ -114,6 +117,43 @@ fn a_quota_is_not_evaded_where_datagrams_arrive_at_another_shard() {
     set_quota(&mut world, 1, Quota::default());
     world.pass(Duration::from_secs(60));
     assert_eq!(passed_elsewhere(&mut world, 500), 500);
+}
+
+#[test]
+fn nor_by_bursts_at_many_shards_that_have_rested() {
+    const SHARDS: usize = 8;
+    const ROUNDS: usize = 20;
+    /// As long as a shard's share takes to be whole again.
+    const ROUND_TENTHS: usize = 26;
+    let mut world = World::with_directory(SHARDS);
+    world.discover(ALICE, 1);
+    world.discover(BOB, 2);
+    set_quota(&mut world, 1, Quota::new(Some(100), None));
+    world.pass(Duration::from_secs(60));
+    let (own, mut total) = (shard_of(NodeId(1), SHARDS), 0);
+    for _ in 0..ROUNDS {
+        for _ in 0..ROUND_TENTHS {
+            world.pass(Duration::from_millis(100));
+            total += passed_at(&mut world, own, 50);
+        }
+        total += (0..SHARDS).filter(|shard| *shard != own).map(|shard| passed_at(&mut world, shard, 50)).sum::<usize>();
+    }
+    let (quota, bursts) = (10 * ROUND_TENTHS * ROUNDS, (SHARDS + 1) * 32);
+    assert!((quota..=quota + bursts).contains(&total), "{total} of {quota}");
+}
+
+#[test]
+fn whoever_may_send_more_is_not_granted_less_elsewhere() {
+    let mut world = world();
+    let large = Quota::new(Some(1_000_000), None);
+    for quota in [large, Quota::new(Some(0), None)] {
+        set_quota(&mut world, 1, quota);
+        world.pass(Duration::from_secs(60));
+        assert_eq!(passed_elsewhere(&mut world, 15_000), 15_000, "as everyone");
+    }
+    let before = usage(&mut world, 1).packets;
+    assert_eq!(passed_elsewhere(&mut world, 10), 10);
+    assert_eq!(usage(&mut world, 1).packets - before, 10, "and it is counted");
 }
 
 #[test]

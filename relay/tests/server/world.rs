@@ -211,6 +211,10 @@ impl World {
         self.settle();
     }
 
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     pub fn hand(&mut self, handoff: Handoff, node: u32) {
         let shard = shard_of(NodeId(node), self.shards.len());
         self.shards[shard].handle_handoff(self.now, handoff);

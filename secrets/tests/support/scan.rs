@@ -7,8 +7,6 @@ use std::io::{self, BufRead as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 
-/// The kernel's smallest page, in which `/proc/PID/pagemap` counts; larger ones are multiples of it.
-const PAGE_BYTES: usize = 4096;
 /// Of an entry of `/proc/PID/pagemap`: in memory, or in swap.
 const IS_THERE: u64 = 1 << 63 | 1 << 62;
 /// Read at once.
@@ -50,18 +48,28 @@ fn range(line: &str) -> Option<Range<usize>> {
     Some(usize::from_str_radix(from, 16).ok()?..usize::from_str_radix(to, 16).ok()?)
 }
 
+/// The kernel's page, in which `/proc/PID/pagemap` counts.
+fn page_bytes() -> io::Result<usize> {
+    let text = fs::read_to_string("/proc/self/smaps")?;
+    let kibibytes =
+        text.lines().find_map(|line| line.strip_prefix("KernelPageSize:")?.trim().strip_suffix(" kB")?.parse().ok());
+    kibibytes.map(|kibibytes: usize| kibibytes << 10).ok_or_else(|| io::Error::other("smaps names no page size"))
+}
+
 /// Where `bytes` lie in the memory of `process`: the mapping and the address.
 pub fn find<'a>(process: &str, mappings: &'a [Mapping], bytes: &[u8]) -> io::Result<Vec<(&'a Mapping, usize)>> {
     let memory = File::open(format!("/proc/{process}/mem"))?;
     let pages = File::open(format!("/proc/{process}/pagemap"))?;
+    let page_bytes = page_bytes()?;
     let mut found = Vec::new();
     for mapping in mappings.iter().filter(|mapping| mapping.flags.iter().any(|flag| flag == "rd")) {
         // Bytes may lie across two pieces.
         let mut before: Vec<u8> = Vec::new();
-        for from in mapping.range.clone().step_by(PIECE_PAGES * PAGE_BYTES) {
-            let to = mapping.range.end.min(from + PIECE_PAGES * PAGE_BYTES);
-            let mut entries = vec![0; (to - from) / PAGE_BYTES * 8];
-            if pages.read_exact_at(&mut entries, (from / PAGE_BYTES * 8) as u64).is_err() {
+        for from in mapping.range.clone().step_by(PIECE_PAGES * page_bytes) {
+            let to = mapping.range.end.min(from + PIECE_PAGES * page_bytes);
+            let mut entries = vec![0; (to - from) / page_bytes * 8];
+            if pages.read_exact_at(&mut entries, (from / page_bytes * 8) as u64).is_err() {
+                before.clear();
                 continue;
             }
             let is_there = entries

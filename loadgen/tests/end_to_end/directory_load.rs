@@ -157,7 +157,7 @@ fn idle_connections_are_held_and_divided_by() {
 
 #[test]
 fn a_plain_directory_is_not_taken_for_one_with_tls() {
-    let directory = Directory::start(&[]);
+    let directory = Directory::start(&["--tls", "off"]);
     let output = loadgen(&["idle", "--count", "2", "--tls", "--registry", &directory.address]).output().unwrap();
     assert_eq!(status(&output), 3);
     assert!(

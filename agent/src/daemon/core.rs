@@ -145,7 +145,8 @@ impl Core {
             return put(None).await;
         }
         let moves = directory.moves();
-        let signed_at = unix_seconds().saturating_add_signed(self.directory_ahead.get());
+        let directory_now = || unix_seconds().saturating_add_signed(self.directory_ahead.get());
+        let signed_at = directory_now();
         let again = match put(Some(signed_at)).await {
             Ok(Answer::Error { error }) => match directory_time(&error) {
                 Some(time) => {
@@ -156,7 +157,7 @@ impl Core {
                 None => return Ok(Answer::Error { error }),
             },
             // What was put before the move may have come, and counts once.
-            Err(_) if moves.has_changed().unwrap_or(false) => Some(unix_seconds().max(signed_at + 1)),
+            Err(_) if moves.has_changed().unwrap_or(false) => Some(directory_now().max(signed_at.saturating_add(1))),
             answer => return answer,
         };
         put(again).await

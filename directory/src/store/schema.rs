@@ -49,13 +49,17 @@ fn is_known(version: usize, path: Option<&Path>) -> anyhow::Result<()> {
     if version <= known {
         return Ok(());
     }
+    let found = format!("it was made by a newer version of this program (schema {version}, known up to {known})");
     match path.map(|path| older_at(path, known)).filter(|kept| kept.exists()) {
+        // The file may be open in a relay at work, which would lose what it writes if it was moved away.
         Some(kept) => bail!(
-            "it was made by a newer version of this program (schema {version}, known up to {known}); as it was before that is \
-             in {}: move it to {FILE_NAME} to go back to then",
+            "{found}; a relay at work goes on. As the database was before that is in {}: to go back to then, stop the relay \
+             first, then move that file in place of {FILE_NAME} and remove {FILE_NAME}-wal and {FILE_NAME}-shm",
             kept.display()
         ),
-        None => bail!("it was made by a newer version of this program (schema {version}, known up to {known})"),
+        None => bail!(
+            "{found}; a relay at work goes on. Install the newer program again, or restore a backup: pilot-relay restore FILE"
+        ),
     }
 }
 

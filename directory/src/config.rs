@@ -94,7 +94,8 @@ pub enum Tls {
     #[default]
     Off,
     /// As [`Tls::SelfSigned`] wherever a certificate can be kept; where the disk does not take a new one, plain TCP only, and
-    /// the log says so. What the programs do when nobody says anything.
+    /// the log says so. One that is there and of no use is an error, as agents may have pinned it. What the programs do when
+    /// nobody says anything.
     Offered,
     /// Certificate chain and key, both PEM.
     Files {

@@ -33,7 +33,8 @@ pub fn check_version(data_dir: &Path) -> anyhow::Result<()> {
     };
     match look() {
         Ok(version) => {
-            is_known(version, Some(&path)).with_context(|| format!("cannot use the database {}", path.display()))
+            let text = || format!("the relay at work goes on; cannot use the database {}", path.display());
+            is_known(version, Some(&path)).with_context(text)
         }
         Err(error) => {
             tracing::debug!(%error, "cannot look at the database's version before it is opened");
@@ -53,13 +54,11 @@ fn is_known(version: usize, path: Option<&Path>) -> anyhow::Result<()> {
     match path.map(|path| older_at(path, known)).filter(|kept| kept.exists()) {
         // The file may be open in a relay at work, which would lose what it writes if it was moved away.
         Some(kept) => bail!(
-            "{found}; a relay at work goes on. As the database was before that is in {}: to go back to then, stop the relay \
-             first, then move that file in place of {FILE_NAME} and remove {FILE_NAME}-wal and {FILE_NAME}-shm",
+            "{found}; as it was before that is in {}: to go back to then, stop whatever relay still uses it first, then move \
+             that file in place of {FILE_NAME} and remove {FILE_NAME}-wal and {FILE_NAME}-shm",
             kept.display()
         ),
-        None => bail!(
-            "{found}; a relay at work goes on. Install the newer program again, or restore a backup: pilot-relay restore FILE"
-        ),
+        None => bail!("{found}; install the newer program again, or restore a backup: pilot-relay restore FILE"),
     }
 }
 

@@ -198,3 +198,30 @@ async fn write_all(mut socket: OwnedWriteHalf, shared: &Shared) -> io::Result<()
         socket.write_all(&outbound).await?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wire::ipc::{Reply, Request};
+
+    use super::*;
+    use crate::client::RequestError;
+
+    #[tokio::test]
+    async fn what_the_daemon_has_said_before_it_ended_the_connection_is_heard() {
+        let mut frame = Vec::new();
+        Reply::Error { code: 1, text: "go away" }.encode(&mut frame);
+        // Whether writing fails first, or reading ends first, and before or after the question: often enough for each.
+        for number in 0..40 {
+            let (socket, mut daemon) = UnixStream::pair().unwrap();
+            daemon.write_all(&frame).await.unwrap();
+            drop(daemon);
+            let handle = Handle::drive(socket);
+            if number % 2 == 0 {
+                handle.wait(|mux| mux.end().map(|_| ())).await;
+            }
+            handle.change(|mux| assert!(mux.begin(&Request::Info)));
+            let answer = handle.wait(Mux::take_answer).await;
+            assert_eq!(answer, Err(RequestError::Refused("go away".to_owned())), "{number}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! them, watched over a restart of the directory.
 
 use agent::config::settings::Settings;
+use agent::daemon::clock::unix_seconds;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use wire::NodeId;

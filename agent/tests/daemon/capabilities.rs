@@ -287,7 +287,7 @@ fn questions_say_when_they_were_signed_by_the_directorys_clock() {
             (Clock::Ahead(31_536_000), "another"),
             (Clock::Ahead(31_536_300), "about the one known"),
             (Clock::Ahead(0), "the same again"),
-            (Clock::Suspicious(300), "about the same, of who remembers copies"),
+            (Clock::Suspicious(500), "about the same, of who remembers copies"),
             (Clock::Ahead(0), "the same as ever"),
             (Clock::Older, "none"),
         ] {

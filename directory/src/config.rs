@@ -94,7 +94,8 @@ pub enum Tls {
     #[default]
     Off,
     /// As [`Tls::SelfSigned`] wherever a certificate can be kept; where the disk does not take a new one, plain TCP only, and
-    /// the log says so. What the programs do when nobody says anything.
+    /// the log says so. One that is there and of no use is an error, as agents may have pinned it. What the programs do when
+    /// nobody says anything.
     Offered,
     /// Certificate chain and key, both PEM.
     Files {
@@ -160,7 +161,7 @@ pub struct Limits {
     pub requests_per_ip_per_second: u32,
     /// Requests per second from all addresses together at which no node is known; more wait, and then are refused.
     pub requests_of_strangers_per_second: u32,
-    /// The same from the addresses of nodes, beyond what each has of its own.
+    /// The same from the addresses of nodes, beyond what each has of its own; all have half as many of their own together.
     pub requests_of_known_per_second: u32,
     /// Requests per second on one connection; above that the connection is slowed.
     pub requests_per_connection_per_second: u32,

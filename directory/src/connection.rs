@@ -83,7 +83,8 @@ enum End {
     Told(CloseReason, RequestError),
 }
 
-/// Serves `stream` until it ends. `befriend` is called once a node has signed on it.
+/// Serves `stream` until it ends. `befriend` is called once a node has signed on it, or at its
+/// address.
 pub async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     peer: Peer,

@@ -83,7 +83,7 @@ pub struct Served {
     pub held: Option<Held>,
     /// Too much is asked by others: there is one answer, and the connection has to end.
     pub busy: bool,
-    /// A node that belongs has signed on this connection.
+    /// A node that belongs has signed on this connection, or at its address.
     pub known: bool,
 }
 
@@ -128,8 +128,8 @@ impl Driver {
         let stored: Vec<NodeId> = this.service().registered().collect();
         for node in &stored {
             // They come back together, and are no strangers.
-            let at: Vec<IpAddr> = this.service().proven(*node).unwrap_or_default().to_vec();
-            at.into_iter().for_each(|ip| this.know(Duration::ZERO, ip));
+            let at = this.service().places(*node);
+            at.into_iter().for_each(|ip| this.know(*node, ip));
         }
         let stored: Vec<_> = stored.into_iter().map(Effect::Publish).collect();
         this.carry_out(&stored);
@@ -181,8 +181,8 @@ impl Driver {
         // Nothing is done for requests that are not answered this time.
         let ends = |request: &Result<Request, _>| request.as_ref().is_ok_and(|request| ends_batch(&request.operation));
         let requests = requests.iter().position(ends).map_or(requests, |last| &requests[..=last]);
-        let refusals = match self.admit(peer, requests).await {
-            Admitted::Each(refusals) => refusals,
+        let (refusals, is_known) = match self.admit(peer, requests).await {
+            Admitted::Each { refusals, is_known } => (refusals, is_known),
             Admitted::Nothing(answer) => {
                 self.metrics.error();
                 return Served { answers: vec![answer], held: None, busy: true, known: false };
@@ -233,11 +233,17 @@ impl Driver {
         let took = self.clock.now().monotonic.saturating_sub(began);
         let answered = requests.iter().take(answers.len()).flatten();
         answered.for_each(|request| self.metrics.answered(&request.operation, took));
-        let known = !peer.exempt && self.service().knows(peer.connection);
-        if known {
-            self.know(self.clock.now().monotonic, peer.ip);
-        }
-        Served { answers, held, busy: false, known }
+        let has_signed = !peer.exempt && self.note_place(peer);
+        Served { answers, held, busy: false, known: has_signed || is_known }
+    }
+
+    /// Makes the address of `peer` known where a node that belongs has signed on the connection; whether one has.
+    fn note_place(&self, peer: &Peer) -> bool {
+        let service = self.service();
+        let node = service.signer_on(peer.connection);
+        // Under the service's lock, so that none is known that was sent away meanwhile.
+        node.into_iter().for_each(|node| self.know(node, peer.ip));
+        node.is_some()
     }
 
     /// Waits until what `request` may change can be stored; false when it cannot in time. Questions do not wait. Those
@@ -387,11 +393,15 @@ impl Driver {
                 Effect::Publish(node) => {
                     let known = {
                         let service = self.service();
-                        service.proven(node).map(|proven| Known {
+                        let known = service.proven(node).map(|proven| Known {
                             proven: proven.to_vec(),
                             last: service.last_endpoint(node),
                             quota: service.quota(node),
-                        })
+                        });
+                        if known.is_none() {
+                            self.forget(node);
+                        }
+                        known
                     };
                     match known {
                         Some(known) => self.relay.link.publish(node, &known),

@@ -46,6 +46,13 @@ impl Rate {
     fn advance(&self, theoretical: Duration, now: Duration, count: u32) -> Duration {
         theoretical.max(now).saturating_add(self.interval.saturating_mul(count))
     }
+
+    /// How many more fit now, up to `count`.
+    fn left(&self, theoretical: Duration, now: Duration, count: u32) -> u32 {
+        let room = self.burst.saturating_sub(theoretical.saturating_sub(now));
+        let fit = room.as_nanos() / self.interval.as_nanos().max(1);
+        u32::try_from(fit).map_or(count, |fit| fit.min(count))
+    }
 }
 
 /// One rate applied to many addresses. Bounded: when full, addresses at rest are forgotten, then arbitrary ones.
@@ -64,24 +71,33 @@ impl AddressRates {
 
     /// Takes one from the rate of `ip`; false when nothing is left.
     pub fn take(&mut self, now: Duration, ip: IpAddr) -> bool {
+        let allowed = self.has_room(now, ip);
+        if allowed {
+            self.take_all(now, ip, 1);
+        }
+        allowed
+    }
+
+    /// Takes `count` from the rate of `ip`, which are left.
+    fn take_all(&mut self, now: Duration, ip: IpAddr, count: u32) {
         let unit = address_unit(ip);
         if self.used_until.len() >= ADDRESSES_MAX && !self.used_until.contains_key(&unit) {
             self.forget(now);
         }
         let used_until = self.used_until.entry(unit).or_default();
-        let next = self.rate.advance(*used_until, now, 1);
-        let allowed = next.saturating_sub(now) <= self.rate.burst;
-        if allowed {
-            *used_until = next;
-        }
-        allowed
+        *used_until = self.rate.advance(*used_until, now, count);
     }
 
     /// Whether one is left of the rate of `ip`, without taking it.
     #[must_use]
     pub fn has_room(&self, now: Duration, ip: IpAddr) -> bool {
+        self.left(now, ip, 1) == 1
+    }
+
+    /// How many are left of the rate of `ip`, up to `count`, without taking them.
+    fn left(&self, now: Duration, ip: IpAddr, count: u32) -> u32 {
         let used_until = self.used_until.get(&address_unit(ip)).copied().unwrap_or_default();
-        self.rate.advance(used_until, now, 1).saturating_sub(now) <= self.rate.burst
+        self.rate.left(used_until, now, count)
     }
 
     fn forget(&mut self, now: Duration) {

@@ -132,7 +132,7 @@ struct Open {
 }
 
 impl Guests {
-    /// A node has signed on `connection`.
+    /// A node has signed on `connection`, or at its address.
     fn befriend(&self, connection: ConnectionId) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).strangers.remove(&connection);
     }

@@ -273,10 +273,18 @@ impl Service {
         self.nodes.find(node).ok().map(|_| self.proofs.proven(node))
     }
 
-    /// Whether a node that belongs has signed on `connection`.
+    /// A node that belongs and has signed on `connection`.
     #[must_use]
-    pub fn knows(&self, connection: ConnectionId) -> bool {
-        self.proofs.on(connection).any(|node| self.nodes.find(node).is_ok())
+    pub fn signer_on(&self, connection: ConnectionId) -> Option<NodeId> {
+        self.proofs.on(connection).find(|node| self.nodes.find(*node).is_ok())
+    }
+
+    /// Where `node`, if it belongs, is or was last: its endpoint follows the address it signs from.
+    #[must_use]
+    pub fn places(&self, node: NodeId) -> Vec<IpAddr> {
+        let Ok(enrolled) = self.nodes.find(node) else { return Vec::new() };
+        let endpoint = enrolled.fact.endpoint.parse::<SocketAddr>().ok().map(|endpoint| endpoint.ip());
+        self.proofs.proven(node).iter().copied().filter(|ip| Some(*ip) != endpoint).chain(endpoint).collect()
     }
 
     /// Where the latest signed registration of `node` says it is.

@@ -103,7 +103,19 @@ pub fn load(tls: &Tls, data_dir: &Path) -> anyhow::Result<Option<Identity>> {
         }
         Err(error) => return Err(error),
     };
-    let current = Arc::new(Current(RwLock::new(read(&cert, &key)?)));
+    let shown = read(&cert, &key);
+    let shown = match tls {
+        Tls::SelfSigned | Tls::Offered => shown.with_context(|| {
+            // Never by itself: agents may have pinned it.
+            format!(
+                "the certificate kept in {} is of no use; remove {CERT_FILE_NAME} and {KEY_FILE_NAME} there to have a new \
+                 one made, whose fingerprint the agents have to be told, or start with --tls off",
+                data_dir.display()
+            )
+        }),
+        Tls::Files { .. } | Tls::Off => shown,
+    };
+    let current = Arc::new(Current(RwLock::new(shown?)));
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

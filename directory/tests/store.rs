@@ -303,6 +303,11 @@ fn a_database_of_an_older_version_is_kept_as_it_was() {
     fs::rename(kept, folder.path().join("directory.sqlite-schema3")).unwrap();
     let text = failure(folder.path());
     assert!(text.contains("newer version") && text.contains("directory.sqlite-schema3"), "{text}");
+    assert!(text.contains("stop whatever relay") && text.contains("directory.sqlite-shm"), "{text}");
+    let before = directory::store::check_version(folder.path()).unwrap_err();
+    assert!(format!("{before:#}").starts_with("the relay at work goes on"), "{before:#}");
+    fs::remove_file(folder.path().join("directory.sqlite-schema3")).unwrap();
+    assert!(failure(folder.path()).contains("restore a backup: pilot-relay restore FILE"));
 }
 
 /// All rows of all tables but those of the full-text index, as text.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use wire::NodeId;
 use wire::address::Address;
-use wire::registry::answer::{Answer, Hit, directory_time, shown, signed_at_another_time};
+use wire::registry::answer::{Answer, Hit, asked_elsewhere, directory_time, shown, signed_at_another_time};
 use wire::registry::capability::{FORMAT, RECORD_BYTES_MAX, Record};
 use wire::registry::request::{Changes, Operation, QUERY_BYTES_MAX, QUERY_LIMIT_MAX, Query, Request};
 use wire::registry::{Base64, MESSAGE_BYTES_MAX, PublicKey, push_message, split_message};
@@ -166,6 +166,8 @@ fn questions_say_when_they_were_signed_where_somebody_asks() {
     let error = signed_at_another_time(100, 1_790_000_000);
     assert_eq!(directory_time(&error), Some(1_790_000_000));
     assert!(shown(&error), "{error}");
+    let error = asked_elsewhere(1_790_000_000);
+    assert_eq!((directory_time(&error), shown(&error)), (Some(1_790_000_000), true));
     for other in ["", "the directory's clock says ", "the directory's clock says 99999999999999999999;", "100"] {
         assert_eq!(directory_time(other), None, "{other}");
     }

@@ -37,6 +37,10 @@ pub(super) struct Mux {
     backlogs: BTreeMap<u16, VecDeque<Incoming>>,
     datagrams: BTreeMap<u16, VecDeque<Datagram>>,
     ended: Option<String>,
+    /// Something has been asked or sent.
+    spoken: bool,
+    /// Why the daemon does not take the connection, said before anything was asked.
+    unwelcome: Option<String>,
 }
 
 /// The request under way.
@@ -86,6 +90,8 @@ impl Mux {
             backlogs: BTreeMap::new(),
             datagrams: BTreeMap::new(),
             ended: None,
+            spoken: false,
+            unwelcome: None,
         }
     }
 
@@ -143,6 +149,7 @@ impl Mux {
         if self.outstanding.is_some() || self.answer.is_some() {
             return false;
         }
+        self.spoken = true;
         let start = self.outbound.len();
         request.encode(&mut self.outbound);
         let command = self.outbound[start + 4];
@@ -152,12 +159,14 @@ impl Mux {
 
     /// Sends what is answered by nothing.
     pub(super) fn send(&mut self, request: &Request<'_>) {
+        self.spoken = true;
         request.encode(&mut self.outbound);
     }
 
     /// The answer to the request begun last, once it is there.
     pub(super) fn take_answer(&mut self) -> Option<Result<Answer, RequestError>> {
-        let ended = || self.ended.clone().map(|reason| Err(RequestError::Disconnected(reason)));
+        let unwelcome = || self.unwelcome.clone().map(RequestError::Refused);
+        let ended = || self.ended.clone().map(|reason| Err(unwelcome().unwrap_or(RequestError::Disconnected(reason))));
         let answer = self.answer.take().or_else(ended)?;
         self.outstanding = None;
         Some(answer)
@@ -234,6 +243,8 @@ impl Mux {
     fn handle_error(&mut self, text: &str) {
         if self.outstanding.is_some() {
             self.handle_answer(Err(RequestError::Refused(text.to_owned())));
+        } else if !self.spoken {
+            self.unwelcome = Some(text.to_owned());
         } else if self.streams.len() == 1
             && let Some(stream) = self.streams.values_mut().next()
         {

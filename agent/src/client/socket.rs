@@ -1,17 +1,23 @@
 //! Reads and writes the socket, and wakes those who wait. What the bytes mean is decided in `mux`.
 
 use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
 
 use super::mux::Mux;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
+/// What has been said to a client is read for so long after the daemon has ended the connection.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The user's side of the connection; when it goes, the driver finishes.
 pub(super) struct Handle(Arc<Shared>);
@@ -121,9 +127,17 @@ impl State {
 /// Reads and writes the socket until it ends or nobody needs it.
 async fn drive(socket: UnixStream, shared: Arc<Shared>) {
     let (read_half, write_half) = socket.into_split();
+    let mut reading = pin!(read_all(read_half, &shared));
     let reason = tokio::select! {
-        reason = read_all(read_half, &shared) => reason,
-        reason = write_all(write_half, &shared) => reason,
+        reason = &mut reading => reason,
+        written = write_all(write_half, &shared) => match written {
+            Ok(()) => "it is not needed any longer".to_owned(),
+            // Whoever takes nothing any more may have said why before.
+            Err(error) => {
+                let _ = timeout(LAST_WORDS, reading).await;
+                error.to_string()
+            }
+        },
     };
     let mut state = shared.lock();
     state.mux.handle_end(reason);
@@ -160,7 +174,8 @@ async fn room(shared: &Shared) {
     .await;
 }
 
-async fn write_all(mut socket: OwnedWriteHalf, shared: &Shared) -> String {
+/// Returns when nobody needs the socket any longer.
+async fn write_all(mut socket: OwnedWriteHalf, shared: &Shared) -> io::Result<()> {
     loop {
         let outbound = poll_fn(|context| {
             let mut state = shared.lock();
@@ -179,9 +194,34 @@ async fn write_all(mut socket: OwnedWriteHalf, shared: &Shared) -> String {
             Poll::Pending
         })
         .await;
-        let Some(outbound) = outbound else { return "it is not needed any longer".to_owned() };
-        if let Err(error) = socket.write_all(&outbound).await {
-            return error.to_string();
+        let Some(outbound) = outbound else { return Ok(()) };
+        socket.write_all(&outbound).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::ipc::{Reply, Request};
+
+    use super::*;
+    use crate::client::RequestError;
+
+    #[tokio::test]
+    async fn what_the_daemon_has_said_before_it_ended_the_connection_is_heard() {
+        let mut frame = Vec::new();
+        Reply::Error { code: 1, text: "go away" }.encode(&mut frame);
+        // Whether writing fails first, or reading ends first, and before or after the question: often enough for each.
+        for number in 0..40 {
+            let (socket, mut daemon) = UnixStream::pair().unwrap();
+            daemon.write_all(&frame).await.unwrap();
+            drop(daemon);
+            let handle = Handle::drive(socket);
+            if number % 2 == 0 {
+                handle.wait(|mux| mux.end().map(|_| ())).await;
+            }
+            handle.change(|mux| assert!(mux.begin(&Request::Info)));
+            let answer = handle.wait(Mux::take_answer).await;
+            assert_eq!(answer, Err(RequestError::Refused("go away".to_owned())), "{number}");
         }
     }
 }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use wire::address::SocketAddress;
-use wire::registry::answer::{SIGNATURE_FAILED, directory_time};
+use wire::registry::answer::{CLOCKS_APART_MAX_SECONDS, SIGNATURE_FAILED, directory_time};
 use wire::registry::{Answer, Operation};
 use wire::trace::TraceContext;
 
@@ -135,7 +135,7 @@ impl Core {
 
     /// The same by another connection to the directory. A question that may say when it was signed does so, by the
     /// directory's clock as far as that is known: where it is another than this host's, the first answer says so, and the
-    /// question is put once more. A directory that does not know of times yet is asked without.
+    /// question is put once more; so is one that is taken for a copy. A directory that does not know of times yet is asked without.
     ///
     /// # Errors
     /// [`Unanswered`].
@@ -145,9 +145,14 @@ impl Core {
             return put(None).await;
         }
         let moves = directory.moves();
-        let signed_at = unix_seconds().saturating_add_signed(self.directory_ahead.get());
+        let directory_now = || unix_seconds().saturating_add_signed(self.directory_ahead.get());
+        let signed_at = directory_now();
         let again = match put(Some(signed_at)).await {
             Ok(Answer::Error { error }) => match directory_time(&error) {
+                // The clocks agree well enough: it is taken for another's, or from before the directory's start.
+                Some(time) if time.abs_diff(signed_at) <= CLOCKS_APART_MAX_SECONDS => {
+                    Some(time.max(signed_at.saturating_add(1)))
+                }
                 Some(time) => {
                     self.directory_ahead.set(time.cast_signed().wrapping_sub(unix_seconds().cast_signed()));
                     Some(time)
@@ -156,7 +161,7 @@ impl Core {
                 None => return Ok(Answer::Error { error }),
             },
             // What was put before the move may have come, and counts once.
-            Err(_) if moves.has_changed().unwrap_or(false) => Some(unix_seconds().max(signed_at + 1)),
+            Err(_) if moves.has_changed().unwrap_or(false) => Some(directory_now().max(signed_at.saturating_add(1))),
             answer => return answer,
         };
         put(again).await

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -135,7 +135,15 @@ const fn is_served(client: u32, own: u32) -> bool {
 async fn refuse(mut socket: UnixStream, text: &str) {
     let mut frame = Vec::new();
     Reply::Error { code: ERROR_CODE, text }.encode(&mut frame);
-    let _ = timeout(FAREWELL, socket.write_all(&frame)).await;
+    let said = async {
+        socket.write_all(&frame).await?;
+        socket.shutdown().await?;
+        // A client that is cut off while it still asks may not read on; it is heard out, and nothing is done.
+        let mut unheard = [0; 1024];
+        while socket.read(&mut unheard).await? > 0 {}
+        io::Result::Ok(())
+    };
+    let _ = timeout(FAREWELL, said).await;
 }
 
 #[cfg(test)]

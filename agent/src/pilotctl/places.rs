@@ -9,6 +9,7 @@ use crate::config::values::Fingerprint;
 
 /// The name of the daemon's socket in the system's temporary folder (section 10).
 const SOCKET_NAME: &str = "pilot.sock";
+const REGISTRY_VARIABLE: &str = "PILOT_REGISTRY";
 const FINGERPRINT_VARIABLE: &str = "PILOT_REGISTRY_FINGERPRINT";
 /// A configuration has a few hundred bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
@@ -76,11 +77,11 @@ impl Places {
     /// The directory, where the command line names none.
     #[must_use]
     pub fn registry(&self) -> Option<String> {
-        variable("PILOT_REGISTRY").or_else(|| self.config_text("registry").map(str::to_owned))
+        variable(REGISTRY_VARIABLE).or_else(|| self.config_text("registry").map(str::to_owned))
     }
 
     /// The fingerprint of the directory's certificate, where the command line names none. What the file says is of the
-    /// directory it names, not of one that is `named` elsewhere.
+    /// directory it names, not of one that is `named` on the command line or in the environment.
     ///
     /// # Errors
     /// It is none.
@@ -88,6 +89,7 @@ impl Places {
         let variable = variable(FINGERPRINT_VARIABLE).map(|text| (FINGERPRINT_VARIABLE, text));
         let file =
             || Some(("registry_fingerprint in config.json", self.config_text("registry_fingerprint")?.to_owned()));
+        let named = named || self::variable(REGISTRY_VARIABLE).is_some();
         let Some((place, text)) = variable.or_else(|| file().filter(|_| !named)) else { return Ok(None) };
         let read = Fingerprint::parse(&text);
         read.map(Some).map_err(|hint| Failure::new(Code::InvalidArgument, format!("{place}: {text}")).hint(hint))

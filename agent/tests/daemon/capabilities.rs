@@ -2,6 +2,7 @@
 //! them, watched over a restart of the directory.
 
 use agent::config::settings::Settings;
+use agent::daemon::clock::unix_seconds;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use wire::NodeId;
@@ -286,6 +287,8 @@ fn questions_say_when_they_were_signed_by_the_directorys_clock() {
             (Clock::Ahead(31_536_000), "another"),
             (Clock::Ahead(31_536_300), "about the one known"),
             (Clock::Ahead(0), "the same again"),
+            (Clock::Suspicious(500), "about the same, of who remembers copies"),
+            (Clock::Ahead(0), "the same as ever"),
             (Clock::Older, "none"),
         ] {
             shelf.clock.set(clock);
@@ -293,6 +296,11 @@ fn questions_say_when_they_were_signed_by_the_directorys_clock() {
             assert_eq!(answer["hits"][0]["title"], "citations", "{words}: {answer}");
             let news = op(&mut client, &json!({"op": "changes"})).await;
             assert!(news["cursor"].is_u64() && news["away"].is_null(), "{words}: {news}");
+            if let Clock::Ahead(ahead) = clock {
+                // Nothing was learned from a clock that agrees well enough.
+                let (signed_at, now) = (shelf.signed_at.get(), unix_seconds() + ahead);
+                assert!(signed_at.abs_diff(now) <= 400, "{words}: {signed_at} at {now}");
+            }
         }
     });
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::timeout;
 use wire::NodeId;
-use wire::registry::answer::{Change, Happened, Hit, SIGNATURE_FAILED, signed_at_another_time};
+use wire::registry::answer::{Change, Happened, Hit, SIGNATURE_FAILED, asked_elsewhere, signed_at_another_time};
 use wire::registry::capability::Record;
 use wire::registry::request::{Changes, Query};
 use wire::registry::{Answer, Operation, Request, Signature, push_message};
@@ -37,6 +37,10 @@ pub struct Shelf {
     pub queries: Cell<usize>,
     /// What this directory makes of the time at which questions are signed.
     pub clock: Cell<Clock>,
+    /// When the latest question was signed.
+    pub signed_at: Cell<u64>,
+    /// When those were signed that were taken for copies, by what they ask.
+    copied_at: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -48,6 +52,8 @@ pub enum Clock {
     Older,
     /// So many seconds ahead of this host's.
     Ahead(u64),
+    /// The same, and the first time it takes each for a copy of another's.
+    Suspicious(u64),
 }
 
 pub struct StandIn {
@@ -111,11 +117,20 @@ impl Shelf {
 
     /// Why a question is not answered.
     fn objection(&self, operation: &Operation) -> Option<Answer> {
+        operation.signed_at().into_iter().for_each(|at| self.signed_at.set(at));
         match (self.clock.get(), operation.signed_at()) {
             (Clock::Older, Some(_)) => Some(Answer::error(&SIGNATURE_FAILED)),
             (Clock::Ahead(ahead), at) => {
                 let (at, now) = (at?, agent::daemon::clock::unix_seconds() + ahead);
                 (at.abs_diff(now) > 600).then(|| Answer::error(&signed_at_another_time(at, now)))
+            }
+            (Clock::Suspicious(ahead), at) => {
+                let (at, mut copied_at) = (at?, self.copied_at.borrow_mut());
+                if copied_at.remove(operation.name()).is_some_and(|before| at > before) {
+                    return None;
+                }
+                copied_at.insert(operation.name(), at);
+                Some(Answer::error(&asked_elsewhere(agent::daemon::clock::unix_seconds() + ahead)))
             }
             _ => None,
         }
@@ -183,8 +198,9 @@ async fn converse(mut client: TcpStream, upstream: SocketAddr, shelf: Rc<Shelf>)
     let mut real = TcpStream::connect(upstream).await.unwrap();
     while let Some(question) = read(&mut client).await {
         let request = Request::decode(&question).unwrap();
+        let objection = shelf.objection(&request.operation);
         let answer = match request.operation {
-            operation if shelf.objection(&operation).is_some() => shelf.objection(&operation),
+            _ if objection.is_some() => objection,
             Operation::PublishCapability { node_id, record } => Some(shelf.publish(node_id, record, request.signature)),
             Operation::Query(query) => Some(shelf.query(&query)),
             Operation::Changes(changes) => Some(shelf.changes(&changes).await),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use serde_json::json;
 use wire::ipc::Request;
 
-use crate::world::World;
+use crate::world::{Ran, World};
 
 #[test]
 fn without_a_daemon_the_status_says_so() {
@@ -117,6 +117,20 @@ fn failures_say_what_and_what_to_do_next() {
         assert_eq!(ran.status(), 1, "{arguments:?}");
         assert!(ran.err().contains("error: ") && ran.err().contains("hint:  "), "{}", ran.err());
     }
+}
+
+#[test]
+fn the_files_fingerprint_is_not_of_a_directory_that_the_environment_names() {
+    let world = World::without_daemon();
+    std::fs::create_dir(world.home().join(".pilot")).unwrap();
+    let config = json!({ "registry": "127.0.0.1:1", "registry_fingerprint": "none" }).to_string();
+    std::fs::write(world.home().join(".pilot/config.json"), config).unwrap();
+    // What is no fingerprint is complained about where it counts.
+    let command = || world.command(&["--json", "lookup", "1"]);
+    let of_file = Ran(command().env_remove("PILOT_REGISTRY").output().unwrap()).complaint();
+    assert_eq!(of_file["code"], "invalid_argument", "{of_file}");
+    let of_environment = Ran(command().output().unwrap()).complaint();
+    assert_eq!(of_environment["code"], "connection_failed", "{of_environment}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use wire::NodeId;
 use wire::registry::json::RequestError;
 use wire::registry::{Answer, Request};
 
@@ -40,7 +41,11 @@ impl Gate {
 /// What is to be done for a batch.
 pub(super) enum Admitted {
     /// Each is served, or refused for a reason.
-    Each(Vec<Option<&'static str>>),
+    Each {
+        refusals: Vec<Option<&'static str>>,
+        /// A node was heard where they come from.
+        is_known: bool,
+    },
     /// Nothing: one answer, and the end of the connection.
     Nothing(Answer),
 }
@@ -51,9 +56,14 @@ impl Driver {
         self.gate.rates().overall.knows(self.clock.now().monotonic, ip)
     }
 
-    /// A node that belongs has signed at `ip`.
-    pub(super) fn know(&self, now: Duration, ip: IpAddr) {
-        self.gate.rates().overall.know(now, ip);
+    /// `node`, which belongs, has signed at `ip`.
+    pub(super) fn know(&self, node: NodeId, ip: IpAddr) {
+        self.gate.rates().overall.know(self.clock.now().monotonic, node, ip);
+    }
+
+    /// `node` does not belong any more, and makes no address known.
+    pub(super) fn forget(&self, node: NodeId) {
+        self.gate.rates().overall.forget(node);
     }
 
     /// Whether there is time for a TLS handshake; returns when it is its turn.
@@ -73,35 +83,35 @@ impl Driver {
     /// Takes a batch from the rates, and returns when it is its turn.
     pub(super) async fn admit(&self, peer: &Peer, requests: &[Result<Request, RequestError>]) -> Admitted {
         if peer.exempt {
-            return Admitted::Each(vec![None; requests.len()]);
+            return Admitted::Each { refusals: vec![None; requests.len()], is_known: true };
         }
         let now = self.clock.now().monotonic;
         let mut turn = Duration::ZERO;
         let (refusals, is_known) = {
             let mut rates = self.gate.rates();
             let mut refusal = || {
-                if !rates.by_address.take(now, peer.ip) {
+                if !rates.by_address.has_room(now, peer.ip) {
                     return Some(ADDRESS_LIMITED);
                 }
-                match rates.overall.admit(now, peer.ip, 1) {
-                    Verdict::Serve(later) => {
-                        turn = turn.max(later);
-                        None
-                    }
-                    Verdict::Refuse => Some(BUSY),
-                }
+                let Verdict::Serve(later) = rates.overall.admit(now, peer.ip, 1) else { return Some(BUSY) };
+                rates.by_address.take(now, peer.ip);
+                turn = turn.max(later);
+                None
             };
             let refusals: Vec<_> = requests.iter().map(|_| refusal()).collect();
             (refusals, rates.overall.knows(now, peer.ip))
         };
-        if !is_known && refusals.iter().all(|refusal| *refusal == Some(BUSY)) {
-            // Held for a while, so that each connection of a flood costs no more than one answer in that time.
+        if !is_known && refusals.iter().all(Option::is_some) {
+            // Held for a while, so that each connection of a flood costs no more than one batch of refusals in that time,
+            // whatever it is refused for.
             tokio::time::sleep(WAIT_MAX).await;
-            return Admitted::Nothing(Answer::error(&BUSY));
+            if refusals.contains(&Some(BUSY)) {
+                return Admitted::Nothing(Answer::error(&BUSY));
+            }
         }
         if !turn.is_zero() {
             tokio::time::sleep(turn).await;
         }
-        Admitted::Each(refusals)
+        Admitted::Each { refusals, is_known }
     }
 }

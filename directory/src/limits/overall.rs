@@ -1,26 +1,34 @@
 //! What all addresses together may ask for, so that nobody's requests keep the directory from those of its nodes, from however
 //! many addresses they come. A plain value.
 //!
-//! An address is *known* for an hour after a node that belongs has signed there, and where a stored registration names it for
-//! the first hour. Each known address
-//! has a few requests a second that nobody else can use up; beyond these the known share one rate, and all others together
-//! have another, smaller one. What is above a shared rate waits for its turn, and is refused where that is too far off.
+//! An address is *known* for an hour after a node that belongs has signed there, and where the stored facts place one for the
+//! first hour. A node makes few addresses known at once, and none once it does not belong any more. Each known address
+//! has a few requests a second of its own, as far as a rate for these of all reaches; beyond, the known share one rate,
+//! and all others together have another, smaller one. What is above a shared rate waits for its turn, and is refused where
+//! that is too far off. So the three rates bound what is served, however many addresses are known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{AddressRates, Rate, address_unit};
+use wire::NodeId;
 
-/// Requests a second of each known address that no other can use up: heartbeats and look-ups of a few nodes.
+use super::{AddressRates, Rate, address_unit};
+use crate::relay_link::PROVEN_MAX;
+
+/// Requests a second of each known address before it needs what is shared: heartbeats and look-ups of a few nodes.
 pub const OWN_PER_SECOND: u32 = 20;
+/// The part of what the known share that there is on top for what they have of their own.
+const OWN_PART: u32 = 2;
 /// The longest that a request waits for its turn.
 pub const WAIT_MAX: Duration = Duration::from_secs(2);
 /// What a TLS handshake counts: some 200 µs of work, about as much as that many requests.
 pub const HANDSHAKE_REQUESTS: u32 = 5;
 /// How long an address is known without a sign of its nodes, which give one a minute.
 pub const KNOWN_FOR: Duration = Duration::from_secs(3600);
-/// Known addresses remembered, some 12 MB.
+/// Addresses that one node makes known: as many as the relay takes for its own.
+pub const KNOWN_PER_NODE_MAX: usize = PROVEN_MAX;
+/// Known addresses remembered, each once for every node there, some 30 MB.
 pub const KNOWN_MAX: usize = 1 << 18;
 
 /// What is to be done with requests.
@@ -35,38 +43,43 @@ pub enum Verdict {
 /// The rates of all addresses together.
 #[derive(Debug)]
 pub struct Overall {
-    /// Known addresses, by their unit, and when a node was last heard there.
-    known: HashMap<IpAddr, Duration>,
+    known: KnownAddresses,
     own: AddressRates,
+    /// What all take of their own.
+    own_of_all: Shared,
     shared: Shared,
     strangers: Shared,
 }
 
 impl Overall {
-    /// So many requests a second of strangers, and of known addresses beyond their own.
+    /// So many requests a second of strangers, and of known addresses beyond their own; these are half as many, and what one
+    /// address has.
     #[must_use]
     pub fn new(strangers_per_second: u32, known_per_second: u32) -> Self {
         Self {
-            known: HashMap::new(),
+            known: KnownAddresses::default(),
             own: AddressRates::new(Rate::new(OWN_PER_SECOND, Duration::from_secs(1))),
+            own_of_all: Shared::new(known_per_second / OWN_PART + OWN_PER_SECOND),
             shared: Shared::new(known_per_second),
             strangers: Shared::new(strangers_per_second),
         }
     }
 
-    /// A node that belongs is at `ip`.
-    pub fn know(&mut self, now: Duration, ip: IpAddr) {
-        let unit = address_unit(ip);
-        if self.known.len() >= KNOWN_MAX && !self.known.contains_key(&unit) {
-            self.forget();
-        }
-        self.known.insert(unit, now);
+    /// `node`, which belongs, is at `ip`.
+    pub fn know(&mut self, now: Duration, node: NodeId, ip: IpAddr) {
+        self.known.add(now, node, address_unit(ip));
+    }
+
+    /// `node` does not belong any more.
+    pub fn forget(&mut self, node: NodeId) {
+        self.known.remove(node);
     }
 
     /// Whether a node that belongs was heard at `ip` lately.
     #[must_use]
     pub fn knows(&self, now: Duration, ip: IpAddr) -> bool {
-        self.known.get(&address_unit(ip)).is_some_and(|heard| now.saturating_sub(*heard) < KNOWN_FOR)
+        let place = self.known.units.get(&address_unit(ip));
+        place.is_some_and(|place| now.saturating_sub(place.heard) < KNOWN_FOR)
     }
 
     /// Takes `count` requests of `ip` from the rates they count against. What is refused counts for nothing.
@@ -74,24 +87,92 @@ impl Overall {
         if !self.knows(now, ip) {
             return self.strangers.take(now, count);
         }
-        let own = (0..count).take_while(|_| self.own.take(now, ip)).count();
-        match count - u32::try_from(own).unwrap_or(count) {
+        let own = self.own_of_all.left(now, self.own.left(now, ip, count));
+        let verdict = match count - own {
             0 => Verdict::Serve(Duration::ZERO),
             rest => self.shared.take(now, rest),
+        };
+        if verdict != Verdict::Refuse && own > 0 {
+            self.own.take_all(now, ip, own);
+            self.own_of_all.take(now, own);
+        }
+        verdict
+    }
+}
+
+/// Where nodes that belong were heard.
+#[derive(Debug, Default)]
+struct KnownAddresses {
+    units: HashMap<IpAddr, Place>,
+    /// Those of each node, the one heard last at the end.
+    by_node: HashMap<NodeId, VecDeque<(IpAddr, Duration)>>,
+    /// Addresses in `by_node`.
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// When a node was heard there last.
+    heard: Duration,
+    /// How many make it known.
+    nodes: u32,
+}
+
+impl KnownAddresses {
+    fn add(&mut self, now: Duration, node: NodeId, unit: IpAddr) {
+        let own = self.by_node.entry(node).or_default();
+        let before = own.iter().position(|(at, _)| *at == unit);
+        let gone = match before {
+            Some(index) => own.remove(index).map(|_| unit),
+            None if own.len() >= KNOWN_PER_NODE_MAX => own.pop_front().map(|(oldest, _)| oldest),
+            None => None,
+        };
+        own.push_back((unit, now));
+        match gone {
+            Some(gone) if gone != unit => self.leave(gone),
+            Some(_) => {}
+            None => self.count += 1,
+        }
+        let place = self.units.entry(unit).or_insert(Place { heard: now, nodes: 0 });
+        place.heard = now;
+        place.nodes += u32::from(before.is_none());
+        if self.count > KNOWN_MAX {
+            self.make_room();
         }
     }
 
-    /// Those heard longest ago, an eighth, so that this is not done again for each newcomer.
-    fn forget(&mut self) {
-        let mut heard: Vec<Duration> = self.known.values().copied().collect();
+    fn remove(&mut self, node: NodeId) {
+        let own = self.by_node.remove(&node).unwrap_or_default();
+        self.count -= own.len();
+        own.into_iter().for_each(|(unit, _)| self.leave(unit));
+    }
+
+    /// One node less makes `unit` known.
+    fn leave(&mut self, unit: IpAddr) {
+        if let Some(place) = self.units.get_mut(&unit) {
+            place.nodes -= 1;
+            if place.nodes == 0 {
+                self.units.remove(&unit);
+            }
+        }
+    }
+
+    /// Forgets those heard longest ago, an eighth, so that this is not done again for each newcomer.
+    fn make_room(&mut self) {
+        let mut heard: Vec<Duration> = self.by_node.values().flatten().map(|(_, heard)| *heard).collect();
         let (_, bound, _) = heard.select_nth_unstable(KNOWN_MAX / 8);
         let bound = *bound;
-        let mut left = KNOWN_MAX / 8;
-        self.known.retain(|_, heard| {
-            let goes = *heard <= bound && left > 0;
-            left -= usize::from(goes);
-            !goes
+        let mut gone = Vec::with_capacity(KNOWN_MAX / 8);
+        self.by_node.retain(|_, own| {
+            own.retain(|(unit, heard)| {
+                let goes = *heard <= bound && gone.len() < KNOWN_MAX / 8;
+                gone.extend(goes.then_some(*unit));
+                !goes
+            });
+            !own.is_empty()
         });
+        self.count -= gone.len();
+        gone.into_iter().for_each(|unit| self.leave(unit));
     }
 }
 
@@ -105,6 +186,11 @@ struct Shared {
 impl Shared {
     fn new(per_second: u32) -> Self {
         Self { rate: Rate::new(per_second, Duration::from_secs(1)), used_until: Duration::ZERO }
+    }
+
+    /// How many can be had at once, up to `count`.
+    fn left(&self, now: Duration, count: u32) -> u32 {
+        self.rate.left(self.used_until, now, count)
     }
 
     fn take(&mut self, now: Duration, count: u32) -> Verdict {
@@ -133,7 +219,7 @@ mod tests {
     fn strangers_of_any_number_have_one_rate_and_take_nothing_from_the_known() {
         let mut overall = Overall::new(100, 1000);
         let home = address(1);
-        overall.know(SECOND, home);
+        overall.know(SECOND, NodeId(1), home);
         let served = (0..10_000).filter(|index| overall.admit(SECOND, address(1000 + index), 1) != Verdict::Refuse);
         assert_eq!(served.count(), 300, "one second's at once, two seconds' later");
         assert!((0..OWN_PER_SECOND).all(|_| overall.admit(SECOND, home, 1) == NOW));
@@ -146,7 +232,7 @@ mod tests {
     fn one_that_is_known_cannot_use_up_what_another_has_of_its_own() {
         let mut overall = Overall::new(10, 100);
         let (greedy, calm) = (address(1), address(2));
-        [greedy, calm].into_iter().for_each(|ip| overall.know(SECOND, ip));
+        (1..).zip([greedy, calm]).for_each(|(node, ip)| overall.know(SECOND, NodeId(node), ip));
         while overall.admit(SECOND, greedy, 1) != Verdict::Refuse {}
         assert!((0..OWN_PER_SECOND).all(|_| overall.admit(SECOND, calm, 1) == NOW));
         assert_eq!(overall.admit(SECOND, calm, 1), Verdict::Refuse);
@@ -155,14 +241,69 @@ mod tests {
     #[test]
     fn hosts_are_known_by_their_64_and_the_memory_of_them_is_bounded() {
         let mut overall = Overall::new(1, 1);
-        overall.know(SECOND, "2001:db8::1".parse().unwrap());
+        overall.know(SECOND, NodeId(7), "2001:db8::1".parse().unwrap());
         let knows = |overall: &Overall, now, ip: &str| overall.knows(now, ip.parse().unwrap());
         assert!(knows(&overall, SECOND, "2001:db8::2") && !knows(&overall, SECOND, "2001:db8:0:1::1"));
         assert!(!knows(&overall, SECOND + KNOWN_FOR, "2001:db8::1"), "its node has gone, or was banned");
         for index in 0..u32::try_from(KNOWN_MAX * 2).unwrap() {
-            overall.know(SECOND + Duration::from_nanos(index.into()), address(index));
-            assert!(overall.known.len() <= KNOWN_MAX);
+            // Two behind each address, as many a one is behind a NAT.
+            overall.know(SECOND + Duration::from_nanos(index.into()), NodeId(index + 1), address(index / 2));
+            assert!(overall.known.count <= KNOWN_MAX && overall.known.units.len() <= KNOWN_MAX);
         }
-        assert!(overall.knows(SECOND, address(u32::try_from(KNOWN_MAX * 2 - 1).unwrap())), "the latest stay");
+        assert_eq!(overall.known.count, overall.known.by_node.values().map(VecDeque::len).sum::<usize>());
+        let nodes = |place: &Place| place.nodes as usize;
+        assert_eq!(overall.known.count, overall.known.units.values().map(nodes).sum::<usize>());
+        assert!(overall.knows(SECOND, address(u32::try_from(KNOWN_MAX - 1).unwrap())), "the latest stay");
+    }
+
+    #[test]
+    fn a_node_makes_few_addresses_known_and_none_once_it_is_gone() {
+        let mut overall = Overall::new(10, 100);
+        let (node, neighbour) = (NodeId(1), NodeId(2));
+        let known = |overall: &Overall| (0..100).filter(|number| overall.knows(SECOND, address(*number))).count();
+        (0..100).for_each(|number| overall.know(SECOND, node, address(number)));
+        assert_eq!(known(&overall), KNOWN_PER_NODE_MAX);
+        overall.know(SECOND, node, address(96));
+        overall.know(SECOND, node, address(0));
+        assert!(
+            overall.knows(SECOND, address(96)) && !overall.knows(SECOND, address(97)),
+            "the one heard longest ago goes"
+        );
+
+        overall.know(SECOND, neighbour, address(96));
+        overall.know(SECOND, neighbour, address(96));
+        overall.forget(node);
+        assert_eq!(known(&overall), 1);
+        assert!(overall.knows(SECOND, address(96)), "another is there");
+        overall.forget(neighbour);
+        overall.forget(neighbour);
+        assert_eq!((known(&overall), overall.known.count, overall.known.by_node.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn however_many_addresses_are_known_the_rates_bound_what_is_served() {
+        let mut overall = Overall::new(10, 1000);
+        (0..10_000).for_each(|number| overall.know(SECOND, NodeId(number + 1), address(number)));
+        let mut served = 0;
+        for number in (0..OWN_PER_SECOND).flat_map(|_| 0..10_000) {
+            served += u32::from(overall.admit(SECOND, address(number), 1) != Verdict::Refuse);
+        }
+        assert_eq!(
+            served,
+            1000 / OWN_PART + OWN_PER_SECOND + 1000 * 3,
+            "one second's at once, two seconds' of the shared later"
+        );
+    }
+
+    #[test]
+    fn what_is_refused_counts_for_nothing() {
+        let mut overall = Overall::new(10, 100);
+        let (greedy, calm) = (address(1), address(2));
+        (1..).zip([greedy, calm]).for_each(|(node, ip)| overall.know(SECOND, NodeId(node), ip));
+        while overall.admit(SECOND, greedy, 1) != Verdict::Refuse {}
+        assert_eq!(overall.admit(SECOND, calm, OWN_PER_SECOND - 3), NOW);
+        assert_eq!(overall.admit(SECOND, calm, 5), Verdict::Refuse, "two too many");
+        assert!((0..3).all(|_| overall.admit(SECOND, calm, 1) == NOW), "the three are still its own");
+        assert_eq!(overall.admit(SECOND, calm, 1), Verdict::Refuse);
     }
 }

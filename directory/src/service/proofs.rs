@@ -12,6 +12,7 @@ use wire::registry::{Operation, Signature};
 
 use super::{Caller, Service};
 use crate::facts::NodeFact;
+use crate::limits::address_unit;
 use crate::relay_link::PROVEN_MAX;
 
 /// Connections remembered per node; daemons open about four.
@@ -66,6 +67,12 @@ impl Proofs {
     /// Whether a connection from `ip` that carried a signature of `node` lives.
     pub(super) fn is_from(&self, node: NodeId, ip: IpAddr) -> bool {
         self.get(node).is_some_and(|node| node.lives_at(ip))
+    }
+
+    /// The same for any address of the same host: one IPv4 address, one /64 in IPv6.
+    pub(super) fn is_near(&self, node: NodeId, ip: IpAddr) -> bool {
+        let unit = address_unit(ip);
+        self.get(node).is_some_and(|node| node.connections.iter().any(|(_, from)| address_unit(*from) == unit))
     }
 
     /// Whether `connection` has carried a signature of `node`.

@@ -3,19 +3,18 @@
 //!
 //! A question says when it was signed. One of long ago or ahead of time is refused with the directory's time, by which agents
 //! correct themselves; one that has been asked already is refused on any other connection. Questions of older agents say
-//! no time. They count where their node is connected, by whose own signatures that is known: there a recording tells
-//! nobody anything who could not ask the node's host.
+//! no time. They count where their node is connected, by whose own signatures that is known (in IPv6 its /64, as hosts
+//! have several addresses there): there a recording tells nobody anything who could not ask the node's host.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use wire::NodeId;
+pub use wire::registry::answer::CLOCKS_APART_MAX_SECONDS;
 use wire::registry::{Operation, Signature};
 
 use super::{Caller, ConnectionId, Now, Refusal, Service};
 
-/// How far the clock of a node may be off, in seconds.
-pub const CLOCKS_APART_MAX_SECONDS: u64 = 600;
 /// Questions remembered of one node. An agent asks some twenty in the time they count; who asks more has what came on another
 /// connection refused that was signed no later than what is forgotten.
 const REMEMBERED_MAX: usize = 32;
@@ -64,12 +63,12 @@ impl Questions {
         signature: &Signature,
         signed_at: u64,
     ) -> Result<(), Refusal> {
-        let of_another_time = Refusal::QuestionOfAnotherTime { signed_at, now: now.unix_seconds };
         // After a step back of this host's clock the start lies ahead.
         let began = self.began_unix_seconds.min(now.unix_seconds);
         if signed_at < began || signed_at.abs_diff(now.unix_seconds) > CLOCKS_APART_MAX_SECONDS {
-            return Err(of_another_time);
+            return Err(Refusal::QuestionOfAnotherTime { signed_at, now: now.unix_seconds });
         }
+        let repeated = Err(Refusal::QuestionRepeated { now: now.unix_seconds });
         let fingerprint = *signature.0.first_chunk().expect("a signature is longer");
         let asked = self.by_node.entry(node).or_default();
         asked.forget(now.unix_seconds);
@@ -77,11 +76,12 @@ impl Questions {
         for question in &asked.recent {
             here |= question.connection == connection;
             if question.fingerprint == fingerprint {
-                return if question.connection == connection { Ok(()) } else { Err(Refusal::QuestionRepeated) };
+                return if question.connection == connection { Ok(()) } else { repeated };
             }
         }
+        // It may be one of those that are forgotten.
         if !here && signed_at <= asked.forgotten {
-            return Err(of_another_time);
+            return repeated;
         }
         if asked.recent.len() >= REMEMBERED_MAX
             && let Some(oldest) = asked.recent.pop_front()
@@ -131,10 +131,10 @@ impl Service {
         }
         let heard = match operation.signed_at() {
             Some(signed_at) => self.questions.note(now, node, caller.connection, signature, signed_at),
-            None if self.proofs.is_from(node, caller.ip) => Ok(()),
+            None if self.proofs.is_near(node, caller.ip) => Ok(()),
             None => Err(Refusal::QuestionUnbound(node)),
         };
-        if heard == Err(Refusal::QuestionRepeated) {
+        if matches!(heard, Err(Refusal::QuestionRepeated { .. })) {
             self.replays.note(node, caller.ip);
         }
         heard
@@ -171,7 +171,8 @@ mod tests {
         }
         assert_eq!(questions.by_node[&NODE].recent.len(), REMEMBERED_MAX);
         for number in 1..=100 {
-            assert!(asked(&mut questions, other, number).is_err(), "{number}");
+            let repeated = Err(Refusal::QuestionRepeated { now: START + 100 });
+            assert_eq!(asked(&mut questions, other, number), repeated, "{number}");
         }
         assert_eq!(asked(&mut questions, other, 101), Ok(()), "a new one is welcome anywhere");
         assert_eq!(asked(&mut questions, own, 100), Ok(()), "one connection is one asker");

@@ -21,10 +21,10 @@ pub enum Refusal {
     SignatureReplayed,
     #[error("{}", answer::signed_at_another_time(*signed_at, *now))]
     QuestionOfAnotherTime { signed_at: u64, now: u64 },
-    #[error("signature already used for this question on another connection; sign it anew")]
-    QuestionRepeated,
+    #[error("{}", answer::asked_elsewhere(*now))]
+    QuestionRepeated { now: u64 },
     #[error(
-        "signature without a time: required to come from where node {0} is connected; a newer pilot-agent says when it asks"
+        "signature without a time: required to come from where node {0} is connected; upgrade pilot-agent on that node"
     )]
     QuestionUnbound(NodeId),
     #[error("rate limited: too many registrations of new nodes from this address, try again in a minute")]
@@ -146,7 +146,7 @@ mod tests {
             Refusal::SignatureRequired("set_tags"),
             Refusal::SignatureReplayed,
             Refusal::QuestionOfAnotherTime { signed_at: 1, now: 2 },
-            Refusal::QuestionRepeated,
+            Refusal::QuestionRepeated { now: 2 },
             Refusal::QuestionUnbound(node),
             Refusal::RegistrationsLimited,
             Refusal::DirectoryFull,

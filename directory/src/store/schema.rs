@@ -33,7 +33,8 @@ pub fn check_version(data_dir: &Path) -> anyhow::Result<()> {
     };
     match look() {
         Ok(version) => {
-            is_known(version, Some(&path)).with_context(|| format!("cannot use the database {}", path.display()))
+            let text = || format!("the relay at work goes on; cannot use the database {}", path.display());
+            is_known(version, Some(&path)).with_context(text)
         }
         Err(error) => {
             tracing::debug!(%error, "cannot look at the database's version before it is opened");
@@ -49,13 +50,15 @@ fn is_known(version: usize, path: Option<&Path>) -> anyhow::Result<()> {
     if version <= known {
         return Ok(());
     }
+    let found = format!("it was made by a newer version of this program (schema {version}, known up to {known})");
     match path.map(|path| older_at(path, known)).filter(|kept| kept.exists()) {
+        // The file may be open in a relay at work, which would lose what it writes if it was moved away.
         Some(kept) => bail!(
-            "it was made by a newer version of this program (schema {version}, known up to {known}); as it was before that is \
-             in {}: move it to {FILE_NAME} to go back to then",
+            "{found}; as it was before that is in {}: to go back to then, stop whatever relay still uses it first, then move \
+             that file in place of {FILE_NAME} and remove {FILE_NAME}-wal and {FILE_NAME}-shm",
             kept.display()
         ),
-        None => bail!("it was made by a newer version of this program (schema {version}, known up to {known})"),
+        None => bail!("{found}; install the newer program again, or restore a backup: pilot-relay restore FILE"),
     }
 }
 

@@ -88,5 +88,6 @@ fn a_directory_that_cannot_keep_a_certificate_serves_without_where_nobody_insist
 
     // One that was there and is broken is somebody's who pins it.
     fs::write(folder.path().join("tls-cert.pem"), "half a certificate").unwrap();
-    assert!(format!("{:#}", start(Tls::Offered).unwrap_err()).contains("tls-cert.pem"));
+    let error = format!("{:#}", start(Tls::Offered).unwrap_err());
+    assert!(error.contains("remove tls-cert.pem and tls-key.pem") && error.contains("--tls off"), "{error}");
 }

@@ -80,6 +80,14 @@ fn a_question_of_an_older_agent_counts_where_its_node_is_connected() {
         let error = refusal(world.outcome(from(ELSEWHERE, 9), &question).answer);
         assert!(error.contains("signature without a time"), "{error}");
     }
+    // Hosts speak from several addresses of one /64.
+    world.signed(&alice, from("2001:db8::1", 4), Operation::Heartbeat { node_id: one, report: None });
+    for question in questions(&alice, one, None) {
+        assert!(!matches!(world.outcome(from("2001:db8::2", 7), &question).answer, Answer::Error { .. }));
+        let error = refusal(world.outcome(from("2001:db8:0:1::1", 7), &question).answer);
+        assert!(error.ends_with("; upgrade pilot-agent on that node"), "{error}");
+    }
+    world.service.handle_close(ConnectionId(4));
     world.service.handle_close(ConnectionId(1));
     for question in questions(&alice, one, None) {
         assert!(refusal(world.outcome(from(HOME, 7), &question).answer).contains("signature without a time"));

@@ -155,6 +155,9 @@ pub fn node_not_found(node: NodeId) -> String {
     format!("node {node}: node not found")
 }
 
+/// How far the clock of a node may be off the directory's for its signed questions to count, in seconds.
+pub const CLOCKS_APART_MAX_SECONDS: u64 = 600;
+
 /// What stands before the directory's time in an error text.
 const CLOCK_SAYS: &str = "the directory's clock says ";
 
@@ -167,7 +170,14 @@ pub fn signed_at_another_time(signed_at: u64, now: u64) -> String {
     )
 }
 
-/// The directory's time in an error that [`signed_at_another_time`] has made.
+/// The error of a question that has been asked on another connection, or may have been: whoever signs it anew, later than
+/// before, is answered.
+#[must_use]
+pub fn asked_elsewhere(now: u64) -> String {
+    format!("signature already used for this question on another connection; {CLOCK_SAYS}{now}; sign it anew")
+}
+
+/// The directory's time in an error that [`signed_at_another_time`] or [`asked_elsewhere`] has made.
 #[must_use]
 pub fn directory_time(error: &str) -> Option<u64> {
     let (_, behind) = error.split_once(CLOCK_SAYS)?;

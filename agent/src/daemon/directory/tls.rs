@@ -43,7 +43,8 @@ pub(crate) async fn connect(stream: TcpStream, fingerprint: Fingerprint) -> Resu
                 .to_owned()
         }
         None if ENDED.contains(&error.kind()) => {
-            "it ends the connection instead of speaking TLS; start it without --tls off, or leave the fingerprint out"
+            "it ends the connection instead of speaking TLS; it is busy, or was started with --tls off: look there, then \
+             try again"
                 .to_owned()
         }
         _ => format!("TLS: {error}"),

@@ -62,7 +62,7 @@ Environment=PILOT_RELAY_CPUS=${PILOT_CPUS:-0} PILOT_RELAY_EXEMPT=127.0.0.0/8
 UNIT
 fi
 
-systemd-nspawn -q -D "$root" --register=no --keep-unit -b --private-network --system-call-filter=@io-uring \
+systemd-nspawn -q -D "$root" --register=no --keep-unit -b --private-network --system-call-filter="@io-uring @memlock" \
     > "$log" 2>&1 < /dev/null &
 container=$!
 leader=

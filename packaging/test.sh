@@ -110,7 +110,7 @@ install -m 755 "$loadgen" "$root/usr/local/bin/loadgen-under-test"
 
 # io_uring is not among what nspawn lets through by itself.
 systemd-nspawn -q -D "$root" --register=no --keep-unit --private-network --bind-ro="$packages:/packages" \
-    --system-call-filter="io_uring_setup io_uring_enter io_uring_register" -b </dev/null >"$work/console" 2>&1 &
+    --system-call-filter="io_uring_setup io_uring_enter io_uring_register @memlock" -b </dev/null >"$work/console" 2>&1 &
 nspawn=$!
 
 # Asks until it is so, for a minute.

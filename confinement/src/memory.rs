@@ -26,8 +26,8 @@ pub fn watch_keys() {
         let limit_bytes = getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft);
         tracing::warn!(
             limit_bytes,
-            "the limit of locked memory is used up, so keys may be written to swap; raise it: LimitMEMLOCK in the unit, \
-             `ulimit -l` in a shell"
+            "keys cannot be locked in memory any more, and may be written to swap: raise the limit (LimitMEMLOCK in the unit, \
+             `ulimit -l` in a shell), and see that mlock is not forbidden here"
         );
     });
 }

@@ -132,6 +132,11 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let confine = || needs.enter().map_err(io::Error::other);
     let relay = Arc::new(Relay::start_with(&settings.relay, membership, before.take_sockets(), confine)?);
     let link = Arc::new(Link::new(Arc::clone(&relay), settings.advertise_text.clone(), relay_key));
+    let mut before = early.then_some(before);
+    let mut take_over = || before.take().map(|before| before.take_over(&relay, &mut store)).transpose();
+    // Where the relay before has ended nobody serves meanwhile, and a file that is made may wait for the disk; one that is at
+    // work serves until all is ready here.
+    let taken_at_once = if settings.succeed.is_none() { take_over()? } else { None };
     if let Some(data_dir) = data_dir.as_ref().filter(|_| settings.succeed.is_some()) {
         // What it has written is for the relay at work alone, and opened once that is gone.
         directory::store::check_version(data_dir.path())?;
@@ -151,7 +156,10 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
             data_dir.path().display()
         );
     }
-    let taken = early.then(|| before.take_over(&relay, &mut store)).transpose()?;
+    let taken = match taken_at_once {
+        Some(taken) => Some(taken),
+        None => take_over()?,
+    };
     let (report, end) = mpsc::channel();
     let watchdog_alive = watchdog
         .map(|patience| Watchdog::start(manager.clone(), Arc::clone(&relay), Arc::clone(&phase), patience))

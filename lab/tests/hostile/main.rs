@@ -26,8 +26,8 @@ const IDLE_CONNECTIONS: usize = 10_000;
 /// Design goal: at most 8 KiB a plain idle connection.
 const IDLE_CONNECTION_BYTES_MAX: u64 = 8 * 1024;
 const MEBIBYTE: u64 = 1024 * 1024;
-/// What else may grow meanwhile: allocator slack, the tables that the first requests fill.
-const GROWTH_SLACK_BYTES: u64 = 24 * MEBIBYTE;
+/// What else may grow meanwhile: allocator slack, the tables that the first requests fill, of TLS among them.
+const GROWTH_SLACK_BYTES: u64 = 32 * MEBIBYTE;
 
 /// The directory gives a frame ten seconds.
 const HALF_SENT_CLOSED_WITHIN: Duration = Duration::from_secs(20);

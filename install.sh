@@ -165,7 +165,8 @@ and the files from $from once more"
 
     if [ "$kind" = deb ]; then
         if [ "$dry" = yes ]; then run dpkg --install "$file"; else
-            dpkg --install "$work/$file" || fail "dpkg could not install it; what it needs comes with: apt-get --fix-broken install"
+            # Settings that were changed stay; there may be nobody to ask. New defaults lie beside, as FILE.dpkg-dist.
+            dpkg --force-confdef --force-confold --install "$work/$file" || fail "dpkg could not install it; what it needs comes with: apt-get --fix-broken install"
         fi
     else
         tar -C "$work" -xzf "$work/$file"

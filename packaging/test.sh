@@ -147,7 +147,7 @@ deb() { echo "/packages/$1/$2_$3-1_$(dpkg --print-architecture).deb"; }
 
 until_so "the container boots" booted
 echo "installing $old on Debian $(cat "$root/etc/debian_version")"
-inside dpkg --install "$(deb old pilot-relay "$old")" "$(deb old pilot-agent "$old")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+inside dpkg --force-confdef --force-confold --install "$(deb old pilot-relay "$old")" "$(deb old pilot-agent "$old")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
 is "the relay runs" active "$(state pilot-relay)"
 is "it starts at boot" enabled "$(inside systemctl is-enabled pilot-relay)"
 is "the agent waits to be configured" inactive "$(state pilot-agent)"
@@ -196,7 +196,7 @@ for step in "upgraded:new:$new" "downgraded:old:$old"; do
         rm -f "$root"/var/lib/pilot-relay/directory.sqlite-{wal,shm}
         ok "the database as it was before the upgrade: $(basename "$kept")"
     fi
-    inside dpkg --install "$(deb "$folder" pilot-relay "$to")" "$(deb "$folder" pilot-agent "$to")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+    inside dpkg --force-confdef --force-confold --install "$(deb "$folder" pilot-relay "$to")" "$(deb "$folder" pilot-agent "$to")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
     if [ "$word" = downgraded ] && [ -n "$kept" ]; then
         inside systemctl start pilot-relay
         began=$(since pilot-relay)
@@ -218,11 +218,11 @@ is "removed: the relay" inactive "$(state pilot-relay)"
 is "removed: the agent" inactive "$(state pilot-agent)"
 [ -s "$root/var/lib/pilot-relay/directory.sqlite" ] && [ -s "$root/etc/pilot-relay/relay.toml" ] && [ -s "$root/var/lib/pilot-agent/identity.json" ]
 ok "data and settings stay"
-inside dpkg --install "$(deb old pilot-relay "$old")" "$(deb old pilot-agent "$old")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+inside dpkg --force-confdef --force-confold --install "$(deb old pilot-relay "$old")" "$(deb old pilot-agent "$old")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
 is "installed after a removal: the relay" active "$(state pilot-relay)"
 serves "installed after a removal"
 inside systemctl stop pilot-relay
-inside dpkg --install "$(deb new pilot-relay "$new")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+inside dpkg --force-confdef --force-confold --install "$(deb new pilot-relay "$new")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
 is "upgraded while it was stopped: the relay" inactive "$(state pilot-relay)"
 inside systemctl start pilot-relay
 inside dpkg --remove pilot-relay pilot-agent >/dev/null 2>&1

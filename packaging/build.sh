@@ -4,7 +4,7 @@
 #   packaging/build.sh [--profile PROFILE] [--version VERSION] [--no-build] [--out DIR]
 #
 # --no-build packages the programs that are there (target/PROFILE, or CARGO_TARGET_DIR). Two builds of one commit with
-# the same toolchain are the same to the byte, wherever the sources lie: README.md beside this file.
+# the same toolchain should be the same to the byte, wherever the sources lie; reproduce.sh compares them: README.md beside this file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -67,7 +67,11 @@ stage_deny() {
     local deny=(target/tools/bin/cargo-deny --locked)
     "${deny[@]}" check --hide-inclusion-graph licenses bans sources
     if [ -n "${PILOT_ADVISORY_DB:-}" ]; then
-        sed "s|^\[advisories\]\$|&\ndb-urls = [\"$PILOT_ADVISORY_DB\"]|" deny.toml >target/deny.toml
+        # As text, not as a pattern: an address may hold what means something to sed.
+        [[ $PILOT_ADVISORY_DB =~ ^[[:graph:]]+$ && $PILOT_ADVISORY_DB != *[\"\\]* ]] ||
+            { echo "PILOT_ADVISORY_DB: '$PILOT_ADVISORY_DB' is no address of a git repository" >&2; return 1; }
+        PILOT_ADVISORY_DB=$PILOT_ADVISORY_DB awk '{ print } $0 == "[advisories]" { print "db-urls = [\"" ENVIRON["PILOT_ADVISORY_DB"] "\"]" }' \
+            deny.toml >target/deny.toml
         deny+=(--config target/deny.toml)
     fi
     if ! "${deny[@]}" check --hide-inclusion-graph advisories; then
@@ -136,13 +140,13 @@ stage_miri() (
 )
 
 # Our own unsafe code, which asks the kernel and is therefore beyond Miri, under the address sanitizer, leaks included: ring
-# and sockets of relay and load generator. RUSTC_BOOTSTRAP lets the stable compiler take the flag; --target keeps it away from
-# what runs while building.
+# and sockets of relay and load generator, locked memory. RUSTC_BOOTSTRAP lets
+# the stable compiler take the flag; --target keeps it away from what runs while building.
 stage_asan() {
     local host
     host=$(rustc -vV | sed -n 's/^host: //p')
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address" CARGO_TARGET_DIR=target/asan \
-        cargo test --target "$host" -p wire -p confinement -p relay -p loadgen --lib --test ring
+        cargo test --target "$host" -p wire -p secrets -p confinement -p relay -p loadgen --lib --test ring
 }
 
 # Coverage chooses what comes next: bytes for every format, histories for the engines of relay, directory and agent.

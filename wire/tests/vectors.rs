@@ -32,8 +32,8 @@ const FILES: [(&str, Check); 13] = [
     ("tunnel_v19.json", tunnel::check_v19),
 ];
 const IPC_CAPTURE: &str = "ipc_capture_1_18.json";
-/// Exercised by `tests/registry.rs`.
-const ELSEWHERE: [&str; 3] = ["registry_binary.json", "registry_capture_1_18.json", "registry_json.json"];
+/// Exercised by `tests/capabilities.rs`, the first, and `tests/registry.rs`.
+const ELSEWHERE: [&str; 4] = ["questions.json", "registry_binary.json", "registry_capture_1_18.json", "registry_json.json"];
 
 fn main() -> ExitCode {
     let mut total = Count::default();

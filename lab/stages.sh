@@ -67,11 +67,9 @@ stage_deny() {
     local deny=(target/tools/bin/cargo-deny --locked)
     "${deny[@]}" check --hide-inclusion-graph licenses bans sources
     if [ -n "${PILOT_ADVISORY_DB:-}" ]; then
-        # As text, not as a pattern: an address may hold what means something to sed.
-        [[ $PILOT_ADVISORY_DB =~ ^[[:graph:]]+$ && $PILOT_ADVISORY_DB != *[\"\\]* ]] ||
-            { echo "PILOT_ADVISORY_DB: '$PILOT_ADVISORY_DB' is no address of a git repository" >&2; return 1; }
-        PILOT_ADVISORY_DB=$PILOT_ADVISORY_DB awk '{ print } $0 == "[advisories]" { print "db-urls = [\"" ENVIRON["PILOT_ADVISORY_DB"] "\"]" }' \
-            deny.toml >target/deny.toml
+        [[ $PILOT_ADVISORY_DB =~ ^https://[A-Za-z0-9._~:/%-]+$ ]] ||
+            { echo "PILOT_ADVISORY_DB: '$PILOT_ADVISORY_DB' is not the https address of a git repository" >&2; return 1; }
+        sed "s|^\[advisories\]\$|&\ndb-urls = [\"$PILOT_ADVISORY_DB\"]|" deny.toml >target/deny.toml
         deny+=(--config target/deny.toml)
     fi
     if ! "${deny[@]}" check --hide-inclusion-graph advisories; then

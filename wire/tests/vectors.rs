@@ -33,7 +33,8 @@ const FILES: [(&str, Check); 13] = [
 ];
 const IPC_CAPTURE: &str = "ipc_capture_1_18.json";
 /// Exercised by `tests/capabilities.rs`, the first, and `tests/registry.rs`.
-const ELSEWHERE: [&str; 4] = ["questions.json", "registry_binary.json", "registry_capture_1_18.json", "registry_json.json"];
+const ELSEWHERE: [&str; 4] =
+    ["questions.json", "registry_binary.json", "registry_capture_1_18.json", "registry_json.json"];
 
 fn main() -> ExitCode {
     let mut total = Count::default();

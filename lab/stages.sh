@@ -121,7 +121,7 @@ stage_container() {
 
 # Vectors, properties, engine stories, model tests, the ring and the programs on loopback.
 stage_unit() {
-    cargo test --workspace --exclude lab
+    cargo test --workspace --exclude lab --no-fail-fast
 }
 
 # Every interleaving of the lock-free parts.

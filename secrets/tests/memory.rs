@@ -69,3 +69,16 @@ fn a_copy_elsewhere_is_found_and_told_from_the_key() {
     };
     assert!(at(&*key) && !at(&copy));
 }
+
+/// The process that is looked through goes on meanwhile, and gives memory back.
+#[test]
+fn what_is_unmapped_meanwhile_hides_nothing_beside_it() {
+    const KEY: [u8; 700] = [0xA5; 700];
+    // Those of one size share pages, so that kept and given back ones lie side by side.
+    let (kept, given_back): (Vec<_>, Vec<_>) = (0..1000).map(|_| (Locked::new(KEY), Locked::new([2_u8; 900]))).unzip();
+    let mappings = scan::mappings("self").unwrap();
+    drop(given_back);
+    let found = scan::find("self", &mappings, &KEY).unwrap();
+    let is_found = |key: &&Locked<[u8; 700]>| found.iter().any(|(_, address)| *address == key.as_ptr().addr());
+    assert_eq!(kept.iter().filter(is_found).count(), kept.len());
+}

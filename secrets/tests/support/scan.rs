@@ -79,15 +79,19 @@ pub fn find<'a>(process: &str, mappings: &'a [Mapping], bytes: &[u8]) -> io::Res
                 before.clear();
                 continue;
             }
-            let start = from - before.len();
-            let mut text = std::mem::take(&mut before);
-            text.resize(to - start, 0);
-            // What the process has just unmapped, or the kernel shows nobody.
-            if memory.read_exact_at(&mut text[from - start..], from as u64).is_err() {
-                continue;
+            let mut search = |from: usize, to: usize| {
+                let start = from - before.len();
+                let mut text = std::mem::take(&mut before);
+                text.resize(to - start, 0);
+                memory.read_exact_at(&mut text[from - start..], from as u64)?;
+                found.extend(places(&text, bytes).into_iter().map(|at| (mapping, start + at)));
+                before = text[text.len().saturating_sub(bytes.len() - 1)..].to_vec();
+                io::Result::Ok(())
+            };
+            if search(from, to).is_err() {
+                // A page of it has just been unmapped, or is one the kernel shows nobody; the others are looked at.
+                (from..to).step_by(page_bytes).for_each(|page| drop(search(page, page + page_bytes)));
             }
-            found.extend(places(&text, bytes).into_iter().map(|at| (mapping, start + at)));
-            before = text[text.len().saturating_sub(bytes.len() - 1)..].to_vec();
         }
     }
     Ok(found)

@@ -10,7 +10,7 @@
 # With PILOT_LOADGEN_BIN, PILOT_RESTARTS (20) reloads and then as many restarts are also made under load: PILOT_PEERS (1000)
 # peers that relay PILOT_RATE (10000) datagrams a second. A reload may lose none, by their numbers and by the kernel's counters.
 # A restart loses what comes beyond what the sockets hold, with tuning/90-pilot-relay.sysctl.conf 12 000 datagrams each, while
-# one process ends and the next begins: a tenth of a second, now and then a third. What it lost is printed; 5 % is too much.
+# one process ends and the next begins: a tenth of a second, longer on a busy host. What it lost is printed; 5 % is too much.
 # PILOT_CPUS (0) is where the relay's shards run; the load runs on the last CPU.
 set -eu
 
@@ -125,6 +125,8 @@ under_load() {
     how=$1 loss_max=$2 number=0 count=${PILOT_RESTARTS:-20}
     report=$work/report
     full=$(overflows)
+    # What the load before has said does not count.
+    : > "$report.progress"
     # Each takes half a second and a pause of as much.
     inside taskset -c "$(($(nproc) - 1))" loadgen --relay 127.0.0.1:9001 --registry 127.0.0.1:9000 --peers "${PILOT_PEERS:-1000}" \
         --workers 1 --rate "${PILOT_RATE:-10000}" --seconds $((count * 3 / 2 + 5)) --max-loss "$loss_max" > "$report" 2> "$report.progress" &
@@ -135,7 +137,7 @@ under_load() {
         # Not what its limit is for.
         inside systemctl reset-failed "$name" 2> /dev/null || true
         inside systemctl "$how" "$name" || fail "$how number $number under load"
-        kill -0 "$load" 2> /dev/null || fail "the load ended before $how number $number"
+        kill -0 "$load" 2> /dev/null || { cat "$report" "$report.progress" >&2; fail "the load ended before $how number $number"; }
         sleep 0.5
     done
     wait "$load" || { cat "$report" "$report.progress" >&2; fail "$count times $how under load: datagrams were lost"; }

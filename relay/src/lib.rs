@@ -47,6 +47,7 @@ pub mod interfaces;
 pub mod ledger;
 pub mod locals;
 pub mod mailbox;
+pub mod mapping;
 pub mod membership;
 pub mod metrics;
 pub mod overflows;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use wire::NodeId;
+use zerocopy::FromZeros;
 
 use crate::admission::Budget;
 
@@ -19,14 +20,14 @@ const BURST_PACKETS: Duration = Duration::from_millis(200);
 const BURST_BYTES: Duration = Duration::from_millis(250);
 
 /// What one node may send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct Quota {
     packets: Cost,
     bytes: Cost,
 }
 
 /// Nanoseconds one unit takes, as the bits of a float; 0.0 is what everyone is charged, less is nothing at all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 struct Cost(u32);
 
 impl Cost {

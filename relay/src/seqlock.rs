@@ -8,10 +8,16 @@
 //! All parts are atomics, so a torn read is a retry, never undefined behaviour. The tag is what the reader looks for
 //! (a node id), readable without the words.
 
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering, fence};
+use std::ops::Deref;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crate::mapping::Pages;
+#[cfg(not(loom))]
+use crate::mapping::Zeroed;
 
 /// Retries before a reader gives up; a writer holds the record for a few nanoseconds unless it is descheduled.
 const READ_ATTEMPTS_MAX: usize = 64;
@@ -21,6 +27,7 @@ const WRITING: u64 = SEQUENCE_STEP;
 
 /// `N` words and a tag, published together.
 #[derive(Debug)]
+#[cfg_attr(not(loom), derive(zerocopy::FromZeros))]
 #[repr(C)]
 pub struct SeqCell<const N: usize> {
     head: AtomicU64,
@@ -76,6 +83,34 @@ impl<const N: usize> SeqCell<N> {
             word.store(value, Ordering::Relaxed);
         }
         self.head.store(writing.wrapping_add(SEQUENCE_STEP) | u64::from(tag), Ordering::Release);
+    }
+}
+
+/// A table of records, which takes memory as they are written.
+#[derive(Debug)]
+pub struct SeqCells<const N: usize>(#[cfg(not(loom))] Zeroed<SeqCell<N>>, #[cfg(loom)] Box<[SeqCell<N>]>);
+
+impl<const N: usize> SeqCells<N> {
+    /// `len` records without a tag; at least one.
+    #[must_use]
+    #[cfg(not(loom))]
+    pub fn new(len: usize, pages: Pages) -> Self {
+        Self(Zeroed::new(len, pages))
+    }
+
+    /// The same where every access is tried out.
+    #[must_use]
+    #[cfg(loom)]
+    pub fn new(len: usize, _: Pages) -> Self {
+        Self((0..len).map(|_| SeqCell::default()).collect())
+    }
+}
+
+impl<const N: usize> Deref for SeqCells<N> {
+    type Target = [SeqCell<N>];
+
+    fn deref(&self) -> &[SeqCell<N>] {
+        &self.0
     }
 }
 

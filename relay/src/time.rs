@@ -3,8 +3,10 @@
 use std::ops::Add;
 use std::time::Duration;
 
+use zerocopy::FromZeros;
+
 /// A point of `CLOCK_MONOTONIC`, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromZeros)]
 pub struct Time(pub u64);
 
 impl Time {

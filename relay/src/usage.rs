@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use wire::NodeId;
+use zerocopy::FromZeros;
 
 const PAGE_LEN: usize = 1 << 10;
 const PAGES_PER_CHAPTER: usize = 1 << 11;
@@ -27,7 +28,7 @@ pub struct Usage {
 }
 
 /// What has come together since it was added to the board last.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct Tally {
     bytes: u64,
     packets: u32,

@@ -3,11 +3,12 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
+
+use crate::mapping::{Mapping, Pages};
 
 /// The group number in receive operations; a ring has one group.
 pub const GROUP: u16 = 0;
@@ -16,43 +17,6 @@ pub const GROUP: u16 = 0;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lease {
     pub(super) id: u16,
-}
-
-/// Anonymous memory, unmapped on drop.
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-impl Mapping {
-    fn new(len: usize) -> io::Result<Self> {
-        // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no memory of ours.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start.cast::<u8>()).ok_or_else(|| io::Error::other("mmap gave address zero"))?;
-        // SAFETY: the range is the mapping just made. The call is advice; its failure changes nothing.
-        unsafe { libc::madvise(start.as_ptr().cast(), len, libc::MADV_HUGEPAGE) };
-        Ok(Self { start, len })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the range was mapped by `new`, and `Ring` lets no operation that uses it outlive it.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
 }
 
 /// The pool of one ring.
@@ -69,11 +33,11 @@ impl Buffers {
     /// Maps `count` buffers (a power of two) of `stride` bytes and registers them.
     pub(super) fn register(submitter: &Submitter<'_>, count: u16, stride: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two(), "the kernel masks the tail");
-        let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        let memory = Mapping::new(usize::from(count) * stride)?;
+        let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>(), Pages::Small)?;
+        let memory = Mapping::new(usize::from(count) * stride, Pages::Small)?;
         // SAFETY: the entries are page-aligned, zeroed memory for exactly `count` entries, and `Buffers` keeps them
         // mapped until the ring is gone (`Ring` drops its buffers last).
-        unsafe { submitter.register_buf_ring_with_flags(entries.start.as_ptr() as u64, count, GROUP, 0)? };
+        unsafe { submitter.register_buf_ring_with_flags(entries.start().as_ptr() as u64, count, GROUP, 0)? };
         let mut buffers = Self { entries, memory, stride, count, tail: 0 };
         (0..count).for_each(|id| buffers.give_back(Lease { id }));
         buffers.publish();
@@ -84,7 +48,7 @@ impl Buffers {
     pub(super) fn give_back(&mut self, lease: Lease) {
         let index = usize::from(self.tail & (self.count - 1));
         let address = self.address(lease.id) as u64;
-        let first = self.entries.start.as_ptr().cast::<BufRingEntry>();
+        let first = self.entries.start().as_ptr().cast::<BufRingEntry>();
         // SAFETY: `index` is below `count`, so the entry lies in the mapping. The kernel does not look at entries
         // beyond the published tail, so nothing else accesses it.
         let entry = unsafe { &mut *first.add(index) };
@@ -96,7 +60,7 @@ impl Buffers {
 
     /// Makes the buffers given back visible to the kernel.
     pub(super) fn publish(&mut self) {
-        let first = self.entries.start.as_ptr().cast::<BufRingEntry>();
+        let first = self.entries.start().as_ptr().cast::<BufRingEntry>();
         // SAFETY: the tail is a field of the first entry, shared with the kernel, which reads it atomically.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(first).cast_mut()) };
         tail.store(self.tail, Ordering::Release);
@@ -120,7 +84,7 @@ impl Buffers {
     pub(super) fn address(&self, id: u16) -> *const u8 {
         assert!(id < self.count, "the kernel returns the buffer ids it was given");
         // SAFETY: below `count` strides, so within the mapping.
-        unsafe { self.memory.start.as_ptr().add(usize::from(id) * self.stride) }
+        unsafe { self.memory.start().as_ptr().add(usize::from(id) * self.stride) }
     }
 
     pub(super) const fn stride(&self) -> usize {

@@ -26,8 +26,10 @@ const IDLE_CONNECTIONS: usize = 10_000;
 /// Design goal: at most 8 KiB a plain idle connection.
 const IDLE_CONNECTION_BYTES_MAX: u64 = 8 * 1024;
 const MEBIBYTE: u64 = 1024 * 1024;
-/// What else may grow meanwhile: allocator slack, the tables that the first requests fill, of TLS among them.
-const GROWTH_SLACK_BYTES: u64 = 32 * MEBIBYTE;
+/// What else may grow meanwhile: allocator slack, the tables that the first requests fill. 3 MiB when it was measured.
+const GROWTH_SLACK_BYTES: u64 = 8 * MEBIBYTE;
+/// Receive buffers of two shards, which datagrams use for the first time.
+const RECEIVE_BUFFERS_BYTES: u64 = 17 * MEBIBYTE;
 
 /// The directory gives a frame ten seconds.
 const HALF_SENT_CLOSED_WITHIN: Duration = Duration::from_secs(20);
@@ -68,7 +70,7 @@ fn hostile_datagrams_are_counted_and_change_nothing() {
     let dropped = appliance.metrics().non_zero("pilot_relay_datagrams_dropped_total");
     let hostile_seen = books.received - before.received;
     assert!(hostile_seen >= sent * 9 / 10, "only {hostile_seen} datagrams counted, {sent} hostile ones were sent");
-    assert_memory_bounded(&appliance, memory_before, 0);
+    assert_memory_bounded(&appliance, memory_before, RECEIVE_BUFFERS_BYTES);
     evidence(format!("{sent} hostile datagrams; {books}; {dropped:?}"));
 }
 

@@ -23,6 +23,7 @@
 //! | `backbone` | answers of the directory |
 //! | `handshakes` | messages about trust on port 444 |
 //! | `application` | what the application may do and ask |
+//! | `bans` | the end of what there is with nodes that the directory keeps out |
 //! | `claims` | signatures that show relays where the node is |
 //! | `capabilities` | what the node offers, and the keys by which it knows others |
 //! | `connections`, `ports`, `peers`, `questions`, `admission` | the tables these work on |
@@ -33,6 +34,7 @@ mod admission;
 mod application;
 mod attendance;
 mod backbone;
+mod bans;
 mod bucket;
 mod capabilities;
 mod claims;

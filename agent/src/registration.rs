@@ -12,6 +12,8 @@
 //! Decides the requests and their times. Signing and sending them, and which endpoint is announced, is left to the
 //! owner; so is the directory's list of relays.
 
+mod bans;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use wire::NodeId;
 use wire::address::Address;
 use wire::registry::answer::{Registered, SIGNATURE_FAILED};
+use wire::registry::bans::Listed;
 use wire::registry::request::{LAN_ADDRS_MAX, Register};
 use wire::registry::{Answer, Operation, PublicKey};
 
@@ -78,6 +81,8 @@ pub enum Event {
     Lost(String),
     /// It answers again.
     Back,
+    /// It keeps these nodes out; some it may have named before.
+    Banned(Vec<NodeId>),
 }
 
 /// Where the registration stands, for a person.
@@ -157,6 +162,7 @@ pub struct Registration {
     away: Option<String>,
     /// The last complaint about each.
     refused: [Option<String>; ASKS],
+    bans: bans::Told,
     events: VecDeque<Event>,
 }
 
@@ -182,6 +188,7 @@ impl Registration {
             heartbeat_failures: 0,
             away: None,
             refused: Default::default(),
+            bans: bans::Told::default(),
             events: VecDeque::new(),
         }
     }
@@ -224,7 +231,9 @@ impl Registration {
         }
         let operation = match (ask, self.node) {
             (Ask::Register, _) => Operation::Register(self.begin_registration()?),
-            (Ask::Heartbeat, Some(node_id)) => Operation::Heartbeat { node_id, report: None },
+            (Ask::Heartbeat, Some(node_id)) => {
+                Operation::Heartbeat { node_id, report: None, bans_since: Some(self.bans.since(now)) }
+            }
             (Ask::SetHostname, Some(node_id)) => {
                 Operation::SetHostname { node_id, hostname: self.announcement.hostname.clone() }
             }
@@ -246,7 +255,10 @@ impl Registration {
             (Ask::Register, Ok(Answer::Register(registered))) if self.is_ours(registered) => {
                 self.handle_registered(now, registered);
             }
-            (Ask::Heartbeat, Ok(Answer::Heartbeat { .. })) => {
+            (Ask::Heartbeat, Ok(Answer::Heartbeat { bans, .. })) => {
+                if let Some(listed) = bans {
+                    self.handle_bans(listed);
+                }
                 self.heartbeat_failures = 0;
                 self.beat_later(now);
                 self.handle_success(ask);
@@ -347,6 +359,7 @@ impl Registration {
 
     fn handle_registered(&mut self, now: Time, registered: &Registered) {
         let anew = self.node != Some(registered.node_id);
+        self.bans.handle_registered(now);
         self.node = Some(registered.node_id);
         self.is_registered = true;
         self.heartbeat_failures = 0;
@@ -365,6 +378,13 @@ impl Registration {
         } else {
             // An older directory, or the user has chosen another name meanwhile.
             self.owes_hostname = true;
+        }
+    }
+
+    fn handle_bans(&mut self, listed: &Listed) {
+        self.bans.handle_list(listed.next);
+        if !listed.node_ids.is_empty() {
+            self.tell(Event::Banned(listed.node_ids.clone()));
         }
     }
 

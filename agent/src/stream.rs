@@ -260,6 +260,11 @@ impl Stream {
         }
     }
 
+    /// Ends the connection without a word to the peer, with whom there is nothing to be said any more.
+    pub fn ban(&mut self) {
+        self.finish(End::Banned);
+    }
+
     /// Does what is due. Early and late calls do no harm.
     pub fn handle_timeout(&mut self, now: Time) {
         if self.timers.expire(Timer::Handshake, now) {

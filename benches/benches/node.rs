@@ -200,7 +200,7 @@ impl Pair {
             Operation::SetVisibility { node_id, .. } => {
                 Answer::SetVisibility { node_id: *node_id, visibility: Visibility::Public }
             }
-            Operation::Heartbeat { .. } => Answer::Heartbeat { time: 0 },
+            Operation::Heartbeat { .. } => Answer::Heartbeat { time: 0, bans: None },
             Operation::PollHandshakes { .. } => Answer::PollHandshakes { requests: Vec::new(), responses: Vec::new() },
             other => Answer::Error { error: format!("not found: {other:?}") },
         }

@@ -170,6 +170,7 @@ impl Service {
     pub fn new(facts: Facts, limits: &Limits, admin_token: Option<AdminToken>) -> Self {
         let registrations = Rate::new(limits.registrations_per_ip_per_minute, Duration::from_secs(60));
         let proofs = Proofs::new(&facts.nodes);
+        let enrolled = Enrolled::new(facts.key_rules, &facts.nodes);
         let nodes = Nodes::new(facts.nodes, facts.retired_keys, limits.nodes_max);
         let is_public = |node| nodes.find(node).is_ok_and(|node| node.fact.public);
         Self {
@@ -178,7 +179,7 @@ impl Service {
             replays: Replays::default(),
             questions: Questions::default(),
             nodes,
-            enrolled: Enrolled::new(facts.key_rules),
+            enrolled,
             collection: Collection::default(),
             presence: Presence::default(),
             feed: Feed::default(),
@@ -343,9 +344,9 @@ impl Service {
         }
         match operation {
             Operation::Register(_) => unreachable!("decided above"),
-            Operation::Heartbeat { node_id, report } => {
+            Operation::Heartbeat { node_id, report, bans_since } => {
                 self.report(*node_id, *report);
-                Ok(Answer::Heartbeat { time: now.unix_seconds })
+                Ok(Answer::Heartbeat { time: now.unix_seconds, bans: self.bans_for(now, *node_id, *bans_since) })
             }
             // Keys do not expire here; the request is honoured by doing nothing.
             Operation::SetKeyExpiry { node_id } => Ok(Answer::SetKeyExpiry { node_id: *node_id }),

@@ -284,6 +284,14 @@ impl Daemon {
         }
     }
 
+    /// The `pilotctl` of the same maker, to be run beside this daemon while the story goes on.
+    #[must_use]
+    pub fn pilotctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command(self.flags.program.pilotctl(&self.host.stage.programs));
+        command.args(arguments);
+        command
+    }
+
     /// A command beside this daemon, in its folder and with its socket in the environment. It is ended when it takes too
     /// long.
     #[must_use]

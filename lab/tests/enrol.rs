@@ -1,6 +1,8 @@
 //! Who belongs: nodes wait until they are approved, and are in without a restart; a banned one is out within a round trip,
 //! and back when the ban ends. With the unmodified daemon and with ours.
 
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
 use std::time::Duration;
 
 use lab::{Appliance, ApplianceFlags, Daemon, DaemonFlags, Peer, Program, Stopwatch, World, evidence, wait_until};
@@ -12,6 +14,8 @@ const IN_WITHIN: Duration = Duration::from_secs(200);
 /// What is on its way when the ban comes may still arrive.
 const ROUND_TRIP: Duration = Duration::from_millis(200);
 const PACKETS: usize = 200;
+/// Our daemon beats its heart once a minute, and machines are slow and shared.
+const BEAT: Duration = Duration::from_secs(75);
 
 /// The numbers of the nodes with this standing.
 fn listed(appliance: &Appliance, state: &str) -> Vec<String> {
@@ -103,4 +107,48 @@ fn a_banned_daemon_is_out_and_comes_back_by_itself_when_the_ban_ends() {
         near.time_to_reach("far", IN_WITHIN);
         evidence(format!("{program}: back {:.1?} after the ban has ended, without a restart", watch.elapsed()));
     }
+}
+
+#[test]
+fn a_direct_tunnel_with_a_banned_node_ends_within_a_heartbeat_and_comes_back() {
+    let Some(world) = World::open() else { return };
+    if !Program::Ours.is_available() {
+        return;
+    }
+    let appliance = world.appliance();
+    let flags = |name: &str| DaemonFlags::named(name).ours().public();
+    let near = Daemon::start_ready(&world.host("near"), flags("near"));
+    let far = Daemon::start_ready(&world.host("far"), flags("far"));
+    let (node, address) = (far.node(), far.address());
+    let go_direct = |what: &str| {
+        let took = near.time_to_reach(&address, IN_WITHIN);
+        wait_until(what, IN_WITHIN, || {
+            let is_direct = near.relays_to(node) == Some(false) && far.relays_to(near.node()) == Some(false);
+            is_direct.then_some(took)
+        })
+    };
+    go_direct("a direct tunnel");
+    // An echo that stays open.
+    let mut echo = near.pilotctl_command(&["connect", &address, "7"]);
+    let mut echo = echo.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut output) = (echo.stdin.take().unwrap(), BufReader::new(echo.stdout.take().unwrap()));
+    input.write_all(b"still there?\n").unwrap();
+    let mut said = String::new();
+    output.read_line(&mut said).unwrap();
+    assert_eq!(said, "still there?\n");
+
+    appliance.nodes(&["ban", &node.to_string()]);
+    let watch = Stopwatch::start();
+    wait_until("the stream to end", BEAT, || echo.try_wait().unwrap());
+    let ended = watch.elapsed();
+    assert_ne!(near.relays_to(node), Some(false), "the tunnel stands");
+    let why = near.pilotctl(&["explain", &address]).unwrap()["why"].to_string();
+    assert!(why.contains("banned"), "{why}");
+    assert!(near.log().contains("banned by the administrator"), "{}", near.log_tail());
+    assert_eq!(near.ping(&address, 2).answered(), 0, "a banned node is reached");
+    assert_eq!(far.ping(&near.address(), 2).answered(), 0, "a banned node reaches others");
+
+    appliance.nodes(&["unban", &node.to_string()]);
+    let back = go_direct("a direct tunnel again");
+    evidence(format!("the stream ended {ended:.1?} after the ban, and the node was back {back:.1?} after its end"));
 }

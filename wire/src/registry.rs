@@ -9,6 +9,7 @@
 //! | [`signing`] | the texts that get signed (6.3) |
 //! | [`answer`] | answers and errors, and which error texts may be shown (6.2) |
 //! | [`capability`] | what a node says it can do, signed; ours |
+//! | [`bans`] | whom nodes are told is kept out, with their heartbeats; ours |
 //! | [`names`] | rules for hostnames and tags (6.5) |
 //!
 //! ```text
@@ -19,6 +20,7 @@
 //! ```
 
 pub mod answer;
+pub mod bans;
 pub mod capability;
 pub mod json;
 pub mod names;

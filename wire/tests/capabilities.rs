@@ -160,7 +160,7 @@ fn questions_say_when_they_were_signed_where_somebody_asks() {
     // Nobody signs what nobody asks.
     let anonymous = ask(&Changes { requester_id: None, ..changes }).to_be_signed_at(Some(5));
     assert_eq!((anonymous.signed_at(), anonymous.signed_text()), (None, None));
-    let heartbeat = Operation::Heartbeat { node_id: NodeId(7), report: None };
+    let heartbeat = Operation::Heartbeat { node_id: NodeId(7), report: None, bans_since: None };
     assert_eq!(heartbeat.clone().to_be_signed_at(Some(5)), heartbeat);
 
     let error = signed_at_another_time(100, 1_790_000_000);

@@ -125,7 +125,7 @@ fn operation_signed_by(text: &str) -> Operation {
     let network = |at: usize| u16::try_from(numbers[at]).unwrap();
     let node_id = node(0);
     match kind {
-        "heartbeat" => Operation::Heartbeat { node_id, report: None },
+        "heartbeat" => Operation::Heartbeat { node_id, report: None, bans_since: None },
         "resolve" => Operation::Resolve { requester_id: node_id, node_id: node(1) },
         "set_visibility" => Operation::SetVisibility { node_id, public: true },
         "set_hostname" => Operation::SetHostname { node_id, hostname: "alpha".into() },

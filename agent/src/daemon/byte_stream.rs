@@ -180,7 +180,7 @@ fn broken(end: End) -> io::Error {
         End::Refused => io::ErrorKind::ConnectionRefused,
         End::Reset | End::Truncated => io::ErrorKind::ConnectionReset,
         End::TimedOut => io::ErrorKind::TimedOut,
-        End::Aborted => io::ErrorKind::ConnectionAborted,
+        End::Aborted | End::Banned => io::ErrorKind::ConnectionAborted,
     };
     io::Error::new(kind, end)
 }

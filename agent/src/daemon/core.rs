@@ -60,7 +60,11 @@ pub enum DialFailure {
     #[error(transparent)]
     NotTried(#[from] DialError),
     /// It was tried.
-    #[error("{}", match .0 { End::TimedOut => "dial timeout: the peer does not answer", _ => "connection refused" })]
+    #[error("{}", match .0 {
+        End::TimedOut => "dial timeout: the peer does not answer",
+        End::Banned => "connection refused: the peer is banned",
+        _ => "connection refused",
+    })]
     Ended(End),
 }
 

@@ -109,6 +109,12 @@ impl<P> Admission<P> {
         if trusted == Some(true) { of_peer.into_iter().map(|(_, packet)| packet).collect() } else { Vec::new() }
     }
 
+    /// What was kept of a peer, and what the directory said of it, counts for nothing any more.
+    pub fn forget(&mut self, peer: NodeId) {
+        self.strangers.remove(&peer);
+        self.held.retain(|(holder, _)| *holder != peer);
+    }
+
     /// Trust has changed: what the directory said before does not count any more, nor who was dialled.
     pub fn forget_words(&mut self) {
         for stranger in self.strangers.values_mut() {

@@ -162,6 +162,7 @@ impl Node {
             registration::Event::Complaint(text) => self.tell(Event::Complaint(text)),
             registration::Event::Lost(why) => self.tell(Event::DirectoryLost(why)),
             registration::Event::Back => self.tell(Event::DirectoryBack),
+            registration::Event::Banned(nodes) => nodes.into_iter().for_each(|node| self.part_from(now, node)),
         }
     }
 

@@ -98,6 +98,8 @@ pub enum ControlKind {
     StreamClosed { connection: u32, local_port: u16, remote_port: u16, reason: String, sent: u64, received: u64 },
     /// The peer has told which trace a stream belongs to.
     TraceReceived { local_port: u16, remote_port: u16 },
+    /// The directory's administrator keeps the peer out: the tunnel and so many streams with it have ended.
+    PeerBanned { streams: usize },
     /// Something was delivered to the peer's data exchange, which has confirmed it: `exchange`, all that went on the stream.
     MessageSent { connection: u32, what: Cow<'static, str>, bytes: u64 },
     /// A service has received something: `message` or `file`.
@@ -169,6 +171,7 @@ impl fmt::Display for ControlKind {
                 write!(f, "stream #{connection} {reason}; {sent} bytes sent, {received} received")
             }
             Self::TraceReceived { local_port, .. } => write!(f, "trace of the stream at port {local_port}"),
+            Self::PeerBanned { streams } => write!(f, "banned by the administrator; tunnel ended, streams: {streams}"),
             Self::MessageSent { connection, what, bytes } => {
                 write!(f, "{what} of {bytes} bytes sent on stream #{connection}")
             }

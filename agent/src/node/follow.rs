@@ -15,7 +15,7 @@ use wire::trace::TraceContext;
 use super::about::about;
 use super::control::{ControlEvent, ControlKind};
 use super::span::{self, Placement, Reach, SpanRecord, Tracing};
-use super::{Counters, Node, StreamId};
+use super::{Counters, Node, StreamId, Trouble};
 use crate::Time;
 
 /// A message or a file that a service has sent or received.
@@ -150,10 +150,12 @@ impl Node {
     }
 
     /// Notes something that belongs to no stream in particular. Whoever is no peer has only been named, perhaps by a forged
-    /// key exchange, and many of them would drive the peers out of the recorder.
+    /// key exchange, and many of them would drive the peers out of the recorder; so would a banned one that goes on asking
+    /// drive out what has happened.
     pub(super) fn note(&mut self, now: Time, peer: NodeId, kind: ControlKind) {
         let state = self.peers.get(peer);
-        if state.is_none() && Some(peer) != self.id() {
+        let is_welcome = state.is_some_and(|state| state.trouble != Some(Trouble::Banned));
+        if !is_welcome && Some(peer) != self.id() {
             return;
         }
         let reaches = state.map(|peer| peer.reaches.as_slice()).unwrap_or_default();

@@ -142,6 +142,9 @@ pub enum Trouble {
          untrust, then handshake"
     )]
     ForeignKey,
+    /// The administrator of the directory keeps the peer out.
+    #[error("the administrator of the directory has banned this peer")]
+    Banned,
     /// No answer to our keys, on any path.
     #[error("the peer does not answer; it may be offline, or not trust this node")]
     Silent,

@@ -113,6 +113,15 @@ impl Peers {
         self.peers.values_mut()
     }
 
+    /// Forgets the peer, and gives back what was known of it.
+    pub fn remove(&mut self, node: NodeId) -> Option<Peer> {
+        let peer = self.peers.remove(&node)?;
+        if let Some(due) = peer.armed {
+            self.timers.remove(&(due, node));
+        }
+        Some(peer)
+    }
+
     /// Keeps those for which `keep` holds.
     pub fn retain(&mut self, keep: impl Fn(NodeId) -> bool) {
         let timers = &mut self.timers;

@@ -70,6 +70,16 @@ impl Questions {
         self.purposes.remove(&ticket)
     }
 
+    /// What was asked about a peer is not of interest any more, whatever the answer: it may be older than what is known.
+    pub fn forget_about(&mut self, peer: NodeId) {
+        let is_about = |purpose: &Purpose| match purpose {
+            Purpose::Identity(node) | Purpose::Endpoints(node) | Purpose::Admission(node) => *node == peer,
+            Purpose::Registration | Purpose::Publication | Purpose::Relays | Purpose::Trust(_) => false,
+        };
+        self.purposes.retain(|_, purpose| !is_about(purpose));
+        self.refused.retain(|purpose| !is_about(purpose));
+    }
+
     /// A question that was never asked, for there were too many.
     pub fn pop_refused(&mut self) -> Option<(Purpose, Result<Answer, Unanswered>)> {
         let purpose = self.refused.pop_front()?;

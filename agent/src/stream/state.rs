@@ -38,6 +38,9 @@ pub enum End {
     /// This end gave the connection up.
     #[error("connection aborted")]
     Aborted,
+    /// The administrator keeps the peer out.
+    #[error("the peer is banned")]
+    Banned,
 }
 
 /// How a connection fares.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use wire::NodeId;
 
-use super::Offer;
 use super::outcome::Via;
+use super::{Offer, Tunnels};
 use crate::Time;
 use crate::identity::PUBLIC_KEY_LEN;
 
@@ -29,6 +29,17 @@ pub enum Lookup {
     Ask,
     /// Too many questions are under way.
     Refused,
+}
+
+impl Tunnels {
+    /// Ends the tunnel with a peer that the directory keeps out. As [`Tunnels::forget`], and what the directory said of the
+    /// peer before is forgotten too: whoever exchanges keys next is looked up anew. Whether there was a tunnel.
+    pub fn ban(&mut self, peer: NodeId) -> bool {
+        let was_known = self.knows(peer);
+        self.forget(peer);
+        self.lookups.forget(peer);
+        was_known
+    }
 }
 
 #[derive(Debug)]
@@ -67,6 +78,11 @@ impl Lookups {
                 None
             }
         }
+    }
+
+    /// Forgets what is known of `node`, and what is being asked: the next answer is awaited by whoever asks next.
+    pub fn forget(&mut self, node: NodeId) {
+        self.0.remove(&node);
     }
 
     fn ask(&mut self, now: Time, node: NodeId, offer: Option<(Offer, Via)>) -> Lookup {

@@ -1,6 +1,7 @@
 //! Stories of a node among others, on a network without faults.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod bans;
 mod traces;
 mod world;
 

@@ -13,6 +13,7 @@ use wire::address::SocketAddress;
 use wire::beacon::{self, Message};
 use wire::codec::Writer;
 use wire::registry::answer::{Answer, Found, Registered, Resolved};
+use wire::registry::bans::{Cursor, Listed, OVERLAP_SECONDS};
 use wire::registry::request::{Operation, Report};
 use wire::registry::{PublicKey, Request};
 use wire::trace::TraceContext;
@@ -55,6 +56,14 @@ pub struct World {
     pub hosts: Vec<Host>,
     pub relay: SocketAddr,
     pub directory_is_away: bool,
+    /// Whom the administrator keeps out, and since when.
+    pub banned: BTreeMap<NodeId, u64>,
+    /// It lists whoever asks, and nodes that there are not.
+    pub directory_errs: bool,
+    /// It does not know what nodes ask of bans.
+    pub directory_is_old: bool,
+    /// How much later than others an answer comes.
+    pub slowness: Box<dyn Fn(&Operation) -> Duration>,
     /// What every lookup is answered with.
     pub lookup_error: Option<&'static str>,
     /// Keys the directory names that are not those its nodes registered.
@@ -84,6 +93,10 @@ impl World {
             hosts: Vec::new(),
             relay: "198.18.0.2:9001".parse().unwrap(),
             directory_is_away: false,
+            banned: BTreeMap::new(),
+            directory_errs: false,
+            directory_is_old: false,
+            slowness: Box::new(|_| Duration::ZERO),
             lookup_error: None,
             false_keys: BTreeMap::new(),
             trusted: BTreeSet::new(),
@@ -238,7 +251,9 @@ impl World {
                 } else {
                     Ok(self.answer(&request.operation))
                 };
-                self.post(Parcel::Answer { host, ticket, answer });
+                self.sequence += 1;
+                let due = self.now + DELAY + (self.slowness)(&request.operation);
+                self.parcels.insert((due, self.sequence), Parcel::Answer { host, ticket, answer });
             }
             Parcel::Answer { host, ticket, answer } => self.hosts[host].node.handle_answer(self.now, ticket, answer),
         }
@@ -264,6 +279,8 @@ impl World {
                 }
                 send(from, Message::DiscoverReply(from));
             }
+            Ok(Message::Relay { sender, dest, .. } | Message::PunchRequest { requester: sender, target: dest })
+                if self.banned.contains_key(&sender) || self.banned.contains_key(&dest) => {}
             Ok(Message::PunchRequest { requester, target }) => {
                 let (Some(this), Some(that)) = (self.at_relay.get(&requester), self.at_relay.get(&target)) else {
                     return;
@@ -309,9 +326,14 @@ impl World {
                     protocol_version: None,
                 })
             }
-            Operation::Heartbeat { node_id, report } => {
+            Operation::Heartbeat { node_id, .. } if self.banned.contains_key(node_id) => {
+                Answer::Error { error: format!("node {} is banned: pardon of the administrator required", node_id.0) }
+            }
+            Operation::Heartbeat { node_id, report, bans_since } => {
                 self.reports.extend(report.map(|report| (*node_id, report)));
-                Answer::Heartbeat { time: 1_800_000_000 }
+                let time = self.unix_seconds();
+                let bans = bans_since.filter(|_| !self.directory_is_old).map(|since| self.bans_since(*node_id, since));
+                Answer::Heartbeat { time, bans }
             }
             Operation::SetVisibility { node_id, public } => {
                 self.entries.get_mut(node_id).unwrap().public = *public;
@@ -319,6 +341,9 @@ impl World {
             }
             Operation::Lookup { .. } if self.lookup_error.is_some() => {
                 Answer::Error { error: self.lookup_error.unwrap_or_default().to_owned() }
+            }
+            Operation::Lookup { node_id } | Operation::Resolve { node_id, .. } if self.banned.contains_key(node_id) => {
+                Answer::Error { error: format!("node {}: node not found", node_id.0) }
             }
             Operation::Lookup { node_id } => match self.entries.get(node_id) {
                 Some(entry) => Answer::Lookup(Found {
@@ -361,7 +386,29 @@ impl World {
         }
     }
 
+    fn unix_seconds(&self) -> u64 {
+        1_800_000_000 + self.now.0 / 1_000_000_000
+    }
+
+    fn bans_since(&self, asker: NodeId, since: Cursor) -> Listed {
+        let settled = self.unix_seconds() - OVERLAP_SECONDS;
+        let from = if since == Cursor::PRESENT { settled } else { since.at };
+        let banned = self.banned.iter().filter(|(_, at)| **at >= from).map(|(node, _)| *node);
+        let besides = [asker, NodeId::UNSET, NodeId::BROADCAST, NodeId(77)].into_iter().filter(|_| self.directory_errs);
+        let node_ids = banned.chain(besides).collect();
+        Listed { node_ids, next: Cursor { at: settled, after: NodeId::UNSET } }
+    }
+
+    /// The administrator keeps a node out.
+    pub fn ban(&mut self, host: usize) {
+        self.banned.insert(self.id(host), self.unix_seconds());
+    }
+
     // --- what tests look for ---
+
+    pub fn has_session(&self, host: usize, peer: usize) -> bool {
+        self.hosts[host].node.peer(self.id(peer)).is_some_and(|peer| peer.has_session)
+    }
 
     pub fn accepted(&self, host: usize) -> Option<StreamId> {
         self.hosts[host].events.iter().find_map(|event| match event {

@@ -1,5 +1,6 @@
 //! Stories about a node's place in the directory, which is played by the tests, and once by the real one.
 
+mod bans;
 mod real_directory;
 
 use std::net::SocketAddr;
@@ -10,9 +11,11 @@ use agent::node::Unanswered;
 use agent::registration::{
     Announcement, BACK_OFF_MAX, DEBOUNCE, Event, HEARTBEAT_FAILURES_MAX, HEARTBEAT_INTERVAL, Registration, Status,
 };
+use bans::{cursor, told};
 use proptest::prelude::*;
 use wire::NodeId;
 use wire::registry::answer::{Registered, SIGNATURE_FAILED, Visibility, node_not_found};
+use wire::registry::bans::{Cursor, Listed, OVERLAP_SECONDS};
 use wire::registry::request::{LAN_ADDRS_MAX, Register};
 use wire::registry::{Answer, Base64, Operation, PublicKey};
 
@@ -97,7 +100,15 @@ impl Story {
     }
 
     fn next_heartbeat(&mut self) {
-        assert_eq!(self.next(), Operation::Heartbeat { node_id: NODE, report: None });
+        self.next_asking();
+    }
+
+    /// How far the next heartbeat says that the node has been told of bans.
+    fn next_asking(&mut self) -> Cursor {
+        match self.next() {
+            Operation::Heartbeat { node_id: NODE, report: None, bans_since: Some(since) } => since,
+            other => panic!("{other:?} instead of a heartbeat"),
+        }
     }
 
     fn answer(&mut self, answer: &Answer) {
@@ -146,7 +157,7 @@ fn a_node_registers_once_it_knows_its_endpoint_and_then_beats() {
         story.next_heartbeat();
         assert!(story.now.since(before) <= HEARTBEAT_INTERVAL);
         assert!(story.now.since(before) >= HEARTBEAT_INTERVAL * 9 / 10);
-        story.answer(&Answer::Heartbeat { time: 1 });
+        story.answer(&Answer::Heartbeat { time: 1, bans: None });
     }
     assert_eq!(story.event(), None);
 }
@@ -255,7 +266,7 @@ fn a_heartbeat_from_nobody_is_followed_by_a_registration_at_once() {
             story.event(),
             Some(Event::Registered { node: NodeId(1), address: NodeId(1).address(), anew: true })
         );
-        assert_eq!(story.next(), Operation::Heartbeat { node_id: NodeId(1), report: None });
+        assert!(matches!(story.next(), Operation::Heartbeat { node_id: NodeId(1), .. }));
     }
 }
 
@@ -280,7 +291,7 @@ fn three_failed_heartbeats_are_followed_by_a_registration() {
             story.answer(&error("request failed"));
         }
         story.next_heartbeat();
-        story.answer(&Answer::Heartbeat { time: 1 });
+        story.answer(&Answer::Heartbeat { time: 1, bans: None });
     }
     assert!(story.registration.is_registered());
 }
@@ -366,7 +377,7 @@ fn an_answer_for_another_is_no_registration() {
         Answer::Register(registered(NodeId::BROADCAST)),
         Answer::Register(Registered { public_key: Base64([8; 32]), ..registered(NODE) }),
         Answer::Register(Registered { address: NodeId(8).address(), ..registered(NODE) }),
-        Answer::Heartbeat { time: 1 },
+        Answer::Heartbeat { time: 1, bans: None },
     ] {
         let mut story = Story::new(announcement());
         story.registration.set_endpoint(START, address("198.18.0.5:4000"), &[]);
@@ -442,7 +453,8 @@ enum Input {
 fn input() -> impl Strategy<Value = Input> {
     let answer = prop_oneof![
         (0u32..4).prop_map(|node| Answer::Register(registered(NodeId(node)))),
-        Just(Answer::Heartbeat { time: 1 }),
+        Just(Answer::Heartbeat { time: 1, bans: None }),
+        prop::collection::vec(any::<u32>(), 0..9).prop_map(|nodes| told(&nodes, cursor(nodes.len() as u64))),
         Just(Answer::BeaconList { beacons: Vec::new() }),
         Just(Answer::SetHostname { node_id: NODE, hostname: String::new() }),
         Just(error(SIGNATURE_FAILED)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use agent::Time;
 use directory::config::Limits;
+use directory::service::enrolment::{Act, Subject};
 use directory::service::{Caller, ConnectionId, Decision, Effect, Now, Service};
 use directory::store::Store;
 use wire::NodeId;
@@ -89,6 +90,14 @@ impl Directory {
         wire::registry::push_message(&mut message, &outcome.answer);
         let answer = Answer::decode(&message[4..]).expect("directories answer what nodes know");
         (answer, outcome.effects)
+    }
+
+    /// Does what the administrator wants with a node; the effects are to be carried out.
+    pub fn administer(&mut self, now: Time, unix_seconds: u64, node: NodeId, act: &Act) -> Vec<Effect> {
+        let now = Now { monotonic: Duration::from_nanos(now.0), unix_seconds };
+        self.service.administer(now, Subject::Node(node), act).expect("a node that is registered");
+        self.store.commit(&self.service.take_changes()).expect("memory suffices");
+        self.service.take_effects()
     }
 
     /// What a relay has to know of a node, its key, addresses and place; `None` when there is no such node.

@@ -1,5 +1,6 @@
 //! What nodes have to bring about. Each story prints one line of evidence.
 
+mod bans;
 mod claims;
 mod hostile;
 mod links;

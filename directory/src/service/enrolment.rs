@@ -6,6 +6,7 @@
 //! refused everything.
 
 mod administration;
+mod bans;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,9 +15,10 @@ use wire::NodeId;
 use wire::registry::{Operation, PublicKey};
 
 pub use self::administration::{Act, ActError, KeyView, MemberView, Subject};
+use self::bans::Bans;
 use super::{Caller, Now, PRESENCE_TIMEOUT, Refusal, Service};
 use crate::enrolment::{Approval, Enrolment, KeyRule, Standing};
-use crate::facts::Change;
+use crate::facts::{Change, NodeFact};
 use crate::limits::address_unit;
 
 /// Nodes that wait, in all, from one address (one /64 in IPv6), and from one /48 of IPv6, since the start: whoever has the
@@ -49,10 +51,11 @@ pub(super) struct Enrolled {
     from: HashMap<NodeId, IpAddr>,
     by_address: HashMap<IpAddr, usize>,
     by_site: HashMap<Ipv6Addr, usize>,
+    pub(super) bans: Bans,
 }
 
 impl Enrolled {
-    pub(super) fn new(rules: Vec<KeyRule>) -> Self {
+    pub(super) fn new(rules: Vec<KeyRule>, nodes: &[NodeFact]) -> Self {
         Self {
             policy: Policy::default(),
             rules: rules.into_iter().map(|rule| (rule.key, rule)).collect(),
@@ -60,6 +63,7 @@ impl Enrolled {
             from: HashMap::new(),
             by_address: HashMap::new(),
             by_site: HashMap::new(),
+            bans: Bans::new(nodes),
         }
     }
 

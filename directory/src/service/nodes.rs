@@ -195,6 +195,7 @@ impl Service {
         let after = node.fact.clone();
         let public = after.registered && after.public;
         self.nodes.recount(before.standing(), after.standing());
+        self.enrolled.bans.follow(&before, &after);
         if after.vacant {
             self.nodes.vacant.insert(id);
         }

@@ -157,7 +157,7 @@ fn requests_are_answered_in_order_however_they_are_cut() {
         push_message(&mut frames, &Request::from(Operation::Lookup { node_id: NodeId(seed + 1) }));
         push_message(
             &mut frames,
-            &signed(&key(seed), Operation::Heartbeat { node_id: NodeId(seed + 1), report: None }),
+            &signed(&key(seed), Operation::Heartbeat { node_id: NodeId(seed + 1), report: None, bans_since: None }),
         );
     }
     for piece in frames.chunks(777) {

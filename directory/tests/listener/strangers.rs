@@ -66,7 +66,7 @@ fn strangers_from_many_addresses_do_not_keep_a_node_from_its_heartbeats() {
     let alice = key(1);
     let mut node = connect_from(address, Ipv4Addr::LOCALHOST);
     let node_id = number(&node.ask(registration(&alice)));
-    let beat = signed(&alice, Operation::Heartbeat { node_id, report: None });
+    let beat = signed(&alice, Operation::Heartbeat { node_id, report: None, bans_since: None });
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let began = Instant::now();
     let mut took: Vec<Duration> = std::thread::scope(|scope| {
@@ -167,7 +167,7 @@ fn after_a_restart_nodes_are_served_where_they_were() {
     let running = start(0);
     let address = running.local_addrs()[0];
     let mut node = connect_from(address, Ipv4Addr::LOCALHOST);
-    let answer = node.ask(signed(&alice, Operation::Heartbeat { node_id, report: None }));
+    let answer = node.ask(signed(&alice, Operation::Heartbeat { node_id, report: None, bans_since: None }));
     assert!(matches!(answer, Answer::Heartbeat { .. }), "{answer:?}");
     let refused = error(connect_from(address, Ipv4Addr::new(127, 1, 0, 1)).ask(Operation::BeaconList));
     assert!(refused.contains("too many ask the directory at once"), "{refused}");

@@ -197,7 +197,7 @@ impl World {
                 lan_addrs: if flag { vec!["192.168.1.2:4000".into()] } else { Vec::new() },
                 relay_only: flag,
             }),
-            1 => Operation::Heartbeat { node_id, report: None },
+            1 => Operation::Heartbeat { node_id, report: None, bans_since: None },
             2 => Operation::SetHostname { node_id, hostname: pick(&NAMES) },
             3 => Operation::SetTags { node_id, tags: vec![pick(&["blue", "red", "-", ""])] },
             4 => Operation::SetVisibility { node_id, public: flag },

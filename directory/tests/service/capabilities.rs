@@ -134,7 +134,7 @@ fn a_restart_keeps_records_as_they_were_signed() {
     let after = world.query(Query { offline: true, ..words("citations") }).remove(0);
     assert_eq!((after.record, after.signature), (before.record.clone(), before.signature));
     assert_eq!((after.online, after.last_seen), (false, None));
-    world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
+    world.by(&alice, Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     assert_eq!(world.query(words("citations")).remove(0).record, before.record);
 }
 
@@ -319,7 +319,7 @@ fn tags_names_and_numbers_narrow_a_search() {
         if restart {
             world.restart();
             for (key, node) in [(&alice, one), (&bob, two), (&carol, three)] {
-                world.by(key, Operation::Heartbeat { node_id: node, report: None });
+                world.by(key, Operation::Heartbeat { node_id: node, report: None, bans_since: None });
             }
         }
         let mut papers = numbers(world.query(tags(&["papers"])));
@@ -352,7 +352,7 @@ fn whoever_is_silent_is_not_found_and_the_latest_comes_first() {
     world.offering(2, "Academic citations", "");
     assert_eq!(world.find(""), [2, 1]);
     world.pass(Duration::from_secs(10));
-    world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
+    world.by(&alice, Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     assert_eq!(world.find(""), [1, 2]);
     assert!(world.query(Query::default()).iter().all(|hit| hit.score == 0));
     world.pass(Duration::from_secs(295));

@@ -49,7 +49,7 @@ fn what_never_proved_itself_is_forgotten_and_its_number_used_again() {
     world.restart();
     assert_eq!(world.node(4).1, two);
     assert_eq!(
-        error(world.by(&key(2), Operation::Heartbeat { node_id: two, report: None })),
+        error(world.by(&key(2), Operation::Heartbeat { node_id: two, report: None, bans_since: None })),
         "signature verification failed"
     );
     assert_eq!(unsigned(&mut world, 2), NodeId(4), "the one before is a newcomer now");

@@ -46,7 +46,7 @@ fn who_waits_is_kept_apart_and_is_in_the_moment_it_is_approved() {
 
     // What a daemon does by itself goes on.
     for operation in [
-        Operation::Heartbeat { node_id: one, report: None },
+        Operation::Heartbeat { node_id: one, report: None, bans_since: None },
         Operation::SetVisibility { node_id: one, public: true },
         Operation::PollHandshakes { node_id: one },
         set_hostname(one, "alice"),
@@ -251,7 +251,7 @@ fn the_end_of_a_ban_brings_back_what_was() {
     world.act("1", &Act::Unban).unwrap();
     assert_eq!(world.service.figures().nodes_online, 2, "its connection lives");
     assert!(is_resolvable(&mut world, &bob, two, one));
-    assert_eq!(world.beat(&alice, one), Answer::Heartbeat { time: world.now.unix_seconds });
+    assert_eq!(world.beat(&alice, one), Answer::Heartbeat { time: world.now.unix_seconds, bans: None });
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn the_list_goes_page_by_page_and_by_standing() {
 fn a_signature_from_elsewhere_is_counted_with_where_it_came_from() {
     let mut world = World::new();
     let (alice, one) = world.node(1);
-    let heartbeat = sign(&alice, Operation::Heartbeat { node_id: one, report: None });
+    let heartbeat = sign(&alice, Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     world.outcome(from(HOME, 1), &heartbeat);
     world.outcome(from(HOME, 2), &heartbeat);
     assert_eq!(world.service.replays().count, 0);

@@ -1,6 +1,7 @@
 //! Stories about the directory's decisions, over a database in memory: every change goes through SQL, and whenever a
 //! story restarts the directory, what it knows comes from there.
 
+mod bans;
 mod capabilities;
 mod capture;
 mod changes;
@@ -173,7 +174,7 @@ impl World {
 
     /// A signed heartbeat.
     fn beat(&mut self, key: &SigningKey, node_id: NodeId) -> Answer {
-        self.by(key, Operation::Heartbeat { node_id, report: None })
+        self.by(key, Operation::Heartbeat { node_id, report: None, bans_since: None })
     }
 
     fn proven(&self, node: NodeId) -> Vec<String> {

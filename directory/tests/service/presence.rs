@@ -94,7 +94,7 @@ fn leaving_and_joining_count_the_present_alone() {
 fn a_node_whose_last_connection_ended_is_absent_after_two_heartbeats_missed() {
     let mut world = World::new();
     let (alice, one) = world.node(1);
-    world.signed(&alice, from(HOME, 2), Operation::Heartbeat { node_id: one, report: None });
+    world.signed(&alice, from(HOME, 2), Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     world.service.handle_close(ConnectionId(1));
     world.pass(seconds(150));
     assert_eq!(online(&world), 1, "another connection lives");
@@ -108,7 +108,7 @@ fn a_node_whose_last_connection_ended_is_absent_after_two_heartbeats_missed() {
     world.beat(&alice, one);
     world.service.handle_close(ConnectionId(1));
     world.pass(seconds(60));
-    world.signed(&alice, from(HOME, 3), Operation::Heartbeat { node_id: one, report: None });
+    world.signed(&alice, from(HOME, 3), Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     world.pass(seconds(299));
     assert_eq!(online(&world), 1, "it came back with its next heartbeat, and its connection lives");
 }
@@ -120,7 +120,11 @@ fn one_who_connects_for_each_heartbeat_stays() {
     for connection in 2..40 {
         world.pass(seconds(60));
         assert_eq!(online(&world), 1);
-        world.signed(&alice, from(HOME, connection), Operation::Heartbeat { node_id: one, report: None });
+        world.signed(
+            &alice,
+            from(HOME, connection),
+            Operation::Heartbeat { node_id: one, report: None, bans_since: None },
+        );
         world.service.handle_close(ConnectionId(connection));
     }
 }
@@ -132,7 +136,7 @@ fn reports_are_summed_while_their_nodes_are_present() {
     let (bob, two) = world.node(2);
     let report = |direct, direct_bytes| Some(Report { direct, relayed: 1, direct_bytes, ..Report::default() });
     let beat = |world: &mut World, key: &SigningKey, node_id, report| {
-        world.by(key, Operation::Heartbeat { node_id, report });
+        world.by(key, Operation::Heartbeat { node_id, report, bans_since: None });
     };
     let paths = |world: &World| world.service.overview(world.now).paths;
     beat(&mut world, &alice, one, report(3, 100));
@@ -143,7 +147,7 @@ fn reports_are_summed_while_their_nodes_are_present() {
 
     beat(&mut world, &bob, two, report(u32::MAX, u64::MAX));
     assert!(paths(&world).direct_bytes < 1 << 51, "believed up to a bound");
-    let unsigned = Operation::Heartbeat { node_id: one, report: report(77, 77) };
+    let unsigned = Operation::Heartbeat { node_id: one, report: report(77, 77), bans_since: None };
     assert!(error(world.ask(unsigned)).contains("signature required"));
     beat(&mut world, &bob, two, None);
     assert_eq!(paths(&world), PathFigures { reporting: 1, direct: 5, relayed: 1, direct_bytes: 200, relayed_bytes: 0 });
@@ -228,7 +232,7 @@ proptest! {
                     let (key, node, from) = of(seed);
                     let Some(node_id) = ids[node] else { continue };
                     let report = direct.map(|direct| Report { direct, ..Report::default() });
-                    world.signed(&key, from, Operation::Heartbeat { node_id, report });
+                    world.signed(&key, from, Operation::Heartbeat { node_id, report, bans_since: None });
                     if expected[node].registered {
                         expected[node].lives(now);
                         expected[node].direct = direct;

@@ -81,7 +81,7 @@ fn a_question_of_an_older_agent_counts_where_its_node_is_connected() {
         assert!(error.contains("signature without a time"), "{error}");
     }
     // Hosts speak from several addresses of one /64.
-    world.signed(&alice, from("2001:db8::1", 4), Operation::Heartbeat { node_id: one, report: None });
+    world.signed(&alice, from("2001:db8::1", 4), Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     for question in questions(&alice, one, None) {
         assert!(!matches!(world.outcome(from("2001:db8::2", 7), &question).answer, Answer::Error { .. }));
         let error = refusal(world.outcome(from("2001:db8:0:1::1", 7), &question).answer);

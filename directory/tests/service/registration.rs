@@ -45,12 +45,12 @@ fn an_owner_does_not_take_over_anything() {
 fn a_daemon_whose_heartbeat_is_unknown_is_told_to_register() {
     let mut world = World::new();
     let alice = key(1);
-    let heartbeat = |node| Operation::Heartbeat { node_id: NodeId(node), report: None };
+    let heartbeat = |node| Operation::Heartbeat { node_id: NodeId(node), report: None, bans_since: None };
     assert_eq!(error(world.by(&alice, heartbeat(7))), "node 7: node not found");
     world.node(1);
     assert_eq!(error(world.by(&key(2), heartbeat(1))), "signature verification failed");
     assert_eq!(error(world.ask(heartbeat(1))), "signature required for heartbeat");
-    assert_eq!(world.by(&alice, heartbeat(1)), Answer::Heartbeat { time: world.now.unix_seconds });
+    assert_eq!(world.by(&alice, heartbeat(1)), Answer::Heartbeat { time: world.now.unix_seconds, bans: None });
     assert_eq!(error(world.by(&alice, heartbeat(0))), "node 0: node not found");
     assert_eq!(error(world.by(&alice, heartbeat(u32::MAX))), "node 4294967295: node not found");
 }
@@ -97,7 +97,7 @@ fn a_node_that_never_signed_is_moved_only_while_it_is_not_connected_from_elsewhe
     let alice = key(1);
     let at = |listen_addr: &str| Operation::Register(Register { listen_addr: listen_addr.into(), ..register(&alice) });
     let one = registered(&world.ask(at(":1")));
-    world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
+    world.by(&alice, Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     world.outcome(from("203.0.113.9", 9), &at(":2").into());
     assert_eq!(endpoint(&mut world, &alice, one), "198.51.100.1:1");
     world.outcome(from(HOME, 2), &at(":3").into());
@@ -155,7 +155,7 @@ fn hostnames_are_first_come_and_survive_silence_and_restart() {
     let found =
         Answer::ResolveHostname { node_id: one, address: one.address(), public: false, hostname: "alpha".into() };
     assert_eq!(world.ask(find.clone()), found);
-    world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
+    world.by(&alice, Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     assert_eq!(lookup(&mut world, from(HOME, 5), one).tags, ["web"]);
     world.by(&alice, set_hostname(one, ""));
     assert_eq!(error(world.ask(find)), "hostname \"alpha\" not found");
@@ -172,7 +172,7 @@ fn presence_ends_after_five_minutes_and_takes_nothing_with_it() {
     world.pass(Duration::from_secs(1));
     let figures = world.service.figures();
     assert_eq!((figures.nodes, figures.nodes_online), (1, 0));
-    world.by(&alice, Operation::Heartbeat { node_id: one, report: None });
+    world.by(&alice, Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     assert_eq!(world.service.figures().nodes_online, 1);
 }
 
@@ -219,7 +219,7 @@ fn a_rotated_key_is_the_node_and_the_old_one_is_nobody() {
     assert_eq!(world.by(&old, rotate(public(&new))), rotated);
     world.restart();
     assert_eq!(
-        error(world.by(&old, Operation::Heartbeat { node_id: one, report: None })),
+        error(world.by(&old, Operation::Heartbeat { node_id: one, report: None, bans_since: None })),
         "signature verification failed"
     );
     assert!(
@@ -277,7 +277,8 @@ fn proven_addresses_follow_signatures_and_connections() {
     assert_eq!(outcome.effects, [Effect::Publish(one)]);
     assert_eq!(world.proven(one), ["192.0.2.7", HOME]);
 
-    let again = world.outcome(from(HOME, 1), &sign(&alice, Operation::Heartbeat { node_id: one, report: None }));
+    let again = world
+        .outcome(from(HOME, 1), &sign(&alice, Operation::Heartbeat { node_id: one, report: None, bans_since: None }));
     assert_eq!(again.effects, [], "nothing new to tell");
     world.by(&alice, Operation::PollHandshakes { node_id: one });
     let second = sign(&alice, Operation::PollInvites { node_id: one });
@@ -303,14 +304,17 @@ fn a_signature_replayed_from_elsewhere_proves_nothing_while_the_first_connection
     let mut world = World::new();
     let (alice, one) = world.node(1);
     let (home, evil) = (from(HOME, 1), from("203.0.113.9", 9));
-    let heartbeat = sign(&alice, Operation::Heartbeat { node_id: one, report: None });
+    let heartbeat = sign(&alice, Operation::Heartbeat { node_id: one, report: None, bans_since: None });
     let registration = sign(&alice, Operation::Register(register(&alice)));
     let visibility = sign(&alice, Operation::SetVisibility { node_id: one, public: false });
     for request in [&heartbeat, &visibility] {
         world.outcome(home, request);
     }
     let replayed = world.outcome(evil, &heartbeat);
-    assert_eq!((replayed.answer, replayed.effects), (Answer::Heartbeat { time: world.now.unix_seconds }, vec![]));
+    assert_eq!(
+        (replayed.answer, replayed.effects),
+        (Answer::Heartbeat { time: world.now.unix_seconds, bans: None }, vec![])
+    );
     world.outcome(evil, &registration);
     assert_eq!(world.proven(one), ["::1", HOME]);
     assert_eq!(endpoint(&mut world, &alice, one), "198.51.100.1:4000");

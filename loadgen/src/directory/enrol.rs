@@ -138,7 +138,7 @@ impl Enrolled {
     pub fn keep_alive(&mut self, registry: SocketAddr, population: &Population, view: &View) -> Result<u64, Failure> {
         let ids = self.ids.clone();
         let ask = |index: u32| {
-            let operation = Operation::Heartbeat { node_id: ids[index as usize], report: None };
+            let operation = Operation::Heartbeat { node_id: ids[index as usize], report: None, bans_since: None };
             Some(signed(&population.key(index), operation))
         };
         let take = |answer: &Answer| matches!(answer, Answer::Heartbeat { .. }).then_some(0);

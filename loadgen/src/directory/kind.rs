@@ -162,7 +162,9 @@ impl Known<'_> {
                 (Operation::ResolveHostname { hostname: self.population.hostname(other) }.into(), Some(other_id))
             }
             Kind::Resolve => (sign(Operation::Resolve { node_id: other_id, requester_id: asking_id }), Some(other_id)),
-            Kind::Heartbeat => (sign(Operation::Heartbeat { node_id: asking_id, report: None }), None),
+            Kind::Heartbeat => {
+                (sign(Operation::Heartbeat { node_id: asking_id, report: None, bans_since: None }), None)
+            }
             Kind::Query => (query(dice, None).into(), None),
             Kind::SignedQuery => (sign(query(dice, Some(asking_id))), None),
             Kind::Publish => {

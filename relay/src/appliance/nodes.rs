@@ -84,7 +84,8 @@ enum Command {
     },
     /// Keep nodes out: nothing of them is relayed, resolved or found from now on, and they cannot register
     ///
-    /// Tunnels that lead directly to other nodes, past the relay, end when these notice.
+    /// Tunnels that lead directly to other nodes, past the relay: our agents end theirs with their next heartbeat, within a
+    /// minute; unmodified daemons keep theirs until they end by themselves.
     Ban {
         /// Which
         #[arg(required = true, value_name = "NODE")]

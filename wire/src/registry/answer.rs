@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::json::{ANSWER_VALUES_MAX, RequestError};
-use super::{PublicKey, Signature};
+use super::{PublicKey, Signature, bans};
 use crate::NodeId;
 use crate::address::Address;
 
@@ -17,7 +17,12 @@ pub enum Answer {
     #[serde(rename = "register_ok")]
     Register(Registered),
     #[serde(rename = "heartbeat_ok")]
-    Heartbeat { time: u64 },
+    Heartbeat {
+        time: u64,
+        /// Ours, for nodes that ask.
+        #[serde(default, deserialize_with = "bans::lenient", skip_serializing_if = "Option::is_none")]
+        bans: Option<bans::Listed>,
+    },
     #[serde(rename = "lookup_ok")]
     Lookup(Found),
     #[serde(rename = "resolve_ok")]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capability::RECORD_BYTES_MAX;
 use super::json::{Fields, RequestError};
-use super::{PublicKey, Signature};
+use super::{PublicKey, Signature, bans};
 use crate::NodeId;
 
 /// Bytes of any text whose own rule is stricter or that needs none.
@@ -41,6 +41,9 @@ pub enum Operation {
         /// Ours, and not covered by the signature: for figures alone.
         #[serde(skip_serializing_if = "Option::is_none")]
         report: Option<Report>,
+        /// Ours, and not signed either: the node wants to be told of bans.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bans_since: Option<bans::Cursor>,
     },
     Lookup {
         node_id: NodeId,
@@ -284,7 +287,11 @@ impl Operation {
     fn from_fields(kind: &str, fields: &mut Fields) -> Result<Self, RequestError> {
         Ok(match kind {
             "register" => Self::Register(Register::from_fields(fields)?),
-            "heartbeat" => Self::Heartbeat { node_id: fields.node("node_id")?, report: fields.plain("report") },
+            "heartbeat" => Self::Heartbeat {
+                node_id: fields.node("node_id")?,
+                report: fields.plain("report"),
+                bans_since: fields.plain("bans_since"),
+            },
             "lookup" => Self::Lookup { node_id: fields.node("node_id")? },
             "resolve" => Self::Resolve { node_id: fields.node("node_id")?, requester_id: fields.node("requester_id")? },
             "resolve_hostname" => Self::ResolveHostname { hostname: fields.text("hostname", TEXT_BYTES_MAX)? },

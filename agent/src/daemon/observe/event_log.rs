@@ -113,7 +113,9 @@ pub const fn level(kind: &ControlKind) -> Level {
         | ControlKind::StreamRefused { .. }
         | ControlKind::MessageSent { .. }
         | ControlKind::MessageReceived { .. } => Level::Info,
-        ControlKind::SessionFailed { .. } | ControlKind::StreamFailed { .. } => Level::Warn,
+        ControlKind::SessionFailed { .. } | ControlKind::StreamFailed { .. } | ControlKind::PeerBanned { .. } => {
+            Level::Warn
+        }
         ControlKind::DialBegun { .. }
         | ControlKind::DirectoryAsked { .. }
         | ControlKind::DirectoryAnswered { .. }

@@ -181,5 +181,6 @@ const fn name(end: End) -> &'static str {
         End::TimedOut => "timeout",
         End::Truncated => "truncated",
         End::Aborted => "aborted",
+        End::Banned => "banned",
     }
 }

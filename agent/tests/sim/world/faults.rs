@@ -1,9 +1,10 @@
 //! What goes wrong on purpose.
 
 use directory::service::Effect;
+use directory::service::enrolment::Act;
 
 use super::{SiteId, World};
-use crate::host::HostId;
+use crate::host::{self, HostId};
 use crate::relay::Relay;
 
 impl World {
@@ -19,6 +20,13 @@ impl World {
         self.directory.restart();
         let published = self.directory.registered().into_iter().map(Effect::Publish).collect();
         self.carry_out(published);
+    }
+
+    /// The administrator bans a node, or lifts its ban; the relays hear of it at once.
+    pub fn administer(&mut self, host: HostId, act: &Act) {
+        let node = self.hosts[host.0].id().expect("registered");
+        let effects = self.directory.administer(self.now, host::unix_seconds(self.now), node, act);
+        self.carry_out(effects);
     }
 
     /// The relay is a new process that knows of nodes what the directory says, and has no sessions.

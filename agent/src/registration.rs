@@ -34,6 +34,8 @@ use crate::node::Unanswered;
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
 /// So many heartbeats in a row without success, and the node registers again (section 6.2).
 pub const HEARTBEAT_FAILURES_MAX: u32 = 3;
+/// The rest of a list of bans that was too long for one answer is asked for so soon.
+pub const REST_OF_BANS_AFTER: Duration = Duration::from_secs(2);
 /// What changes together is announced together: roaming tells one address after the other.
 pub const DEBOUNCE: Duration = Duration::from_millis(200);
 /// The first pause after a failure; it doubles
@@ -261,6 +263,9 @@ impl Registration {
                 }
                 self.heartbeat_failures = 0;
                 self.beat_later(now);
+                if bans.as_ref().is_some_and(|listed| listed.next.after != NodeId::UNSET) {
+                    self.heartbeat_at = now + REST_OF_BANS_AFTER;
+                }
                 self.handle_success(ask);
             }
             (Ask::SetHostname, Ok(Answer::SetHostname { .. })) => {
@@ -360,10 +365,13 @@ impl Registration {
     fn handle_registered(&mut self, now: Time, registered: &Registered) {
         let anew = self.node != Some(registered.node_id);
         self.bans.handle_registered(now);
+        let beats = (self.is_registered && self.heartbeat_failures == 0).then_some(self.heartbeat_at);
         self.node = Some(registered.node_id);
         self.is_registered = true;
         self.heartbeat_failures = 0;
         self.beat_later(now);
+        // A sign of life as well, but only heartbeats bring bans: an endpoint that changes all the time must not put them off.
+        self.heartbeat_at = beats.map_or(self.heartbeat_at, |due| due.min(self.heartbeat_at));
         self.handle_success(Ask::Register);
         self.tell(Event::Registered { node: registered.node_id, address: registered.address, anew });
         self.owed_at = now;

@@ -77,7 +77,7 @@ pub struct Memory {
     pub sends: usize,
     /// What of the sessions outlives the process: memory of the kernel's, counted as the service's, not as resident.
     pub ledger: usize,
-    /// The program itself, with what its allocator rounds up.
+    /// The program itself, with its threads' heaps.
     pub program: usize,
 }
 

@@ -42,7 +42,7 @@ const _: () = assert!(size_of::<Activity>() == 64 && align_of::<Activity>() == 6
 const _: () = assert!(SLOT_BYTES <= 96, "design: at most 96 bytes a slot");
 
 /// A table from this size on lies in huge pages: 1.13 instead of 1.18 × the floor at a million sessions (`benches/LOG.md`).
-/// A smaller one gains nothing by them, and a restart would first clear mebibytes for the few sessions there are.
+/// At 100 000 sessions there was no difference, and a restart would first clear mebibytes for the few sessions there are.
 const HUGE_PAGES_FROM_BYTES: usize = 64 << 20;
 
 /// What a table with so many slots in all lies in.

@@ -89,7 +89,9 @@ impl Node {
             if is_application {
                 self.admission.handle_dial(now, peer);
             }
-            self.admit_peer(now, peer).trouble = None;
+            let state = self.admit_peer(now, peer);
+            // That it is banned counts until the directory knows it again.
+            state.trouble.take_if(|trouble| *trouble != Trouble::Banned);
         }
         self.follow_dial(now, id, trace);
         if peer != own {

@@ -128,6 +128,9 @@ impl Node {
         }
         if let Some(key) = key {
             self.trust.handle_key(node, key);
+            if let Some(peer) = self.peers.get_mut(node) {
+                peer.trouble.take_if(|trouble| *trouble == Trouble::Banned);
+            }
         }
         if let Some(tunnels) = &mut self.tunnels {
             tunnels.handle_identity(now, node, key);

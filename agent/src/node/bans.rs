@@ -3,7 +3,8 @@
 
 use wire::NodeId;
 
-use super::control::ControlKind;
+use super::control::{ControlKind, Question};
+use super::questions::Purpose;
 use super::{Event, Node, Trouble};
 use crate::Time;
 
@@ -14,7 +15,14 @@ impl Node {
         if Some(peer) == self.id() {
             return;
         }
-        self.questions.forget_about(peer);
+        for purpose in self.questions.forget_about(peer) {
+            let question = match purpose {
+                Purpose::Identity(_) => Question::Lookup,
+                Purpose::Endpoints(_) => Question::Resolve,
+                _ => continue,
+            };
+            self.follow_answer(now, peer, question, Some(Trouble::Banned.to_string()));
+        }
         self.admission.forget(peer);
         let had_tunnel = self.tunnels.as_mut().is_some_and(|tunnels| tunnels.ban(peer));
         let streams = self.connections.with(peer);

@@ -71,13 +71,14 @@ impl Questions {
     }
 
     /// What was asked about a peer is not of interest any more, whatever the answer: it may be older than what is known.
-    pub fn forget_about(&mut self, peer: NodeId) {
+    /// What that was.
+    pub fn forget_about(&mut self, peer: NodeId) -> Vec<Purpose> {
         let is_about = |purpose: &Purpose| match purpose {
             Purpose::Identity(node) | Purpose::Endpoints(node) | Purpose::Admission(node) => *node == peer,
             Purpose::Registration | Purpose::Publication | Purpose::Relays | Purpose::Trust(_) => false,
         };
-        self.purposes.retain(|_, purpose| !is_about(purpose));
         self.refused.retain(|purpose| !is_about(purpose));
+        self.purposes.extract_if(|_, purpose| is_about(purpose)).map(|(_, purpose)| purpose).collect()
     }
 
     /// A question that was never asked, for there were too many.

@@ -235,15 +235,11 @@ fn when_the_ban_is_lifted_everything_comes_back_by_itself() {
     let bob = world.id(1);
     world.ban(1);
     world.run_until(BEAT, |world| end(world, streams[0]) == Some(End::Banned));
-    // While it stands a dial fails, with the directory's word.
+    // While it stands a dial fails, and why is not forgotten.
     let to = world.address(1, 1000);
     let refused = world.hosts[0].node.dial(world.now, to).unwrap();
     world.run_until(10 * SECOND, |world| end(world, refused).is_some());
-    assert!(
-        matches!(world.hosts[0].node.trouble(bob), Some(Trouble::Unknown(_))),
-        "{:?}",
-        world.hosts[0].node.trouble(bob)
-    );
+    assert_eq!(world.hosts[0].node.trouble(bob), Some(&Trouble::Banned), "not merely unknown");
     world.run_for(Duration::from_secs(200));
     world.banned.clear();
     // At once, from either side, and directly.

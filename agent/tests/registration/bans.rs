@@ -59,3 +59,44 @@ fn who_has_been_here_for_long_and_was_never_told_asks_for_all_bans() {
     assert_eq!(story.next_asking(), cursor(5));
     assert_eq!(story.event(), None);
 }
+
+#[test]
+fn an_endpoint_that_changes_all_the_time_puts_no_heartbeat_off() {
+    let mut story = Story::registered(announcement());
+    let (mut asked, mut registered_anew) = (0, 0);
+    // Every half minute for ten minutes.
+    for port in 5000..5020 {
+        let changes_at = story.now + HEARTBEAT_INTERVAL / 2;
+        story.registration.set_endpoint(story.now, address(&format!("198.18.0.5:{port}")), &[]);
+        while story.registration.poll_timeout().is_some_and(|due| due < changes_at) {
+            match story.next() {
+                Operation::Register(_) => {
+                    story.answer(&Answer::Register(registered(NODE)));
+                    registered_anew += 1;
+                }
+                Operation::Heartbeat { .. } => {
+                    story.answer(&told(&[], Cursor { at: 9, after: NodeId::UNSET }));
+                    asked += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        story.now = changes_at;
+    }
+    assert_eq!(registered_anew, 20);
+    assert!((9..=12).contains(&asked), "{asked} in ten minutes");
+}
+
+#[test]
+fn the_rest_of_a_long_list_is_asked_for_soon() {
+    let mut story = Story::registered(announcement());
+    story.next_asking();
+    let listed_at = story.now;
+    story.answer(&told(&[9], cursor(5)));
+    assert_eq!(story.next_asking(), cursor(5));
+    assert_eq!(story.now.since(listed_at), REST_OF_BANS_AFTER);
+    story.answer(&told(&[], Cursor { at: 9, after: NodeId::UNSET }));
+    let done_at = story.now;
+    story.next_asking();
+    assert!(story.now.since(done_at) > HEARTBEAT_INTERVAL / 2);
+}

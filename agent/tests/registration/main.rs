@@ -9,7 +9,8 @@ use std::time::Duration;
 use agent::Time;
 use agent::node::Unanswered;
 use agent::registration::{
-    Announcement, BACK_OFF_MAX, DEBOUNCE, Event, HEARTBEAT_FAILURES_MAX, HEARTBEAT_INTERVAL, Registration, Status,
+    Announcement, BACK_OFF_MAX, DEBOUNCE, Event, HEARTBEAT_FAILURES_MAX, HEARTBEAT_INTERVAL, REST_OF_BANS_AFTER,
+    Registration, Status,
 };
 use bans::{cursor, told};
 use proptest::prelude::*;

@@ -136,7 +136,7 @@ fn after_a_restart_the_bans_are_those_of_before() {
 }
 
 #[test]
-fn no_ban_is_missed_however_the_clock_is_set() {
+fn no_ban_is_missed_when_the_clock_is_set_back() {
     for back in [1, 30, 59, 60, 61, 290, 300, 301, 330, 359, 361, 100_000] {
         let mut world = World::new();
         let alice = world.node(1);

@@ -79,19 +79,22 @@ pub fn find<'a>(process: &str, mappings: &'a [Mapping], bytes: &[u8]) -> io::Res
                 before.clear();
                 continue;
             }
-            let mut search = |from: usize, to: usize| {
+            let mut search = |from: usize, to: usize, before: &mut Vec<u8>| {
                 let start = from - before.len();
-                let mut text = std::mem::take(&mut before);
+                let mut text = std::mem::take(before);
                 text.resize(to - start, 0);
                 memory.read_exact_at(&mut text[from - start..], from as u64)?;
                 found.extend(places(&text, bytes).into_iter().map(|at| (mapping, start + at)));
-                before = text[text.len().saturating_sub(bytes.len() - 1)..].to_vec();
+                *before = text[text.len().saturating_sub(bytes.len() - 1)..].to_vec();
                 io::Result::Ok(())
             };
-            if search(from, to).is_err() {
+            let mut tail = before.clone();
+            if search(from, to, &mut tail).is_err() {
                 // A page of it has just been unmapped, or is one the kernel shows nobody; the others are looked at.
-                (from..to).step_by(page_bytes).for_each(|page| drop(search(page, page + page_bytes)));
+                tail = before;
+                (from..to).step_by(page_bytes).for_each(|page| drop(search(page, page + page_bytes, &mut tail)));
             }
+            before = tail;
         }
     }
     Ok(found)

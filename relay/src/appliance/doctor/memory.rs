@@ -45,9 +45,13 @@ fn amount(facts: &Facts) -> Check {
 fn huge_pages(facts: &Facts) -> Check {
     let setting = facts.huge_pages.as_deref();
     let check = match setting {
-        Some(setting @ ("always" | "madvise")) => HUGE_PAGES.ok(format!("{setting}; the receive buffers ask for them")),
-        Some(setting) => HUGE_PAGES
-            .warn(format!("{setting}; buffers and sessions lie in pages of 4 KiB"), format!("echo madvise > {SWITCH}")),
+        Some(setting @ ("always" | "madvise")) => {
+            HUGE_PAGES.ok(format!("{setting}; session tables of 64 MiB or more ask for them"))
+        }
+        Some(setting) => HUGE_PAGES.warn(
+            format!("{setting}; session tables of 64 MiB or more lie in pages of 4 KiB"),
+            format!("echo madvise > {SWITCH}"),
+        ),
         None => HUGE_PAGES.note("this kernel has none"),
     };
     check.value("setting", setting)

@@ -20,7 +20,7 @@ fi
 data=$(mktemp -d)
 pid=
 # Whatever was started ends with this script, however it ends.
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$data"' EXIT
+trap '[ -z "$pid" ] || stop; rm -rf "$data"' EXIT
 
 # start PORT DIR FLAGS…
 start() {
@@ -31,7 +31,7 @@ start() {
 }
 
 stop() {
-    kill "$pid"
+    kill "$pid" 2>/dev/null || true
     wait "$pid" || true
     pid=
 }

@@ -16,8 +16,8 @@ relay=
 
 finish() {
     for host in "${hosts[@]}"; do at "$host" daemon stop >/dev/null 2>&1 || true; done
-    [ -z "$relay" ] || kill "$relay"
-    wait
+    [ -z "$relay" ] || kill "$relay" || true
+    wait || true
     rm -rf "$fleet"
 }
 trap finish EXIT

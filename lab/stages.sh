@@ -167,20 +167,32 @@ stage_lab() {
         PILOT_LOADGEN_BIN="$PWD/$loadgen_bin" PILOT_LAB_FULL="${PILOT_LAB_FULL:-}" cargo test -p lab -- --nocapture --test-threads="${PILOT_LAB_THREADS:-2}"
 }
 
+# Ends the programs that a stage has started, and then removes their folder: the last that a relay does is to write its
+# sessions there. A stage's trap on EXIT; the stage fails with a program that does not end, or ends with an error.
+end_programs() { # folder
+    local status=$? folder=$1 programs program
+    programs=$(jobs -p)
+    # shellcheck disable=SC2086
+    [ -z "$programs" ] || kill $programs 2>/dev/null || true
+    for program in $programs; do
+        timeout 30 tail --pid="$program" -f /dev/null || kill -KILL "$program" 2>/dev/null || true
+        wait "$program" || { status=$?; echo "process $program, told to end, ended with $status" >&2; }
+    done
+    rm -rf "$folder"
+    exit "$status"
+}
+
 # 100 000 peers register through the directory and relay; then the relay's own counters must add up. A subshell, so that
 # the relay ends with it however it ends.
 stage_load() (
     data=$(mktemp -d)
     "$relay_bin" --data-dir "$data" --beacon 127.0.0.1:19001 --stun off --registry 127.0.0.1:19000 \
         --http 127.0.0.1:13000 &
-    relay=$!
-    trap 'kill "$relay" 2>/dev/null || true; rm -rf "$data"' EXIT
+    trap 'end_programs "$data"' EXIT
     curl -s --retry 50 --retry-connrefused --retry-delay 0 --retry-max-time 20 http://127.0.0.1:13000/healthz
     "$loadgen_bin" --peers "${LOADGEN_PEERS:-100000}" --relay 127.0.0.1:19001 --registry 127.0.0.1:19000 \
         --rate "${LOADGEN_RATE:-20000}" --seconds "${LOADGEN_SECONDS:-10}" --max-loss 0.1
     lab/check-accounting.py http://127.0.0.1:13000/counters
-    kill "$relay"
-    wait "$relay"
 )
 
 # What the programs expose, against Prometheus' own linter; dashboard and alerts, against what is exposed. A subshell, so
@@ -191,7 +203,7 @@ stage_metrics() (
     data=$(mktemp -d)
     "$relay_bin" --data-dir "$data/relay" --beacon 127.0.0.1:19001 --stun off --registry 127.0.0.1:19000 \
         --http 127.0.0.1:13000 &
-    trap 'kill $(jobs -p) 2>/dev/null || true; rm -rf "$data"' EXIT
+    trap 'end_programs "$data"' EXIT
     "$directory_bin" --data-dir "$data/directory" --listen 127.0.0.1:19010 --http 127.0.0.1:13002 &
     "$agent_bin" --data-dir "$data/agent" --socket "$data/socket" --identity "$data/identity.json" \
         --registry 127.0.0.1:19000 --http 127.0.0.1:13001 &

@@ -12,7 +12,7 @@ for command in minisign curl wget openssl python3; do
 done
 work=$(mktemp -d "${TMPDIR:-/tmp}/pilot-installer.XXXXXX")
 server=""
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap '[ -z "$server" ] || { kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; }; rm -rf "$work"' EXIT
 ok() { echo "  ok    $*"; }
 
 # A node of a person in a home of its own, and no service manager to be told of it.

@@ -11,7 +11,7 @@ loadgen_bin=target/$profile/loadgen
 directory_bin=target/$profile/pilot-directory
 debian_packages=(build-essential ca-certificates chromium chromium-driver clang coturn curl debootstrap e2fsprogs ethtool
     iproute2 iputils-ping libfaketime minisign nftables openssl procps prometheus python3-venv shellcheck stun-client systemd-container tcpdump
-    util-linux wget xz-utils ${LONG:+crun podman runc})
+    util-linux wget xfsprogs xz-utils ${LONG:+crun podman runc})
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi

@@ -1,5 +1,7 @@
 //! What the directory has acknowledged, to be looked up after a fault; and two peers the relay has to keep joined.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use lab::{CallError, DirectoryClient, Host, Peer, World, wait_until};
@@ -9,6 +11,11 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(40);
 /// On a machine that is busy with other things a program may wait for a CPU.
 const DELIVERED_WITHIN: Duration = Duration::from_secs(10);
 const REACHED_WITHIN: Duration = Duration::from_secs(60);
+
+const WRITERS: usize = 3;
+/// Entries, of three changes each, before a burst is interrupted.
+const BURST: usize = 60;
+const WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Nodes with their hostnames, and who trusts whom.
 #[derive(Debug)]
@@ -94,6 +101,28 @@ impl Entry {
             found["node_id"] == self.node || found["error"].as_str().is_some_and(|text| !text.contains("not found"));
         registered && trusted && named
     }
+}
+
+/// Several write at once and without a pause, until `interrupt` in the middle of it ends that: what was acknowledged by then.
+#[track_caller]
+pub fn burst(world: &World, interrupt: impl FnOnce()) -> Vec<Book> {
+    let written = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let writers = (0..WRITERS).map(|number| {
+            let (mut book, written) = (Book::titled(world, &format!("writer-{number}")), &written);
+            scope.spawn(move || {
+                while book.write().is_ok() {
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+                book
+            })
+        });
+        let writers: Vec<_> = writers.collect();
+        let enough = || (written.load(Ordering::Relaxed) >= BURST).then_some(());
+        wait_until("a burst of acknowledged entries", WRITTEN_WITHIN, enough);
+        interrupt();
+        writers.into_iter().map(|writer| writer.join().expect("a writer stops at a failure")).collect()
+    })
 }
 
 pub fn ask(reader: &mut DirectoryClient, request: &Value) -> Value {

@@ -1,13 +1,14 @@
 //! The disk is full, refuses, hangs, or is read-only: changes are refused or wait, everything else goes on, and no restart
-//! is needed once it works again.
+//! is needed once it works again. The power goes: what was acknowledged is on the disk.
 
 use std::time::Duration;
 
 use lab::fault::{self, Disk};
 use lab::{Appliance, CallError, Stopwatch, World, wait_until};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::book::{Book, Pair, ask};
+use crate::book::{Book, Pair, ask, burst};
 
 const MEGABYTES: u64 = 16;
 /// The database is tried once a second.
@@ -37,16 +38,7 @@ fn story(what: &str, break_it: impl Fn(&Disk), mend: impl Fn(&Disk)) {
     book.write_many(10);
 
     break_it(&disk);
-    let refused = wait_until("a change to be refused", BACK_WITHIN * 3, || match book.write() {
-        Err(CallError::Refused(text)) => Some(text),
-        Err(CallError::Connection(error)) => panic!("the directory hangs up: {error}"),
-        // Some room may be left in a file that is there.
-        Ok(_) => None,
-    });
-    assert_eq!(refused, REFUSAL);
-    assert_eq!(lookups(&book), 200, "questions are answered");
-    assert!(pair.speaks(20), "the relay goes on: {:?}", appliance.metrics().non_zero("pilot_relay_dropped_total"));
-    assert!(appliance.is_healthy());
+    only_changes_are_refused(&appliance, &pair, &mut book);
 
     mend(&disk);
     let watch = Stopwatch::start();
@@ -60,6 +52,67 @@ fn story(what: &str, break_it: impl Fn(&Disk), mend: impl Fn(&Disk)) {
     let lost = book.lost() + lost_running;
     let happened = format!("changes refused ({REFUSAL}), {} entries and all lookups and relaying kept", book.len());
     fault::row(what, &happened, lost, recovery);
+    assert_eq!(lost, 0);
+    drop(appliance);
+}
+
+#[track_caller]
+fn only_changes_are_refused(appliance: &Appliance, pair: &Pair, book: &mut Book) {
+    let refused = wait_until("a change to be refused", BACK_WITHIN * 3, || match book.write() {
+        Err(CallError::Refused(text)) => Some(text),
+        Err(CallError::Connection(error)) => panic!("the directory hangs up: {error}"),
+        // Some room may be left in a file that is there.
+        Ok(_) => None,
+    });
+    assert_eq!(refused, REFUSAL);
+    assert_eq!(lookups(book), 200, "questions are answered");
+    assert!(pair.speaks(20), "the relay goes on: {:?}", appliance.metrics().non_zero("pilot_relay_dropped_total"));
+    assert!(appliance.is_healthy());
+}
+
+/// Such a disk cannot be had back without taking it out, and so without a restart; until then there is no hurry.
+#[test]
+fn a_disk_that_becomes_read_only_while_it_is_used_refuses_changes_and_nothing_else() {
+    let Some(world) = World::open() else { return };
+    let disk = Disk::mount(&world.data_dir(), MEGABYTES);
+    let mut appliance = world.appliance();
+    let pair = Pair::join(&world);
+    let mut book = Book::of(&world);
+    book.write_many(10);
+
+    disk.fail();
+    only_changes_are_refused(&appliance, &pair, &mut book);
+    assert_eq!(fault::logged(&appliance, LOGGED), 1, "one line a minute:\n{}", appliance.log_tail());
+    assert!(fault::logged(&appliance, "cannot write the whereabouts") <= 1, "told once:\n{}", appliance.log_tail());
+    fault::signal(appliance.pid(), Signal::SIGTERM);
+    let status = appliance.wait_ended(BACK_WITHIN);
+    disk.check_and_mount();
+    let restarted = appliance.restart();
+    let recovery = restarted + pair.wait_speaking();
+    let lost = book.lost();
+    let happened =
+        format!("changes refused, {} entries and all else kept; ended ({status}), checked, started", book.len());
+    fault::row("disk made read-only by an error of its file system", &happened, lost, recovery);
+    assert_eq!(lost, 0);
+    book.write_many(1);
+    drop(appliance);
+}
+
+#[test]
+fn what_was_acknowledged_before_the_power_went_is_there_after_it() {
+    let Some(world) = World::open() else { return };
+    let disk = Disk::mount(&world.data_dir(), MEGABYTES);
+    let mut appliance = world.appliance();
+    let pair = Pair::join(&world);
+    let books = burst(&world, || disk.cut_power());
+    appliance.kill();
+    disk.check_and_mount();
+    let restarted = appliance.restart();
+    let recovery = restarted + pair.wait_speaking();
+    let lost: usize = books.iter().map(Book::lost).sum();
+    let entries: usize = books.iter().map(Book::len).sum();
+    let happened = format!("{entries} acknowledged nodes, each with hostname and trust, looked up; same ids");
+    fault::row("power lost in a burst of registrations", &happened, lost, recovery);
     assert_eq!(lost, 0);
     drop(appliance);
 }

@@ -89,6 +89,7 @@ impl Whereabouts {
             let started = Time::read_clock();
             let mut interval = INTERVAL;
             let mut written = None;
+            let mut fails = false;
             loop {
                 let last = stopped.recv_timeout(interval) != Err(mpsc::RecvTimeoutError::Timeout);
                 let now = Time::read_clock();
@@ -97,9 +98,14 @@ impl Whereabouts {
                     relay.membership().forget();
                 }
                 let changes = changes(&relay.counters());
-                if written != Some(changes) && self.write(&merged(&before, &relay)).is_ok() {
-                    written = Some(changes);
-                    interval = INTERVAL.max(Time::read_clock().since(now) * INTERVAL_PER_WRITE);
+                if written != Some(changes) {
+                    let result = self.write(&merged(&before, &relay));
+                    self.log(&result, fails);
+                    fails = result.is_err();
+                    if !fails {
+                        written = Some(changes);
+                        interval = INTERVAL.max(Time::read_clock().since(now) * INTERVAL_PER_WRITE);
+                    }
                 }
                 if last {
                     return;
@@ -113,18 +119,21 @@ impl Whereabouts {
     /// Written beside and renamed, so that a crash leaves the old file or the new.
     fn write(&self, endpoints: &HashMap<NodeId, Endpoint>) -> io::Result<()> {
         let beside = self.0.with_extension("new");
-        let result = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)
-            .and_then(|mut file| file.write_all(&encode(endpoints)))
-            .and_then(|()| fs::rename(&beside, &self.0));
-        if let Err(error) = &result {
-            tracing::warn!(file = %self.0.display(), %error, "cannot write the whereabouts of nodes");
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(&encode(endpoints))?;
+        fs::rename(&beside, &self.0)
+    }
+
+    /// A line when it begins to fail and one when it ends: a disk may be gone for days.
+    fn log(&self, result: &io::Result<()>, failed_before: bool) {
+        let file = self.0.display();
+        match result {
+            Err(error) if !failed_before => tracing::warn!(
+                %file, %error, "cannot write the whereabouts of nodes, which is tried every second; after a restart they are found as they speak up"
+            ),
+            Ok(()) if failed_before => tracing::info!(%file, "the whereabouts of nodes are written again"),
+            _ => {}
         }
-        result
     }
 }
 

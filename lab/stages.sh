@@ -46,6 +46,7 @@ stage_lint() {
     lab/check-seccomp.py
     shellcheck install.sh packaging/*.sh packaging/deb/*/*
     cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 }
 
 # A tool of the build, not of the programs: quickly built is good enough.

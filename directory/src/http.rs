@@ -14,7 +14,7 @@
 //! | [`connections`] | deadlines of the connections |
 //! | [`places`] | how many there are at once, in all and from one address |
 //!
-//! The figures are read once every [`STEP`](crate::history::STEP), however many look at them. A viewer costs a connection, a
+//! The figures are read once every [`STEP`], however many look at them. A viewer costs a connection, a
 //! task and no copy of the figures; [`Bounds`] says how many are served at once.
 
 pub mod assets;

@@ -8,7 +8,7 @@
 //!
 //! A record is made once for what it says: unchanged content keeps its serial over restarts, so that nobody sees a change
 //! where there is none. It is published after each registration, since the directory may have lost it. Signing and sending
-//! is left to the owner, and so is keeping [`Publication::kept`] over restarts.
+//! is left to the owner, and so is keeping [`Kept`] over restarts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -37,7 +37,7 @@ const EVENTS_MAX: usize = 16;
 /// What the owner should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// [`Publication::kept`] or [`Publication::status`] is another.
+    /// What is [`Kept`], or [`Publication::status`], is another.
     Changed,
     /// The directory refuses the record or the tags; told once.
     Complaint(String),

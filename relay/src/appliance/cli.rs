@@ -1,5 +1,8 @@
 //! Command line to settings. Everything that can be refused is refused here, in one line that says what to type.
 
+// What is said of a flag is its --help, where `[::]` is an address.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 mod values;
 
 use std::net::SocketAddr;

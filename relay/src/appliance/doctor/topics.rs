@@ -9,7 +9,7 @@ pub struct Topic {
     pub heading: &'static str,
 }
 
-/// Defines each topic as a constant, and [`ALL`] of them.
+/// Defines each topic as a constant, and `ALL` of them.
 macro_rules! topics {
     ($($name:ident = $id:literal, $heading:literal;)+) => {
         $(pub const $name: Topic = Topic { id: $id, heading: $heading };)+

@@ -20,7 +20,7 @@ fi
 data=$(mktemp -d)
 pid=
 # Whatever was started ends with this script, however it ends.
-trap '[ -z "$pid" ] || stop; rm -rf "$data"' EXIT
+trap '[ -z "$pid" ] || stop || true; rm -rf "$data"' EXIT
 
 # start PORT DIR FLAGS…
 start() {
@@ -31,9 +31,10 @@ start() {
 }
 
 stop() {
-    kill "$pid" 2>/dev/null || true
-    wait "$pid" || true
+    local ending=$pid
     pid=
+    kill "$ending" 2>/dev/null || true
+    wait "$ending" || { echo "the directory, told to end, ended with $?:" >&2; cat "$data/log" >&2; return 1; }
 }
 
 # The directory has to have its port back.

@@ -120,7 +120,14 @@ done
 
 # What the kernel has thrown away because a socket was full, since the container booted.
 overflows() { inside cat /proc/net/snmp | awk '/^Udp:/ { if (at) print $at; else for (i = 1; i <= NF; i++) if ($i == "RcvbufErrors") at = i }'; }
-# under_load reload|restart PERCENT: so many in a row while datagrams flow, of which no more may be lost.
+# once reload|restart|kill: the unit serves again after it.
+once() {
+    [ "$1" = kill ] || { inside systemctl "$1" "$name"; return; }
+    before=$(value MainPID)
+    inside systemctl kill -s KILL "$name"
+    until_so "a new process after a kill" serves "$before"
+}
+# under_load reload|restart|kill PERCENT: so many in a row while datagrams flow, of which no more may be lost.
 under_load() {
     how=$1 loss_max=$2 number=0 count=${PILOT_RESTARTS:-20}
     report=$work/report
@@ -136,7 +143,7 @@ under_load() {
         number=$((number + 1))
         # Not what its limit is for.
         inside systemctl reset-failed "$name" 2> /dev/null || true
-        inside systemctl "$how" "$name" || fail "$how number $number under load"
+        once "$how" || fail "$how number $number under load"
         kill -0 "$load" 2> /dev/null || { cat "$report" "$report.progress" >&2; fail "the load ended before $how number $number"; }
         sleep 0.5
     done
@@ -148,11 +155,11 @@ under_load() {
 if [ -n "$loadgen" ]; then
     under_load reload 0
     under_load restart 5
+    under_load kill 5
+    inside systemctl restart "$name" || fail "restart"
 fi
 
-before=$(value MainPID)
-inside sh -c "kill -KILL $before"
-until_so "a new process after a kill" serves "$before"
+once kill
 echo "ok: kill, pid $before -> $(value MainPID)"
 
 before=$(value MainPID)

@@ -10,7 +10,7 @@ fn who_is_served_is_served_on_and_nobody_new() {
     let beacon = supervisor.address("beacon");
     let (alice, bob) = (Node::join(beacon, 1), Node::join(beacon, 2));
     let mut drain = Command::new(env!("CARGO_BIN_EXE_pilot-relay"));
-    drain.args(["drain", "--deadline", "2", "--data-dir"]).arg(supervisor.folder.join("data"));
+    drain.args(["drain", "--deadline", "8", "--data-dir"]).arg(supervisor.folder.join("data"));
     let mut drain = drain.stderr(Stdio::null()).spawn().unwrap();
     supervisor.wait("draining", |state| state.status.starts_with("draining"));
     assert_eq!(supervisor.get("/healthz"), ("HTTP/1.1 503 Service Unavailable".to_owned(), "draining\n".to_owned()));

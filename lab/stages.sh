@@ -127,7 +127,7 @@ stage_unit() {
 
 # Every interleaving of the lock-free parts.
 stage_loom() {
-    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release -p relay --lib loom
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --profile ci -p relay --lib loom
 }
 
 # The formats in an interpreter that knows undefined behaviour when it sees it, what dependencies do in unsafe code included.

@@ -93,6 +93,6 @@ mod tests {
         let failed = panic::catch_unwind(|| meanwhile(until_over, |_| panic!("also"), || panic!("a story")));
         let what = failed.err().and_then(|panic| panic.downcast_ref::<&str>().copied());
         assert_eq!(what, Some("a story"));
-        assert_eq!(meanwhile(|over| until_over(over), |_| 2, || 1), (1, (), 2));
+        assert_eq!(meanwhile(until_over, |_| 2, || 1), (1, (), 2));
     }
 }

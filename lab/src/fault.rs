@@ -20,7 +20,7 @@ use crate::world::World;
 
 pub use disk::Disk;
 pub use memory::MemoryBound;
-pub use names::{NameServer, use_name_server};
+pub use names::{NameServer, Says, use_name_server};
 pub use wall_clock::WallClock;
 
 /// One line of the table of faults: what was done, what happened, and how soon service was back by itself.

@@ -45,7 +45,7 @@ pub use process::softirq_time;
 pub use program::Program;
 pub use swarm::Swarm;
 pub use traffic::Traffic;
-pub use wait::{Stopwatch, evidence, wait_until};
+pub use wait::{Stopwatch, evidence, meanwhile, wait_until};
 pub use world::{
     BEACON_PORT, Host, REGISTRY_PORT, RELAY_V4, RELAY_V4_SECOND, RELAY_V6, RELAY_V6_SECOND, STUN_PORT, Site, World,
 };

@@ -55,6 +55,27 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("cannot write {value} to {path}: {error}"));
     }
 
+    /// A count of its kernel's, by the names of RFC 4293 and its like in `/proc/net/snmp`: `("Udp", "OutDatagrams")`.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[must_use]
+    #[track_caller]
+    pub fn count(&self, protocol: &str, name: &str) -> u64 {
+        // Not that of the process, which is in another namespace.
+        let text = self.enter(|| fs::read_to_string("/proc/thread-self/net/snmp")).expect("the kernel counts");
+        named_count(&text, protocol, name).unwrap_or_else(|| panic!("no {protocol} {name} in:\n{text}"))
+    }
+
+    /// Packets may come from addresses that this machine has no route to, as forged ones do; what a new namespace starts
+    /// with is the host's affair.
+    #[track_caller]
+    pub fn accept_any_source(&self, interface: &str) {
+        for which in ["all", "default", interface] {
+            self.set(&format!("ipv4/conf/{which}/rp_filter"), "0");
+        }
+    }
+
     /// A command that will run in this namespace; its process id is that of `program`, because `ip` becomes it.
     #[must_use]
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -93,6 +114,13 @@ impl Drop for Namespace {
     }
 }
 
+/// For each protocol there is a line of names, then one of values.
+fn named_count(text: &str, protocol: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+    let at = lines.next()?.split(' ').position(|one| one == name)?;
+    lines.next()?.split(' ').nth(at)?.parse().ok()
+}
+
 /// Removes namespaces of laboratories whose process is gone, and the programs that still run in them.
 pub fn remove_stale() {
     let Ok(entries) = fs::read_dir(NETNS_FOLDER) else { return };
@@ -111,4 +139,17 @@ pub fn remove_stale() {
 fn owner_is_gone(name: &str) -> bool {
     let owner = name.strip_prefix(NAME_PREFIX).and_then(|rest| rest.split('-').nth(1));
     owner.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_found_by_their_names() {
+        let text = "Udp: InDatagrams NoPorts\nUdp: 12 3\nUdpLite: InDatagrams NoPorts\nUdpLite: 0 7\n";
+        assert_eq!(named_count(text, "Udp", "NoPorts"), Some(3));
+        assert_eq!(named_count(text, "UdpLite", "NoPorts"), Some(7));
+        assert_eq!([named_count(text, "Udp", "OutDatagrams"), named_count(text, "Tcp", "NoPorts")], [None, None]);
+    }
 }

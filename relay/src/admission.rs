@@ -78,6 +78,23 @@ impl Budget {
         *account = ((*account).max(now) + cost).min(now + owed_max);
     }
 
+    /// Takes `units` also where there are not so many: they have to be made up for before anything is granted again. No
+    /// more than this is ever owed, however often it is fined: who stops is granted the next `units` later.
+    pub fn fine(&self, account: &mut Time, now: Time, units: u64) {
+        if self.is_unlimited() {
+            return;
+        }
+        let fine = Duration::from_nanos((self.cost_nanos * units as f64) as u64);
+        let most = (now + self.burst + fine).max(*account);
+        *account = ((*account).max(now) + fine).min(most);
+    }
+
+    /// Whether something is owed at `now`: more has been taken than there was.
+    #[must_use]
+    pub fn is_owed(&self, account: Time, now: Time) -> bool {
+        account.since(now) > self.burst
+    }
+
     /// Takes `units` at `now` from the account whose arrival time is `account`; `false`, and nothing taken, when that
     /// would overdraw it.
     #[must_use]
@@ -162,15 +179,15 @@ impl PrefixBudgets {
         allowed
     }
 
-    /// Takes units from the first account of `ip`'s prefix also where there are not so many: it has to make up for them
-    /// before anything is granted again. It never owes more than this once, however often it is fined.
-    pub fn fine(&mut self, budget: Budget, units: u64, ip: Ipv6Addr, now: Time) {
-        if budget.is_unlimited() || self.exempt.iter().any(|exempt| exempt.contains(IpAddr::V6(ip))) {
-            return;
+    /// Takes units from the first account of `ip`'s prefix also where there are not so many, as [`Budget::fine`] does;
+    /// whether it owes any now.
+    pub fn fine(&mut self, budget: Budget, units: u64, ip: Ipv6Addr, now: Time) -> bool {
+        if self.exempt.iter().any(|exempt| exempt.contains(IpAddr::V6(ip))) {
+            return false;
         }
-        let fine = Duration::from_nanos((budget.cost_nanos * units as f64) as u64);
         let arrival = &mut self.account(prefix_of(ip)).arrivals[0];
-        *arrival = ((*arrival).max(now) + fine).min(now + budget.burst + fine);
+        budget.fine(arrival, now, units);
+        budget.is_owed(*arrival, now)
     }
 
     fn account(&mut self, prefix: u64) -> &mut Account {
@@ -193,8 +210,8 @@ impl PrefixBudgets {
 /// What source prefixes relay, all their nodes together.
 ///
 /// The look at an account would cost every packet a few per cent of its decision. So packets are charged in lots: one in
-/// sixteen, of which nobody can foresee which, pays for sixteen. A prefix that has been refused is watched for a second, in
-/// which each of its packets pays for itself.
+/// sixteen, of which nobody can foresee which, pays for sixteen. A prefix that has been refused, or owes a fine, is watched
+/// for a second, in which each of its packets pays for itself.
 #[derive(Debug)]
 pub struct RelayBudgets {
     packets: Budget,
@@ -209,7 +226,7 @@ pub struct RelayBudgets {
 
 /// Packets one pays for, on average.
 const LOT: u64 = 16;
-/// How long each packet of a prefix pays for itself after a refusal.
+/// How long each packet of a prefix pays for itself after a refusal or a fine that it owes.
 const WATCHED_FOR: Duration = Duration::from_secs(1);
 /// Prefixes watched at once.
 const WATCHED_MAX: usize = 16;
@@ -261,9 +278,15 @@ impl RelayBudgets {
         !pays_for_lot || self.charge_exactly(ip, now, LOT, LOT * len) || self.charge_exactly(ip, now, 1, len)
     }
 
-    /// Charges these packets and bytes at once.
-    #[must_use]
-    pub fn charge_exactly(&mut self, ip: Ipv6Addr, now: Time, packets: u64, bytes: u64) -> bool {
+    /// Takes so many packets more from the prefix, also where it has not so many. While it owes any it is watched: a packet
+    /// that did not pay because it was in no lot would pass before they are made up for.
+    pub fn fine(&mut self, ip: Ipv6Addr, now: Time, packets: u64) {
+        if !self.packets.is_unlimited() && self.accounts.fine(self.packets, packets, ip, now) {
+            self.watch(prefix_of(ip), now + WATCHED_FOR);
+        }
+    }
+
+    fn charge_exactly(&mut self, ip: Ipv6Addr, now: Time, packets: u64, bytes: u64) -> bool {
         let within = self.accounts.charge(&[(self.packets, packets), (self.bytes, bytes)], ip, now);
         if !within {
             self.watch(prefix_of(ip), now + WATCHED_FOR);
@@ -342,7 +365,7 @@ mod tests {
         let budget = Budget::new(10, 1_000).at_once(5);
         let [ip, exempt] = ["198.18.0.1", "198.18.5.1"].map(|ip| mapped(ip.parse().unwrap()));
         let now = Time(5_000_000_000);
-        (0..100).for_each(|_| [ip, exempt].into_iter().for_each(|ip| budgets.fine(budget, 20, ip, now)));
+        (0..100).for_each(|_| assert!(budgets.fine(budget, 20, ip, now) && !budgets.fine(budget, 20, exempt, now)));
         assert!(budgets.charge(&[(budget, 1)], exempt, now));
         assert!(!budgets.charge(&[(budget, 1)], ip, now + Duration::from_secs(2)), "twenty at ten a second");
         let later = now + Duration::from_millis(2_150);
@@ -350,7 +373,7 @@ mod tests {
         let much_later = now + Duration::from_secs(60);
         let granted = (0..20).filter(|_| budgets.charge(&[(budget, 1)], ip, much_later)).count();
         assert_eq!(granted, 5, "at once");
-        budgets.fine(Budget::unlimited(), 20, ip, much_later);
+        assert!(!budgets.fine(Budget::unlimited(), 20, ip, much_later));
         assert!(budgets.charge(&[(Budget::unlimited(), 1)], ip, much_later));
     }
 
@@ -399,6 +422,36 @@ mod tests {
         assert_eq!(granted(&mut budgets, "198.18.0.1", start, 50_000, 100), 50_000);
         let mut budgets = RelayBudgets::new(Budget::unlimited(), Budget::unlimited(), Vec::new());
         assert_eq!(granted(&mut budgets, "198.18.0.1", start, 50_000, 100), 50_000);
+    }
+
+    #[test]
+    fn a_fined_prefix_is_watched_while_it_owes_and_others_are_not() {
+        let mut budgets = RelayBudgets::new(Budget::new(1_000, 200), Budget::unlimited(), Vec::new());
+        let [ip, other] = ["198.18.0.1", "198.18.0.2"].map(|ip| mapped(ip.parse().unwrap()));
+        let start = Time(5_000_000_000);
+        (0..50).for_each(|_| budgets.fine(ip, start, 4));
+        assert!(budgets.watched.is_empty(), "two hundred are there");
+        budgets.fine(ip, start, 4);
+        assert_eq!(budgets.watched.len(), 1);
+        assert!(!(0..1_000).any(|_| budgets.charge(ip, start, 1)), "none passes for being in no lot");
+        assert!((0..100).all(|_| budgets.charge(other, start, 1)));
+        (0..1_000).for_each(|_| budgets.fine(ip, start, 4));
+        assert!(!budgets.charge(ip, start + Duration::from_millis(4), 1));
+        assert!(budgets.charge(ip, start + Duration::from_millis(6), 1), "one fine is owed");
+    }
+
+    #[test]
+    fn a_fine_lowers_no_debt_and_what_is_not_limited_has_none() {
+        let (budget, now) = (Budget::new(10, 5), Time(5_000_000_000));
+        let mut account = Time::default();
+        budget.take(&mut account, now, 100, 2);
+        let taken = account;
+        budget.fine(&mut account, now, 1);
+        assert_eq!(account, taken);
+        assert!(budget.is_owed(account, now));
+        let mut account = now;
+        Budget::unlimited().fine(&mut account, now, u64::MAX);
+        assert!(account == now && !Budget::unlimited().is_owed(account, now));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod server {
     mod claims;
     mod events;
     mod messages;
+    mod nobody;
     mod prefixes;
     mod quotas;
     mod recall;

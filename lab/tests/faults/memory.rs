@@ -51,6 +51,7 @@ fn a_process_that_is_out_of_memory_ends_and_has_lost_nothing() {
     let mut book = Book::of(&world);
     book.write_many(20);
     let bound = MemoryBound::more(appliance.pid(), TOO_LITTLE);
+    assert!(matches!(bound.swap_max(), None | Some(0)), "{:?} bytes may go to swap, and nothing end", bound.swap_max());
     let mut flood = Vec::new();
     for _ in 0..FLOOD {
         if !appliance.is_running() {

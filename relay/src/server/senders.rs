@@ -12,10 +12,10 @@ use crate::metrics::DropReason;
 use crate::sessions::{Session, Slot};
 use crate::time::Time;
 
-/// Relays to unknown destinations in a row after which each costs the sender [`UNKNOWN_COST`] packets.
+/// Relays to unknown destinations in a row after which each costs the sender [`UNKNOWN_COST`] packets beside itself.
 const UNKNOWN_RUN_MAX: u8 = 32;
 const UNKNOWN_COST: u64 = 16;
-/// What each costs the source prefix, whose ids may be many, beside the packet itself.
+/// What each costs the source prefix, whose ids may be many, beside itself.
 const UNKNOWN_PREFIX_COST: u64 = 4;
 
 /// Whose packet it is.
@@ -147,10 +147,18 @@ impl Server {
     }
 
     /// A packet to nobody. In a row they cost the sender budget; each costs the source prefix, whose ids may be many.
+    ///
+    /// These are fines, owed where there is not so much left: at the rate of the budget there never is, so that nothing
+    /// would be taken from those who send most. Of several fines one is owed, and so whoever stops, or whose peer comes
+    /// back, relays again seventeen packets' time later, however much it has sent in vain.
+    ///
+    /// Who got here stands at the sender's endpoint, or has forged it: address, port and id. In such a node's name one can
+    /// use up seventeen times as much of its budget as was sent, unless the node itself sends to somebody at a 32nd of that
+    /// rate, which ends the run. Of its neighbours' it is five times as much; yet in an unbroken run no more than 5/17 of
+    /// the sender's budget, which packets to somebody would take whole.
     pub(super) fn charge_unknown(&mut self, now: Time, from: Path, slot: Option<Slot>, sender: NodeId, dest: NodeId) {
         if self.rules.admission != Admission::Open {
-            // Refusal is fine: what comes next will be refused.
-            let _ = self.relayed.charge_exactly(from.remote.ip, now, UNKNOWN_PREFIX_COST, 0);
+            self.relayed.fine(from.remote.ip, now, UNKNOWN_PREFIX_COST);
         }
         let Some(slot) = slot else { return };
         let activity = self.sessions.activity(slot);
@@ -158,11 +166,7 @@ impl Server {
         match activity.unknown_run {
             1 => self.note_seldom(now, slot, sender, What::DestinationUnknown { dest }),
             ..=UNKNOWN_RUN_MAX => {}
-            _ => {
-                // Refusal is fine: the account is empty already.
-                let budget = activity.quota.packets(&self.rules.sender_packets);
-                let _ = budget.charge(&mut activity.packets, now, UNKNOWN_COST);
-            }
+            _ => activity.quota.packets(&self.rules.sender_packets).fine(&mut activity.packets, now, UNKNOWN_COST),
         }
     }
 }

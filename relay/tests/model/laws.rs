@@ -136,11 +136,13 @@ impl Laws {
 
     fn charge(&mut self, seen: &Seen<'_>, allowance: Allowance) {
         let prefix = (seen.shard, prefix(seen.from.remote.ip));
+        // What is looked for in vain costs at least as much as what is found.
+        let is_granted = matches!(seen.action, Action::Forward { .. } | Action::Drop(DropReason::UnknownDestination));
         match (relayed(seen.datagram), seen.action) {
-            (Some((sender, _)), Action::Forward { .. }) if seen.is_owner => {
+            (Some((sender, _)), _) if is_granted && seen.is_owner => {
                 self.by_sender.entry(sender).or_default().grant(seen.now, allowance, &sender);
             }
-            (Some(_), Action::Forward { .. }) => {
+            (Some(_), _) if is_granted => {
                 let granted = self.relayed_by_prefix.entry(prefix).or_default();
                 granted.grant(seen.now, allowance, &seen.from.remote);
             }

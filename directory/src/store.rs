@@ -9,6 +9,7 @@
 //! | `schema` | its versions |
 //! | `index` | the full-text index |
 //! | `folder` | the lock, and what the last process has left behind |
+//! | `glance` | a look at a database that another process may have open |
 //! | [`backup`] | a consistent copy in one file, while others write |
 //! | [`restore`] | putting such a copy in the place of the database |
 //! | `repair` | a damaged index made anew from the facts |
@@ -16,6 +17,7 @@
 pub mod backup;
 mod facts;
 mod folder;
+mod glance;
 mod index;
 mod repair;
 pub mod restore;
@@ -35,6 +37,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use crate::facts::{Change, Facts};
 use facts::{apply, load, rows};
 use folder::Folder;
+pub use glance::count_listed;
 pub use index::{Bounds, RANKED_MAX, Reader};
 use repair::Condition;
 pub use schema::check_version;

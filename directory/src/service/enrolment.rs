@@ -176,7 +176,7 @@ impl Service {
 
     /// The effects of what was decided outside a request, such as [`Service::set_policy`] or [`Service::sweep`].
     pub fn take_effects(&mut self) -> Vec<super::Effect> {
-        std::mem::take(&mut self.effects)
+        self.effects.take()
     }
 
     /// The rules.

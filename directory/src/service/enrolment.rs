@@ -200,6 +200,20 @@ impl Service {
         }
     }
 
+    /// Whether a node belongs; of one that is not registered, whether it would if it registered now.
+    pub(super) fn standing_of(&self, fact: &NodeFact) -> Standing {
+        match (fact.standing(), &fact.ban, fact.approval) {
+            (Some(standing), ..) => standing,
+            (None, Some(_), _) => Standing::Banned,
+            (None, None, Approval::Admitted) => Standing::Approved,
+            (None, None, _) => match self.approval_of(&fact.key) {
+                Ok(approval) if approval.is_in() => Standing::Approved,
+                Err(Refusal::KeyBanned) => Standing::Banned,
+                _ => Standing::Pending,
+            },
+        }
+    }
+
     /// Who lets `id` in once it has changed its key to `key`. The administrator's word for a node outlasts its keys, a ban of
     /// the next one forbids it, and a list names keys.
     pub(super) fn approval_of_next_key(&mut self, id: NodeId, key: &PublicKey) -> Result<Approval, Refusal> {

@@ -50,6 +50,7 @@ use std::time::Duration;
 use wire::NodeId;
 use wire::registry::{Answer, Operation, PublicKey, Request};
 
+pub use collection::ClockJumps;
 pub use effects::Effect;
 pub use proofs::{ConnectionId, Replays};
 pub use refusal::Refusal;
@@ -313,7 +314,14 @@ impl Service {
             networks: self.networks.count(),
             trust_pairs: self.trust.count(),
             signatures_replayed: self.replays.count,
+            clock_jumps: self.collection.jumps().count,
         }
+    }
+
+    /// What was noticed of the clock since the start.
+    #[must_use]
+    pub const fn clock_jumps(&self) -> ClockJumps {
+        self.collection.jumps()
     }
 
     /// Has the relay told about a node, once per decision.
@@ -474,6 +482,8 @@ pub struct Figures {
     pub trust_pairs: usize,
     /// Signatures that came from another address while a connection from the first lived.
     pub signatures_replayed: u64,
+    /// How often the clock was found set by more than an hour.
+    pub clock_jumps: u64,
 }
 
 /// Groups pairs by their first half.

@@ -152,7 +152,13 @@ impl Client {
         };
         match (status, json) {
             (200, Some(json)) => Ok(json),
-            (401 | 403 | 429, json) => Err(Failure::Token(text(&json))),
+            (401 | 403, json) => Err(Failure::Token(text(&json))),
+            (429, json) => Err(Failure::Token(format!(
+                "{}. So many came from where you ask that the right one is not believed either: some program here, or behind the \
+                 same proxy, tries other tokens at http://{}; the relay's log tells of each (\"an operator was refused\")",
+                text(&json),
+                self.address
+            ))),
             (404, json) if json.as_ref().is_some_and(|json| json["error"].is_string()) => {
                 Err(Failure::Unknown(text(&json)))
             }

@@ -16,6 +16,7 @@ use wire::registry::PublicKey;
 
 use crate::enrolment::{Enrolment, parse_allowlist};
 use crate::service::enrolment::Policy;
+use crate::store::count_listed;
 
 /// The port daemons expect a directory on.
 pub const DEFAULT_PORT: u16 = 9000;
@@ -69,14 +70,29 @@ impl Config {
     /// The rules of enrolment, with the list read.
     ///
     /// # Errors
-    /// The list cannot be read, or there is none to go by.
+    /// The list cannot be read, there is none to go by, or it names no key although nodes in the data folder are in by it.
     pub fn policy(&self) -> anyhow::Result<Policy> {
         if self.allowlist.is_some() && self.enrolment == Enrolment::Open {
             bail!(
                 "--allowlist says who may register, but --enrol open lets everyone in; use --enrol allowlist or approve"
             );
         }
+        if self.allowlist.is_none() && self.enrolment == Enrolment::Allowlist {
+            bail!(
+                "--enrol allowlist goes by a list of keys; name it with --allowlist FILE, one public key a line, or use \
+                 --enrol approve and let nodes in with `pilot-relay nodes approve`"
+            );
+        }
         let listed = self.allowlist.as_deref().map(read_allowlist).transpose()?.unwrap_or_default();
+        if let (Some(file), true) = (&self.allowlist, listed.is_empty())
+            && let nodes @ 1.. = count_listed(&self.data_dir)
+        {
+            bail!(
+                "--allowlist {} names no key, and all nodes that are in by it would be out: {nodes}; write their keys into it, \
+                 or leave --allowlist out and use --enrol approve, where they wait",
+                file.display()
+            );
+        }
         Ok(Policy { enrolment: self.enrolment, listed, forget_after_days: self.forget_after_days })
     }
 }

@@ -28,7 +28,8 @@ use crate::relay_link::{Known, RelayLink};
 use crate::search::Searchers;
 use crate::service::overview::Overview;
 use crate::service::{
-    Caller, Checked, ConnectionId, Decision, Effect, Now, Outcome, Replays, Service, SignatureCheck, is_read,
+    Caller, Checked, ClockJumps, ConnectionId, Decision, Effect, Now, Outcome, Replays, Service, SignatureCheck,
+    is_read,
 };
 use crate::watchers::Watchers;
 
@@ -70,8 +71,9 @@ pub struct Driver {
     clock: Clock,
     metrics: Arc<Metrics>,
     watchers: Watchers,
-    /// Of which replays the log has told.
+    /// Of which replays the log has told, and of which jumps of the clock.
     replays_told: AtomicU64,
+    jumps_told: AtomicU64,
 }
 
 /// What comes of a batch.
@@ -124,6 +126,7 @@ impl Driver {
             metrics,
             watchers: Watchers::default(),
             replays_told: AtomicU64::new(0),
+            jumps_told: AtomicU64::new(0),
         };
         let stored: Vec<NodeId> = this.service().registered().collect();
         for node in &stored {
@@ -278,6 +281,18 @@ impl Driver {
         }
         self.watchers.tick(now.monotonic);
         self.tell_of_replays();
+        self.tell_of_jumps();
+    }
+
+    fn tell_of_jumps(&self) {
+        let ClockJumps { count, latest_seconds } = self.service().clock_jumps();
+        if count > self.jumps_told.swap(count, Ordering::Relaxed) {
+            tracing::warn!(
+                seconds = latest_seconds,
+                "the clock jumped by more than an hour, as it was set or this host slept: absence of nodes counts anew from \
+                 now on, so none is forgotten early"
+            );
+        }
     }
 
     /// One line for all of a second: somebody may replay what he has overheard (section 12, weakness 9).

@@ -3,6 +3,7 @@
 //! A batch closes at a size or after a delay, so a busy directory pays one flush for thousands of changes, and an idle
 //! one answers within milliseconds.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::facts::Change;
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// Changes that may wait; beyond that, and beyond the bytes that may, nothing new is decided.
 const WAITING_MAX: u64 = 65_536;
@@ -32,6 +33,31 @@ pub struct Journal {
     appended: Condvar,
     durable: watch::Sender<Extent>,
     waiting_bytes_max: u64,
+}
+
+/// Why a commit has failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the writer panicked")]
+    Panic,
+    #[error(transparent)]
+    Store(#[from] rusqlite::Error),
+}
+
+impl Failure {
+    /// What to do about it. Changes that were decided and do not fit what is stored will not fit later; what is stored is
+    /// whole.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Store(error) if store::is_of_the_disk(error) => "is the disk full or read-only?",
+            Self::Store(error) if store::is_damage(error) => {
+                "it is damaged: stop the program and restore a backup with `pilot-relay restore FILE`"
+            }
+            Self::Store(_) | Self::Panic => {
+                "this is no full disk: if it lasts, restart the program, which goes on with what is stored, and report it"
+            }
+        }
+    }
 }
 
 /// Changes from the start up to some point.
@@ -63,7 +89,15 @@ impl Journal {
     /// # Errors
     /// The system has no more threads.
     pub fn start(
-        store: Store,
+        mut store: Store,
+        metrics: Arc<Metrics>,
+        waiting_bytes_max: usize,
+    ) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
+        Self::start_with(move |changes| store.commit(changes), metrics, waiting_bytes_max)
+    }
+
+    fn start_with(
+        commit: impl FnMut(&[Change]) -> rusqlite::Result<()> + Send + 'static,
         metrics: Arc<Metrics>,
         waiting_bytes_max: usize,
     ) -> std::io::Result<(Arc<Self>, JoinHandle<()>)> {
@@ -75,7 +109,7 @@ impl Journal {
         });
         let journal = Arc::clone(&this);
         let writer = std::thread::Builder::new().name("directory-store".into());
-        let writer = writer.spawn(move || journal.write(store, &metrics))?;
+        let writer = writer.spawn(move || journal.write(commit, &metrics))?;
         Ok((this, writer))
     }
 
@@ -124,19 +158,23 @@ impl Journal {
         self.appended.notify_one();
     }
 
-    fn write(&self, mut store: Store, metrics: &Metrics) {
+    fn write(&self, mut commit: impl FnMut(&[Change]) -> rusqlite::Result<()>, metrics: &Metrics) {
         let clock = Clock::start();
         while let Some(batch) = self.next_batch() {
             let mut began = clock.now().monotonic;
             let failing_since = began;
             let mut failures = 0;
-            while let Err(error) = store.commit(&batch) {
+            // A panic here must not end the writing for good; its transaction is rolled back as it goes.
+            while let Err(failure) =
+                catch_unwind(AssertUnwindSafe(|| commit(&batch))).map_or(Err(Failure::Panic), |done| Ok(done?))
+            {
                 if failures % TRIES_PER_LINE == 0 {
                     tracing::error!(
-                        %error,
+                        error = %failure,
                         changes = batch.len(),
                         "cannot write to the database: changes are refused until it can be written to, which is tried every \
-                         second; is the disk full or read-only?"
+                         second; {}",
+                        failure.advice()
                     );
                 }
                 failures += 1;
@@ -177,5 +215,60 @@ impl Journal {
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+    use wire::NodeId;
+
+    use super::*;
+    use crate::facts::TrustFact;
+
+    const BYTES: usize = 1 << 20;
+
+    fn change(id: u32) -> Change {
+        Change::Trusted(TrustFact { truster: NodeId(id), trusted: NodeId(id) })
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_writer_loses_no_change_and_ends_nothing() {
+        let (seen, committed) = std::sync::mpsc::channel();
+        let mut calls = 0;
+        let commit = move |changes: &[Change]| {
+            calls += 1;
+            assert!(calls != 1, "the first commit panics");
+            seen.send(changes.to_vec()).unwrap();
+            Ok(())
+        };
+        let metrics = Arc::new(Metrics::default());
+        let (journal, writer) = Journal::start_with(commit, Arc::clone(&metrics), BYTES).unwrap();
+        for id in 1..=2 {
+            let position = journal.append(vec![change(id)]);
+            let durable = tokio::time::timeout(Duration::from_secs(30), journal.durable(position));
+            durable.await.expect("changes are written after a panic");
+        }
+        journal.close();
+        writer.join().unwrap();
+        assert_eq!(committed.iter().flatten().collect::<Vec<_>>(), [change(1), change(2)]);
+        let text = metrics.text(&Default::default(), &Default::default());
+        assert!(text.contains("commits_failed_total 1\n"), "{text}");
+    }
+
+    #[test]
+    fn the_disk_is_blamed_for_what_it_did_and_for_nothing_else() {
+        let advice = |code| Failure::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)).advice();
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_READONLY, ffi::SQLITE_IOERR, ffi::SQLITE_BUSY] {
+            assert!(advice(code).contains("is the disk full"), "{code}");
+        }
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB] {
+            assert!(advice(code).contains("pilot-relay restore"), "{code}");
+        }
+        // Trust among nodes that are not there.
+        let logic = Store::in_memory(1).unwrap().commit(&[change(1)]).unwrap_err();
+        for failure in [Failure::from(logic), Failure::Panic] {
+            assert!(failure.advice().contains("this is no full disk"), "{failure}");
+        }
     }
 }

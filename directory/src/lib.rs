@@ -66,8 +66,8 @@ use listener::{Doors, Guests};
 use metrics::Metrics;
 use search::Searchers;
 use search::pool::SEARCHERS_MAX;
-use service::Service;
-use service::enrolment::Policy;
+use service::enrolment::{Moved, Policy};
+use service::{Now, Service};
 use store::Store;
 use tls::Identity;
 
@@ -164,17 +164,34 @@ impl Running {
         http::nodes::routes(Arc::clone(&self.driver), Arc::clone(site))
     }
 
-    /// Reads the list of keys again, if there is one: who is on it is let in, who was and is not any more waits again.
-    /// Returns how many keys it names.
+    /// Reads the list of keys again, if there is one: who is on it is let in, who was and is not any more waits again. The
+    /// log says how many.
     ///
     /// # Errors
-    /// It cannot be read, or a line is no key: then the old one holds.
-    pub fn reload_allowlist(&self) -> anyhow::Result<Option<usize>> {
-        let Some(file) = &self.allowlist else { return Ok(None) };
-        let listed = config::read_allowlist(file)?;
-        let count = listed.len();
-        self.driver.set_policy(Policy { listed, ..self.driver.policy() });
-        Ok(Some(count))
+    /// It cannot be read, a line is no key, or it names none and the old one did: then the old one holds.
+    pub fn reload_allowlist(&self) -> anyhow::Result<()> {
+        let Some(file) = &self.allowlist else { return Ok(()) };
+        let (listed, before) = (config::read_allowlist(file)?, self.driver.policy());
+        let keys = listed.len();
+        if keys == 0 && !before.listed.is_empty() {
+            // Sooner a file that was emptied by mistake, or is being written, than a wish.
+            anyhow::bail!(
+                "--allowlist {} names no key; write the keys into it and reload again. To take everybody off the list, \
+                 restart with --enrol approve and without --allowlist",
+                file.display()
+            );
+        }
+        let Moved { let_in, put_out } = self.driver.set_policy(Policy { listed, ..before });
+        match put_out {
+            0 => tracing::info!(keys, let_in, "the list of keys that may join was read again"),
+            _ => tracing::warn!(
+                keys,
+                let_in,
+                put_out,
+                "the list of keys that may join was read again; nodes that it names no more are out and wait"
+            ),
+        }
+        Ok(())
     }
 
     /// Stops accepting, lets requests in progress finish for a few seconds, closes the database. May be called from
@@ -257,7 +274,16 @@ pub fn start_on(
         ..config.limits
     };
 
-    let service = Service::new(store.load()?, &limits, config.admin_token.clone()).with_policy(policy);
+    let mut service = Service::new(store.load()?, &limits, config.admin_token.clone());
+    if let (Some(file), true) = (&config.allowlist, policy.listed.is_empty()) {
+        let file = file.display();
+        tracing::warn!("--allowlist {file} names no key, so it lets nobody in; write keys into it and reload");
+    }
+    // Nobody has been heard yet.
+    let Moved { put_out, .. } = service.set_policy(Now::default(), policy);
+    if put_out > 0 {
+        tracing::warn!(put_out, "nodes that were on the list of keys and are on none now are out and wait");
+    }
     let metrics = Arc::new(Metrics::default());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let readers = (0..cores.min(SEARCHERS_MAX)).map(|_| store.reader()).collect::<Result<_, _>>()?;

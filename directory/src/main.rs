@@ -81,11 +81,13 @@ struct Flags {
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
 
-    /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed.
+    /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed in
+    /// --allowlist.
     #[arg(long, value_enum, default_value_t = Enrolment::Open)]
     enrol: Enrolment,
 
-    /// File with the public keys that are let in, one a line in base64.
+    /// File with the public keys that are let in, one a line in base64; read again at SIGHUP. One that suddenly names no key
+    /// is refused while nodes are in by it.
     #[arg(long, value_name = "FILE")]
     allowlist: Option<PathBuf>,
 
@@ -209,10 +211,8 @@ fn confine(flags: &Flags) -> anyhow::Result<()> {
 /// Reads the settings again. The certificate and the list of keys are what can change in place, each by itself: whoever was
 /// taken off the list is out, whatever else is wrong.
 fn reload(running: &Running) {
-    match running.reload_allowlist() {
-        Ok(Some(keys)) => tracing::info!(keys, "the list of keys that may join was read again"),
-        Ok(None) => {}
-        Err(error) => tracing::error!("cannot reload the list of keys, so it stays as it was: {error:#}"),
+    if let Err(error) = running.reload_allowlist() {
+        tracing::error!("cannot reload the list of keys, so it stays as it was: {error:#}");
     }
     let reload = || {
         let (line, _) = program().read::<CommandLine>(std::env::args_os())?;

@@ -183,6 +183,8 @@ impl Metrics {
         }
         let help = "Valid signatures that came from another address while a connection from the first lived.";
         out.counter("signatures_replayed_total", help, figures.signatures_replayed);
+        let help = "Jumps of the clock by more than an hour; from each on absence of nodes counts anew.";
+        out.counter("clock_jumps_total", help, figures.clock_jumps);
         out.family("nodes_by_standing", Kind::Gauge, "Registered nodes, by whether they belong.");
         let standings = [figures.nodes, figures.nodes_pending, figures.nodes_banned];
         for (standing, count) in Standing::ALL.iter().zip(standings) {

@@ -9,6 +9,7 @@
 //! | [`nodes`] | registration, lookup, keys |
 //! | [`enrolment`] | who belongs: approval, bans, quotas |
 //! | [`collection`] | which registrations are forgotten |
+//! | [`effects`] | nothing: what the relay is told |
 //! | [`presence`] | who is there, and what it reports of itself |
 //! | [`names`] | hostnames, tags, visibility |
 //! | [`reach`] | who may resolve whom, and at which address |
@@ -26,6 +27,7 @@ mod beacons;
 mod capabilities;
 pub mod changes;
 mod collection;
+mod effects;
 pub mod enrolment;
 mod handshakes;
 mod kinds;
@@ -48,6 +50,8 @@ use std::time::Duration;
 use wire::NodeId;
 use wire::registry::{Answer, Operation, PublicKey, Request};
 
+pub use collection::ClockJumps;
+pub use effects::Effect;
 pub use proofs::{ConnectionId, Replays};
 pub use refusal::Refusal;
 pub(crate) use signature::is_identity;
@@ -62,6 +66,7 @@ use beacons::Beacons;
 use capabilities::{Capabilities, Planned};
 use changes::Feed;
 use collection::Collection;
+use effects::Effects;
 use enrolment::{Enrolled, Policy};
 use handshakes::Handshakes;
 pub(crate) use kinds::is_read;
@@ -130,15 +135,6 @@ pub struct Outcome {
     pub effects: Vec<Effect>,
 }
 
-/// Something to tell the relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// The node's existence or proven addresses have changed; [`Service::proven`] has them.
-    Publish(NodeId),
-    /// Something waits in the node's inbox.
-    Notify(NodeId),
-}
-
 /// The directory's state and rules.
 #[derive(Debug)]
 pub struct Service {
@@ -161,7 +157,7 @@ pub struct Service {
     wrong_admin_tokens: AddressRates,
     created_at: u64,
     changes: Vec<Change>,
-    effects: Vec<Effect>,
+    effects: Effects,
 }
 
 impl Service {
@@ -193,7 +189,7 @@ impl Service {
             wrong_admin_tokens: AddressRates::new(Rate::new(WRONG_ADMIN_TOKENS_PER_MINUTE, Duration::from_secs(60))),
             created_at: facts.created_at,
             changes: Vec::new(),
-            effects: Vec::new(),
+            effects: Effects::default(),
         }
     }
 
@@ -253,7 +249,7 @@ impl Service {
             Ok(Planned::Answer(answer)) => answer,
             Err(refusal) => Answer::error(&refusal),
         };
-        let effects = std::mem::take(&mut self.effects);
+        let effects = self.effects.take();
         Decision::Done(Outcome { answer, durable_first: !is_read(operation), effects })
     }
 
@@ -318,15 +314,19 @@ impl Service {
             networks: self.networks.count(),
             trust_pairs: self.trust.count(),
             signatures_replayed: self.replays.count,
+            clock_jumps: self.collection.jumps().count,
         }
+    }
+
+    /// What was noticed of the clock since the start.
+    #[must_use]
+    pub const fn clock_jumps(&self) -> ClockJumps {
+        self.collection.jumps()
     }
 
     /// Has the relay told about a node, once per decision.
     fn publish(&mut self, node: NodeId) {
-        let effect = Effect::Publish(node);
-        if !self.effects.contains(&effect) {
-            self.effects.push(effect);
-        }
+        self.effects.publish(node);
     }
 
     fn decide(&mut self, now: Now, caller: &Caller<'_>, request: &Request, signed: bool) -> Result<Answer, Refusal> {
@@ -482,6 +482,8 @@ pub struct Figures {
     pub trust_pairs: usize,
     /// Signatures that came from another address while a connection from the first lived.
     pub signatures_replayed: u64,
+    /// How often the clock was found set by more than an hour.
+    pub clock_jumps: u64,
 }
 
 /// Groups pairs by their first half.

@@ -9,6 +9,7 @@
 //! | `schema` | its versions |
 //! | `index` | the full-text index |
 //! | `folder` | the lock, and what the last process has left behind |
+//! | `glance` | a look at a database that another process may have open |
 //! | [`backup`] | a consistent copy in one file, while others write |
 //! | [`restore`] | putting such a copy in the place of the database |
 //! | `repair` | a damaged index made anew from the facts |
@@ -16,6 +17,7 @@
 pub mod backup;
 mod facts;
 mod folder;
+mod glance;
 mod index;
 mod repair;
 pub mod restore;
@@ -35,8 +37,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 use crate::facts::{Change, Facts};
 use facts::{apply, load, rows};
 use folder::Folder;
+pub use glance::count_listed;
 pub use index::{Bounds, RANKED_MAX, Reader};
 use repair::Condition;
+pub(crate) use repair::{is_damage, is_of_the_disk};
 pub use schema::check_version;
 use schema::{keep_older, migrate};
 
@@ -97,7 +101,7 @@ impl Store {
             Ok(Self::new(connection, path.clone(), Some(folder))?)
         };
         open().map_err(|error| {
-            let advice = if is_of_the_disk(&error) {
+            let advice = if disk_is_at_fault(&error) {
                 "make room on its disk, and see that it can be written to"
             } else {
                 "restore it from a backup with `pilot-relay restore FILE`, or move it and directory.lock away to start with an \
@@ -270,7 +274,7 @@ fn open_file(path: &Path, now_unix_seconds: u64, folder: &Folder) -> anyhow::Res
 }
 
 /// Whether the disk is at fault, not what is on it.
-fn is_of_the_disk(error: &anyhow::Error) -> bool {
+fn disk_is_at_fault(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<std::io::Error>() || cause.downcast_ref::<rusqlite::Error>().is_some_and(repair::is_of_the_disk)
     })

@@ -369,7 +369,8 @@ fn what_befell_a_node_is_told_to_the_administrator() {
     assert!(ask(admin, "/events/%1B%5B2J", shown).starts_with("HTTP/1.1 400"));
     let at_once = get(admin, "/");
     assert!(["/healthz", "/metrics", "/counters", "/events"].iter().all(|path| at_once.contains(path)), "{at_once}");
-    let guesses: Vec<_> = (0..5).map(|_| ask(admin, "/events", guess)[9..12].to_owned()).collect();
+    let wrong = |guess| ask(admin, "/events", &format!("Authorization: Bearer wrong{guess}\r\n"));
+    let guesses: Vec<_> = (0..5).map(|guess| wrong(guess)[9..12].to_owned()).collect();
     assert_eq!(guesses, ["401", "401", "401", "401", "429"], "with the one before");
     assert!(ask(admin, "/events", shown).starts_with("HTTP/1.1 429"), "nor does a right one tell that it is");
     assert!(appliance.end_by(Signal::SIGTERM).success());
@@ -378,9 +379,14 @@ fn what_befell_a_node_is_told_to_the_administrator() {
 #[test]
 fn guesses_at_the_events_and_at_the_operator_view_count_together() {
     let appliance = Appliance::start(&folder("guesses"), &ANYWHERE);
-    let guess = |path| ask(appliance.address("admin"), path, "Authorization: Bearer guess\r\n")[9..12].to_owned();
+    let mut guesses = 0;
+    let mut guess = |path| {
+        guesses += 1;
+        let token = format!("Authorization: Bearer guess{guesses}\r\n");
+        ask(appliance.address("admin"), path, &token)[9..12].to_owned()
+    };
     let paths = ["/events", "/operator/status.json", "/events/1", "/operator", "/events", "/events"];
-    assert_eq!(paths.map(guess), ["401", "401", "401", "401", "401", "429"]);
+    assert_eq!(paths.map(&mut guess), ["401", "401", "401", "401", "401", "429"]);
     assert_eq!(guess("/operator/status.json"), "429");
     assert!(get(appliance.address("admin"), "/metrics").contains("outcome=\"exported\"} 0\n"));
     assert!(appliance.end_by(Signal::SIGTERM).success());

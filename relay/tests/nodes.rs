@@ -223,13 +223,87 @@ fn what_cannot_be_done_is_said_with_what_to_do_and_a_status() {
     let wrong = folder("wrong").join("token");
     fs::write(&wrong, "not the token\n").unwrap();
     assert_eq!(relay.refusal(&["list", "--admin-token-file", wrong.to_str().unwrap()]).0, Some(5), "not one word");
-    fs::write(&wrong, "guess\n").unwrap();
-    for _ in 0..6 {
+    for guess in 0..6 {
+        fs::write(&wrong, format!("guess{guess}\n")).unwrap();
         let (status, text) = relay.refusal(&["list", "--admin-token-file", wrong.to_str().unwrap()]);
         assert!(status == Some(5) && (text.contains("not the admin token") || text.contains("too many")), "{text}");
     }
     // From where guesses came, the right one is not believed for a while either: it must not tell the guesser apart.
-    assert!(relay.refusal(&["list"]).1.contains("too many wrong tokens"));
+    let (_, text) = relay.refusal(&["list"]);
+    assert!(text.contains("too many wrong tokens from your address; try again in a minute"), "{text}");
+    assert!(text.contains("some program here"), "{text}");
+}
+
+#[test]
+fn a_program_that_shows_a_token_of_before_keeps_the_administrator_not_out() {
+    let relay = Relay::start(&folder("before"), &[]);
+    let before = relay.data_dir.join("token-of-before");
+    fs::write(&before, "of-before\n").unwrap();
+    for _ in 0..10 {
+        let (status, text) = relay.refusal(&["list", "--admin-token-file", before.to_str().unwrap()]);
+        assert!(status == Some(5) && text.contains("not the admin token"), "{text}");
+    }
+    relay.said(&["list"]);
+}
+
+#[test]
+fn of_several_each_is_tried_and_what_failed_is_said_of_each() {
+    let relay = Relay::start(&folder("several"), &["--enrol", "approve"]);
+    relay.register(1, "");
+    relay.register(2, "");
+    let output = relay.nodes(&["approve", "1", "nobody", "2"]);
+    let (said, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert_eq!((output.status.code(), said.as_str()), (Some(3), "node 1: now approved\nnode 2: now approved\n"));
+    let lines: Vec<&str> = errors.lines().collect();
+    assert!(lines[0].starts_with("pilot-relay: nobody: no node \"nobody\""), "{errors}");
+    assert_eq!(lines[1..], ["pilot-relay: 1 of 3 not done"]);
+
+    let both = relay.json(&["ban", "1", "2"]);
+    assert_eq!(both.as_array().unwrap().iter().map(|one| &one["node"]["node_id"]).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(relay.json(&["unban", "1"])["node"]["node_id"], 1, "one is no array");
+    // Of the statuses 1 and 3 the higher; one that is banned is not approved.
+    let output = relay.nodes(&["approve", "--json", "2", "nobody", "1"]);
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &all[2]["changed"]), (Some(3), &false.into()));
+    assert!(all[0]["error"].as_str().unwrap().contains("unban it first"), "{all:#}");
+    assert_eq!((&all[0]["node"], &all[1]["node"]), (&"2".into(), &"nobody".into()));
+    // What would be said of any is said once.
+    let token = relay.data_dir.join("other-token");
+    fs::write(&token, "guess\n").unwrap();
+    let output = relay.nodes(&["approve", "--json", "--admin-token-file", token.to_str().unwrap(), "1", "2", "3"]);
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &all[2]), (Some(5), &serde_json::json!({ "node": "3", "error": "not tried" })));
+    assert!(errors.lines().count() == 2 && errors.ends_with("3 of 3 not done; not tried: 2, 3\n"), "{errors}");
+}
+
+#[test]
+fn of_one_that_is_not_registered_is_said_what_it_would_be() {
+    let relay = Relay::start(&folder("gone"), &["--enrol", "approve"]);
+    relay.register(1, "");
+    for (act, said) in [
+        ("approve", "now approved"),
+        ("remove", "removed; its number stays with its key"),
+        ("remove", "nothing to change"),
+        ("approve", "now approved, not registered"),
+        ("ban", "now banned, not registered"),
+        ("unban", "no longer banned; approved, not registered"),
+        ("remove", "removed; its number stays with its key"),
+        ("ban", "now banned, not registered"),
+        ("unban", "no longer banned; not approved, not registered"),
+    ] {
+        assert_eq!(relay.said(&[act, "1"]), format!("node 1: {said}\n"), "{act}");
+    }
+    assert!(relay.said(&["show", "1"]).contains("state       not approved, not registered\n"));
+    let stranger = public(2);
+    for (act, said) in [
+        ("approve", "now approved, not registered"),
+        ("remove", "removed; nothing is said of it any more"),
+        ("ban", "now banned, not registered"),
+        ("unban", "no longer banned"),
+    ] {
+        assert_eq!(relay.said(&[act, &stranger]), format!("key {stranger}: {said}\n"));
+    }
 }
 
 #[test]

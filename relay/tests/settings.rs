@@ -166,6 +166,8 @@ fn what_a_relay_would_trip_over_is_found_before() {
         ("admin-token-file = \"/does/not/exist\"\n", "/does/not/exist", 3),
         ("enrol = \"allowlist\"\nallowlist = \"/does/not/exist\"\n", "--allowlist /does/not/exist", 3),
         ("allowlist = \"/does/not/exist\"\n", "--enrol open lets everyone in", 3),
+        ("enrol = \"allowlist\"\n", "name it with --allowlist FILE", 3),
+        ("enrol = \"allowlist\"\nallowlist = \"/dev/null\"\n", "/dev/null names no key, so it lets nobody in", 0),
         (&http.replace("http", "#"), "every value", 0),
         ("sessions-max = 0\n", "--sessions-max must lie between", 2),
         ("log-level = \"=,=\"\n", "--log-level", 2),
@@ -230,6 +232,45 @@ fn whoever_is_taken_off_the_list_is_out_although_the_certificate_is_broken() {
     let line = await_line(&relay.log, "the list of keys that may join was read again");
     assert!(line.contains("keys=3"), "{line}");
     await_line(&relay.log, "cannot reload the settings");
+}
+
+#[test]
+fn a_list_that_is_suddenly_empty_puts_nobody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let key = |seed: u8| SigningKey::from_bytes(&[seed; 32]);
+    let line = |seed: u8| format!("{}\n", Base64(key(seed).verifying_key().to_bytes()));
+    fs::write(&keys, "# nobody yet\n").unwrap();
+    let list = format!("enrol = \"allowlist\"\nallowlist = \"{}\"\n", keys.display());
+    let file = settings(folder.path(), &(FILE.to_owned() + &list));
+    let relay = Relay::start(folder.path(), &file);
+    await_line(&relay.log, "names no key, so it lets nobody in");
+    fs::write(&keys, line(1) + &line(2)).unwrap();
+    relay.hang_up();
+    await_line(&relay.log, "was read again");
+    assert_eq!((relay.register(&key(1)), relay.register(&key(2))), (NodeId(1), NodeId(2)));
+    fs::write(&keys, "").unwrap();
+    relay.hang_up();
+    let said = await_line(&relay.log, "it stays as it was");
+    assert!(said.contains("names no key; write the keys into it and reload again"), "{said}");
+    assert_eq!(relay.register(&key(1)), NodeId(1), "it is in as before");
+    fs::write(&keys, line(1)).unwrap();
+    relay.hang_up();
+    let said = await_line(&relay.log, "was read again");
+    assert!(said.contains("WARN") && said.contains("put_out=1") && said.contains("let_in=0"), "{said}");
+
+    fs::write(&keys, "").unwrap();
+    let refused = "names no key, and all nodes that are in by it would be out: 1;";
+    // Of the relay at work, and of one that was killed.
+    let (exit, said) = output(folder.path(), &["config", "check", "--config", file.to_str().unwrap()]);
+    assert!(exit == Some(3) && said.contains(refused), "{said}");
+    drop(relay);
+    let (exit, said) = output(folder.path(), &["--config", file.to_str().unwrap()]);
+    assert!(exit == Some(1) && said.contains(refused), "{said}");
+    fs::write(&keys, line(3)).unwrap();
+    let relay = Relay::start(folder.path(), &file);
+    let said = await_line(&relay.log, "are out and wait");
+    assert!(said.contains("WARN") && said.contains("put_out=1"), "{said}");
 }
 
 #[test]

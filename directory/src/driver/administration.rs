@@ -7,7 +7,7 @@ use wire::NodeId;
 
 use super::Driver;
 use crate::enrolment::Standing;
-use crate::service::enrolment::{Act, ActError, KeyView, MemberView, Policy, Subject};
+use crate::service::enrolment::{Act, ActError, KeyView, MemberView, Moved, Policy, Subject};
 use crate::service::overview::{Lookup, NodeView};
 
 /// Nodes that an operator's search looks at before it lets others at the service, and for how long it does. A debug build
@@ -71,16 +71,17 @@ impl Driver {
     }
 
     /// Other rules from now on.
-    pub fn set_policy(&self, policy: Policy) {
-        let effects = {
+    pub fn set_policy(&self, policy: Policy) -> Moved {
+        let (moved, effects) = {
             let mut service = self.service();
-            service.set_policy(self.clock.now(), policy);
+            let moved = service.set_policy(self.clock.now(), policy);
             self.journal.append(service.take_changes());
             let effects = service.take_effects();
             self.tell_watchers(service, self.clock.now());
-            effects
+            (moved, effects)
         };
         self.carry_out(&effects);
+        moved
     }
 
     /// The rules.

@@ -1,8 +1,9 @@
 //! Who is an operator: whoever presents the admin token, and whoever holds a session that was given for it. A plain value;
 //! `now` and chance are arguments.
 //!
-//! Guesses are limited per address, and an address that has guessed too often is not believed a right one either. Behind
-//! a reverse proxy all clients share one address.
+//! Guesses are limited per address, and an address that has guessed too often is not believed a right one either. The same
+//! wrong token again is no further guess: whoever shows it learns nothing, and a program with a token of before does not
+//! keep its neighbours out. Behind a reverse proxy all clients share one address.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,7 +14,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::AdminToken;
-use crate::limits::{AddressRates, Rate};
+use crate::limits::{AddressRates, Rate, address_unit};
 
 /// A session lasts so long, whether it is used or not.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
@@ -21,6 +22,10 @@ pub const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 const SESSIONS_MAX: usize = 64;
 /// Wrong tokens a minute from one address.
 const FAILURES_PER_MINUTE: u32 = 5;
+
+/// A wrong token counts again after this, and so many are known at once.
+const WRONG_KNOWN: Duration = Duration::from_secs(60);
+const WRONG_MAX: usize = 1024;
 
 /// Why somebody is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub enum Denied {
     Missing,
     /// The token is another.
     Wrong,
+    /// It is one that was wrong within the last minute.
+    WrongAgain,
     /// Too many wrong tokens came from the address.
     TooMany,
 }
@@ -60,12 +67,13 @@ impl Denied {
         match self {
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Unset => StatusCode::FORBIDDEN,
-            Self::Missing | Self::Wrong => StatusCode::UNAUTHORIZED,
+            Self::Missing | Self::Wrong | Self::WrongAgain => StatusCode::UNAUTHORIZED,
         }
     }
 }
 
-/// Notes a wrong token in the log; further ones of an address that has guessed too often are not worth a line each.
+/// Notes a wrong token in the log; the same again, and further ones of an address that has guessed too often, are not worth a
+/// line each.
 pub fn note(ip: IpAddr, denied: Option<Denied>) {
     if denied == Some(Denied::Wrong) {
         tracing::warn!(address = %ip, "an operator was refused: wrong token");
@@ -79,6 +87,8 @@ pub struct Gate {
     /// When each ends. Only digests are kept: looking one up tells nothing of the others by its duration.
     sessions: HashMap<[u8; 32], Duration>,
     failures: AddressRates,
+    /// Until when a wrong token of an address is not counted again. Only digests are kept, too.
+    wrong: HashMap<[u8; 32], Duration>,
 }
 
 impl Gate {
@@ -86,7 +96,7 @@ impl Gate {
     #[must_use]
     pub fn new(token: Option<AdminToken>) -> Self {
         let rate = Rate::new(FAILURES_PER_MINUTE, Duration::from_secs(60));
-        Self { token, sessions: HashMap::new(), failures: AddressRates::new(rate) }
+        Self { token, sessions: HashMap::new(), failures: AddressRates::new(rate), wrong: HashMap::new() }
     }
 
     /// Whether there is a token at all.
@@ -143,8 +153,21 @@ impl Gate {
         if !self.failures.has_room(now, ip) {
             return Err(Denied::TooMany);
         }
-        if token.matches(presented.trim()) {
+        let presented = presented.trim();
+        if token.matches(presented) {
             return Ok(());
+        }
+        let address = address_unit(ip).to_string();
+        let guess: [u8; 32] =
+            Sha256::new().chain_update(address).chain_update([0]).chain_update(presented).finalize().into();
+        if self.wrong.get(&guess).is_some_and(|until| *until > now) {
+            return Err(Denied::WrongAgain);
+        }
+        if self.wrong.len() >= WRONG_MAX {
+            self.wrong.retain(|_, until| *until > now);
+        }
+        if self.wrong.len() < WRONG_MAX {
+            self.wrong.insert(guess, now + WRONG_KNOWN);
         }
         self.failures.take(now, ip);
         Err(Denied::Wrong)
@@ -186,14 +209,57 @@ mod tests {
     #[test]
     fn guessing_is_limited_per_address_and_the_right_token_does_not_end_it() {
         let mut gate = gate();
-        for _ in 0..FAILURES_PER_MINUTE {
-            assert_eq!(gate.log_in(NOW, ip(1), "wrong", [0; 32]), Err(Denied::Wrong));
+        for guess in 0..FAILURES_PER_MINUTE {
+            assert_eq!(gate.log_in(NOW, ip(1), &format!("guess {guess}"), [0; 32]), Err(Denied::Wrong));
         }
+        assert_eq!(gate.log_in(NOW, ip(1), "guess 0", [0; 32]), Err(Denied::TooMany));
         assert_eq!(gate.log_in(NOW, ip(1), "secret", [0; 32]), Err(Denied::TooMany));
         let bearer = Presented { session: None, token: Some("secret") };
         assert_eq!(gate.admit(NOW, ip(1), bearer), Err(Denied::TooMany));
         assert_eq!(gate.admit(NOW, ip(2), bearer), Ok(()));
         assert_eq!(gate.admit(NOW + Duration::from_secs(60), ip(1), bearer), Ok(()));
+    }
+
+    #[test]
+    fn a_token_of_before_keeps_nobody_out_and_leaves_no_more_guesses() {
+        fn bearer(token: &str) -> Presented<'_> {
+            Presented { session: None, token: Some(token) }
+        }
+        let mut gate = gate();
+        let mut wrong = 0;
+        for second in 0..600 {
+            let now = NOW + Duration::from_secs(second);
+            for _ in 0..10 {
+                let denied = gate.admit(now, ip(1), bearer("of before")).unwrap_err();
+                assert!(matches!(denied, Denied::Wrong | Denied::WrongAgain), "{denied:?}");
+                wrong += u64::from(denied == Denied::Wrong);
+            }
+            assert_eq!(gate.admit(now, ip(1), bearer("secret")), Ok(()));
+        }
+        assert_eq!(wrong, 10, "it is one guess a minute, and one line in the log");
+        // Of another address it is another guess.
+        assert_eq!(gate.admit(NOW, ip(2), bearer("of before")), Err(Denied::Wrong));
+        let now = NOW + Duration::from_secs(600);
+        let mut guesses = (0..).map(|guess: u32| format!("guess {guess}"));
+        let refused = |gate: &mut Gate, guess: String| gate.admit(now, ip(1), bearer(&guess)).unwrap_err();
+        assert_eq!(gate.admit(now, ip(1), bearer("of before")), Err(Denied::Wrong));
+        for _ in 1..FAILURES_PER_MINUTE {
+            assert_eq!(refused(&mut gate, guesses.next().unwrap()), Denied::Wrong);
+        }
+        assert_eq!(refused(&mut gate, guesses.next().unwrap()), Denied::TooMany, "the same rate as ever for others");
+    }
+
+    #[test]
+    fn wrong_tokens_known_are_bounded() {
+        let mut gate = gate();
+        let from = |index: usize| IpAddr::from([10, 0, (index >> 8) as u8, index as u8]);
+        for index in 0..2 * WRONG_MAX {
+            assert_eq!(gate.log_in(NOW, from(index), "wrong", [0; 32]), Err(Denied::Wrong));
+        }
+        assert_eq!(gate.wrong.len(), WRONG_MAX);
+        let later = NOW + WRONG_KNOWN;
+        assert_eq!(gate.log_in(later, ip(1), "wrong", [0; 32]), Err(Denied::Wrong));
+        assert_eq!(gate.wrong.len(), 1);
     }
 
     #[test]

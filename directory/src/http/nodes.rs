@@ -107,7 +107,7 @@ async fn check(
     let text = match denied {
         Denied::Unset => "this directory has no admin token; start it with --admin-token-file",
         Denied::Missing => "for the administrator: send `Authorization: Bearer` and the admin token",
-        Denied::Wrong => {
+        Denied::Wrong | Denied::WrongAgain => {
             "not the admin token; it is in the file admin-token of the data folder, or where --admin-token-file says"
         }
         Denied::TooMany => "too many wrong tokens from your address; try again in a minute",

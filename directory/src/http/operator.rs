@@ -203,7 +203,7 @@ const fn words(denied: Denied) -> &'static str {
              pilot-relay makes a token by itself, in admin-token in its data folder."
         }
         Denied::Missing => "",
-        Denied::Wrong => "That is not the token.",
+        Denied::Wrong | Denied::WrongAgain => "That is not the token.",
         Denied::TooMany => "Too many wrong tokens from your address. Try again in a minute.",
     }
 }

@@ -9,8 +9,11 @@
 //! | belongs, and is gone for `forget_after_days` | then, where that is not 0 | stays with the key |
 //! | banned | never | stays with the key |
 //!
-//! Nothing is forgotten within a day after the start, so that all who live can come back first, nor after the clock has
-//! jumped. When a node was last seen is known to the day, written in batches.
+//! Nothing is forgotten within a day after the start, so that all who live can come back first. When a node was last seen
+//! is known to the day, written in batches.
+//!
+//! A clock that jumps makes nobody absent: from then on absence counts anew, by the clock that cannot jump, as long as the
+//! process lives. So everybody has his whole time again, and then is forgotten as before.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,16 +39,61 @@ const EXAMINED_MAX: usize = 1024;
 const SEEN_INTERVAL: Duration = Duration::from_secs(60);
 const SEEN_MAX: usize = 4096;
 
+/// What was noticed of a clock that was set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockJumps {
+    /// How often.
+    pub count: u64,
+    /// By how many seconds at the latest, forth or back.
+    pub latest_seconds: i64,
+}
+
 /// Where the search for what can be forgotten stands.
 #[derive(Debug, Default)]
 pub(super) struct Collection {
-    /// The first sweep.
-    started: Option<Now>,
+    /// The first sweep, or the first after the clock has jumped last.
+    anchor: Option<Now>,
+    jumps: ClockJumps,
     /// Up to here all numbers were looked at.
     hand: NodeId,
     /// Nodes whose day is not on its way to the disk yet.
     seen: BTreeSet<NodeId>,
     seen_written: Duration,
+}
+
+impl Collection {
+    /// What was noticed of the clock since the start.
+    pub(super) const fn jumps(&self) -> ClockJumps {
+        self.jumps
+    }
+
+    /// Since the start, or since the clock has jumped last.
+    fn elapsed(&mut self, now: Now) -> Duration {
+        let anchor = self.anchor.get_or_insert(now);
+        let elapsed = now.monotonic.saturating_sub(anchor.monotonic);
+        let expected = anchor.unix_seconds.saturating_add(elapsed.as_secs());
+        if now.unix_seconds.abs_diff(expected) <= JUMP_SECONDS {
+            return elapsed;
+        }
+        let latest_seconds = now.unix_seconds.wrapping_sub(expected).cast_signed();
+        self.jumps = ClockJumps { count: self.jumps.count + 1, latest_seconds };
+        *anchor = now;
+        Duration::ZERO
+    }
+
+    /// For how long nothing was heard of a node, as far as that can be known. What the clock said before it jumped, or says
+    /// of a time that is still to come, cannot be compared with the present; what has passed since the anchor can.
+    fn silent_seconds(&self, now: Now, fact: &NodeFact) -> u64 {
+        let signed = fact.last_seen_day.map(|day| u64::from(day) * SECONDS_PER_DAY);
+        let told = [signed, Some(fact.key_set_at)].into_iter().flatten();
+        let last = told.clone().filter(|at| *at <= now.unix_seconds).max();
+        let silent = last.map_or(u64::MAX, |last| now.unix_seconds - last);
+        if self.jumps.count == 0 && told.max() == last {
+            return silent;
+        }
+        let since_anchor = self.anchor.map_or(Duration::ZERO, |anchor| now.monotonic.saturating_sub(anchor.monotonic));
+        silent.min(since_anchor.as_secs())
+    }
 }
 
 /// Days since 1970.
@@ -66,11 +114,8 @@ impl Service {
 
     /// Forgets what can be forgotten among the next numbers, and sends the days on their way.
     pub(super) fn collect(&mut self, now: Now) {
-        let started = *self.collection.started.get_or_insert(now);
         self.write_days(now);
-        let elapsed = now.monotonic.saturating_sub(started.monotonic);
-        let by_clock = now.unix_seconds.saturating_sub(started.unix_seconds);
-        if elapsed < QUIET || by_clock.abs_diff(elapsed.as_secs()) > JUMP_SECONDS {
+        if self.collection.elapsed(now) < QUIET {
             return;
         }
         let after = self.collection.hand;
@@ -91,8 +136,7 @@ impl Service {
 
     fn due(&self, now: Now, fact: &NodeFact) -> Option<Due> {
         let policy = &self.enrolled.policy;
-        let last = fact.last_seen_day.map_or(0, |day| u64::from(day) * SECONDS_PER_DAY).max(fact.key_set_at);
-        let silent = now.unix_seconds.saturating_sub(last);
+        let silent = self.collection.silent_seconds(now, fact);
         let is_absent = !self.proofs.is_connected(fact.id);
         match fact.standing()? {
             Standing::Pending if silent > WAITING_KEPT_SECONDS && is_absent => Some(Due::Vacate),
@@ -105,8 +149,8 @@ impl Service {
                 Some(Due::Vacate)
             }
             Standing::Approved if policy.forget_after_days > 0 => {
-                let days = fact.last_seen_day.map(|day| day_of(now).saturating_sub(day));
-                days.is_some_and(|days| days > policy.forget_after_days && is_absent).then_some(Due::Forget)
+                let is_over = silent / SECONDS_PER_DAY > policy.forget_after_days.into();
+                (fact.last_seen_day.is_some() && is_over && is_absent).then_some(Due::Forget)
             }
             _ => None,
         }

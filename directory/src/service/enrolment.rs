@@ -40,6 +40,15 @@ pub struct Policy {
     pub forget_after_days: u32,
 }
 
+/// What other rules have changed for nodes that are registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Nodes that belong now.
+    pub let_in: usize,
+    /// Nodes that do not belong any more: they wait.
+    pub put_out: usize,
+}
+
 /// What is known of those who do not belong, or not yet.
 #[derive(Debug)]
 pub(super) struct Enrolled {
@@ -129,7 +138,8 @@ pub(super) const fn is_open_to_waiting(operation: &Operation) -> bool {
 impl Service {
     /// Changes the rules. Whoever waits when the directory is opened to all is in; whom the list names no more waits
     /// again, and whom it names now is in.
-    pub fn set_policy(&mut self, now: Now, policy: Policy) {
+    pub fn set_policy(&mut self, now: Now, policy: Policy) -> Moved {
+        let mut moved = Moved::default();
         self.enrolled.policy = policy;
         let waiting = self.nodes.enrolled_after(NodeId(0)).filter(|node| self.nodes.waits(node.fact.id));
         let waiting: BTreeSet<NodeId> = waiting.map(|node| node.fact.id).collect();
@@ -144,7 +154,10 @@ impl Service {
         for id in waiting {
             let key = self.nodes.entry(id).fact.key;
             match self.approval_of(&key) {
-                Ok(approval) if approval.is_in() => self.let_in(now, id, approval),
+                Ok(approval) if approval.is_in() => {
+                    self.let_in(now, id, approval);
+                    moved.let_in += 1;
+                }
                 _ => {}
             }
         }
@@ -154,14 +167,16 @@ impl Service {
             // Not whoever is banned besides.
             if self.nodes.waits(id) {
                 self.enrolled.waiting.insert(id);
+                moved.put_out += 1;
             }
             self.publish(id);
         }
+        moved
     }
 
     /// The effects of what was decided outside a request, such as [`Service::set_policy`] or [`Service::sweep`].
     pub fn take_effects(&mut self) -> Vec<super::Effect> {
-        std::mem::take(&mut self.effects)
+        self.effects.take()
     }
 
     /// The rules.
@@ -182,6 +197,20 @@ impl Service {
             _ if self.enrolled.policy.listed.contains(key) => Ok(Approval::Listed),
             Enrolment::Approve => Ok(Approval::None),
             Enrolment::Allowlist => Err(Refusal::NotListed(*key)),
+        }
+    }
+
+    /// Whether a node belongs; of one that is not registered, whether it would if it registered now.
+    pub(super) fn standing_of(&self, fact: &NodeFact) -> Standing {
+        match (fact.standing(), &fact.ban, fact.approval) {
+            (Some(standing), ..) => standing,
+            (None, Some(_), _) => Standing::Banned,
+            (None, None, Approval::Admitted) => Standing::Approved,
+            (None, None, _) => match self.approval_of(&fact.key) {
+                Ok(approval) if approval.is_in() => Standing::Approved,
+                Err(Refusal::KeyBanned) => Standing::Banned,
+                _ => Standing::Pending,
+            },
         }
     }
 

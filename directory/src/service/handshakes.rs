@@ -11,7 +11,7 @@ use wire::NodeId;
 use wire::registry::Answer;
 use wire::registry::answer::{Delivered, HandshakeRequest, HandshakeResponse};
 
-use super::{Effect, Now, Refusal, Service, grouped};
+use super::{Now, Refusal, Service, grouped};
 use crate::facts::{Change, RequestFact, ResponseFact};
 
 /// Requests in one inbox (section 6.5), and responses.
@@ -120,7 +120,7 @@ impl Service {
         let fact = RequestFact { from, to, justification: justification.to_owned(), at: now.unix_seconds };
         self.changes.push(Change::Requested(fact.clone()));
         self.handshakes.put(fact);
-        self.effects.push(Effect::Notify(to));
+        self.effects.notify(to);
         Ok(Answer::RequestHandshake { status: Delivered::Delivered })
     }
 
@@ -213,7 +213,7 @@ impl Service {
         self.handshakes.answered.insert((from, to));
         self.handshakes.responses.entry(to).or_default().push(fact);
         self.changes.push(Change::Responded(fact));
-        self.effects.push(Effect::Notify(to));
+        self.effects.notify(to);
     }
 
     fn close_request(&mut self, from: NodeId, to: NodeId) -> bool {

@@ -65,7 +65,7 @@ pub struct NodeView {
     pub address: String,
     /// Its name.
     pub hostname: Option<String>,
-    /// Whether it belongs to the network.
+    /// Whether it belongs to the network; of one that is not registered, whether it would.
     pub standing: Standing,
     /// Its tags.
     pub tags: Vec<String>,
@@ -168,7 +168,7 @@ impl Service {
             node_id: fact.id,
             address: fact.id.address().to_string(),
             hostname: fact.hostname.clone(),
-            standing: fact.standing().unwrap_or(if fact.ban.is_some() { Standing::Banned } else { Standing::Pending }),
+            standing: self.standing_of(fact),
             tags: fact.tags.clone(),
             capability: self.title(fact.id),
             groups: self.groups_of(fact.id).map(str::to_owned).collect(),

@@ -55,7 +55,7 @@ pub(super) fn inspect(connection: &Connection, thorough: bool) -> rusqlite::Resu
 }
 
 /// Whether an error comes of the disk, memory or another user of the database, not of what is stored.
-pub(super) fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+pub(crate) fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(
@@ -70,6 +70,11 @@ pub(super) fn is_of_the_disk(error: &rusqlite::Error) -> bool {
                 | ErrorCode::PermissionDenied
         )
     )
+}
+
+/// Whether an error says that the file is not what SQLite has written.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 /// Makes the words of the index anew, in one commit.

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::{BUSY_TIMEOUT, FILE_NAME, backup, folder};
+use super::{FILE_NAME, backup, folder, glance};
 
 /// Each makes one version of the schema from the one before; version N is that after the first N.
 const MIGRATIONS: [&str; 3] = [
@@ -22,16 +22,7 @@ const MIGRATIONS: [&str; 3] = [
 /// A newer program has made it; the text says how to go back.
 pub fn check_version(data_dir: &Path) -> anyhow::Result<()> {
     let path = data_dir.join(FILE_NAME);
-    if fs::metadata(&path).map_or(0, |file| file.len()) == 0 {
-        return Ok(());
-    }
-    let look = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        of(&connection)
-    };
-    match look() {
+    match glance::open(data_dir).and_then(|connection| connection.as_ref().map_or(Ok(0), of)) {
         Ok(version) => {
             let text = || format!("the relay at work goes on; cannot use the database {}", path.display());
             is_known(version, Some(&path)).with_context(text)

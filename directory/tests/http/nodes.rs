@@ -61,7 +61,7 @@ fn the_administrator_alone_says_who_belongs() {
         assert_eq!(answer.status, status, "{method} {path} {body}: {}", answer.body);
     }
     let text = running.metrics();
-    for line in ["nodes_by_standing{standing=\"pending\"} 0", "signatures_replayed_total 0"] {
+    for line in ["nodes_by_standing{standing=\"pending\"} 0", "signatures_replayed_total 0", "clock_jumps_total 0"] {
         assert!(text.contains(line), "{text}");
     }
 }

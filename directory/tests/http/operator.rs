@@ -64,7 +64,7 @@ fn a_login_gives_a_session_that_scripts_and_other_sites_cannot_use() {
 #[test]
 fn guessing_ends_soon() {
     let served = served();
-    let statuses: Vec<_> = (0..6).map(|_| log_in(&served, "<b>guess").status).collect();
+    let statuses: Vec<_> = (0..6).map(|guess| log_in(&served, &format!("<b>guess {guess}")).status).collect();
     assert_eq!(statuses, [401, 401, 401, 401, 401, 429]);
     assert_eq!(log_in(&served, &"x".repeat(5000)).status, 413);
     assert_eq!(log_in(&served, TOKEN).status, 429, "nor does a right one tell that it is");

@@ -130,6 +130,88 @@ fn a_start_after_long_and_a_clock_that_jumps_forget_nobody() {
     assert!(standing(&world, two).is_some(), "this process has not lived for a year");
 }
 
+/// Days on which alice alone is heard.
+fn days_of(world: &mut World, alice: &SigningKey, one: NodeId, count: u32) {
+    for _ in 0..count {
+        world.pass(DAY);
+        world.beat(alice, one);
+        world.service.handle_close(ConnectionId(1));
+    }
+}
+
+#[test]
+fn after_a_jump_of_the_clock_everybody_has_his_whole_time_again_and_no_more() {
+    const YEARS: u64 = 86_400 * 365 * 3;
+    let forget = Policy { forget_after_days: 30, ..Policy::default() };
+    let approve = Policy { enrolment: Enrolment::Approve, ..Policy::default() };
+    // How the clock jumps, under which rules, who signs nothing, and for how many days nobody may be forgotten.
+    let gone_after = [(&forget, true, 1), (&forget, false, 30), (&approve, false, 7)];
+    for (jump, (policy, unsigned_one, days)) in
+        [1, -1].into_iter().flat_map(|way| gone_after.map(|case| (way * YEARS.cast_signed(), case)))
+    {
+        let mut world = World::under(policy.clone(), Limits::default());
+        let (alice, one) = world.node(1);
+        let two = if unsigned_one { unsigned(&mut world, 2) } else { world.node(2).1 };
+        world.service.handle_close(ConnectionId(1));
+        // It is gone for a part of its time before the clock jumps, which is not counted.
+        world.pass(DAY / 2);
+        world.now.unix_seconds = world.now.unix_seconds.checked_add_signed(jump).unwrap();
+        world.sweep();
+        let jumps = world.service.clock_jumps();
+        assert_eq!((jumps.count, jumps.latest_seconds), (1, jump));
+        world.beat(&alice, one);
+        world.service.handle_close(ConnectionId(1));
+        days_of(&mut world, &alice, one, days);
+        let case = format!("{jump} s, {days} days");
+        assert!(standing(&world, two).is_some(), "{case}: nobody is forgotten early");
+        days_of(&mut world, &alice, one, 2);
+        assert_eq!(standing(&world, two), None, "{case}: collection goes on");
+        assert!(standing(&world, one).is_some(), "{case}: whoever is heard stays");
+        assert_eq!(world.service.figures().clock_jumps, 1, "{case}: and the clock has jumped once");
+    }
+}
+
+#[test]
+fn one_that_was_heard_after_the_clock_was_set_back_has_its_time_from_then_on() {
+    let mut world = World::under(Policy { forget_after_days: 30, ..Policy::default() }, Limits::default());
+    let ((alice, one), (bob, two)) = (world.node(1), world.node(2));
+    world.service.handle_close(ConnectionId(1));
+    world.now.unix_seconds -= 86_400 * 365;
+    world.sweep();
+    // Its key is from the future; what it signs is not.
+    for _ in 0..40 {
+        world.beat(&bob, two);
+        days_of(&mut world, &alice, one, 1);
+    }
+    days_of(&mut world, &alice, one, 25);
+    assert!(standing(&world, two).is_some());
+    days_of(&mut world, &alice, one, 7);
+    assert_eq!(standing(&world, two), None);
+}
+
+#[test]
+fn a_clock_that_was_set_back_while_nobody_looked_forgets_nobody_early() {
+    let mut world = World::under(Policy { forget_after_days: 30, ..Policy::default() }, Limits::default());
+    let (alice, one) = world.node(1);
+    world.pass(DAY * 300);
+    // Heard by a clock that is ahead.
+    let (_, two) = world.node(2);
+    world.beat(&alice, one);
+    world.by(&key(2), Operation::RotateKey { node_id: two, new_public_key: public(&key(3)) });
+    world.service.handle_close(ConnectionId(1));
+    world.sweep();
+    world.now.unix_seconds -= 86_400 * 100;
+    world.restart();
+    world.sweep();
+    for _ in 0..30 {
+        world.pass(DAY);
+    }
+    assert!([one, two].into_iter().all(|node| standing(&world, node).is_some()));
+    assert_eq!(world.service.clock_jumps().count, 0, "it was set before the start");
+    days(&mut world, 2);
+    assert!([one, two].into_iter().all(|node| standing(&world, node).is_none()));
+}
+
 #[test]
 fn the_day_a_node_was_last_there_is_written_in_batches() {
     let mut world = World::new();

@@ -271,6 +271,30 @@ fn who_was_let_in_one_by_one_and_removed_waits_again() {
 }
 
 #[test]
+fn of_one_that_is_not_registered_is_said_what_it_would_be() {
+    let seen =
+        |world: &World| world.service.member(world.now, NodeId(1)).map(|node| (node.registered, node.node.standing));
+    for (enrolment, taken_back) in [(Enrolment::Approve, Standing::Pending), (Enrolment::Open, Standing::Approved)] {
+        let mut world = world(enrolment);
+        let (alice, one) = world.node(1);
+        world.act("1", &Act::Approve).unwrap();
+        assert_eq!(world.by(&alice, Operation::Deregister { node_id: one }), Answer::Deregister);
+        assert_eq!(seen(&world), Some((false, Standing::Approved)), "{enrolment:?}: leaving is its own doing");
+        assert!(world.act("1", &Act::Remove).unwrap().0, "{enrolment:?}: its approval is taken back");
+        assert!(!world.act("1", &Act::Remove).unwrap().0, "{enrolment:?}: once");
+        assert_eq!(seen(&world), Some((false, taken_back)));
+        world.act("1", &ban("")).unwrap();
+        assert_eq!(seen(&world), Some((false, Standing::Banned)));
+        world.act("1", &Act::Unban).unwrap();
+        assert_eq!(seen(&world), Some((false, taken_back)));
+        assert!(world.act("1", &Act::Approve).unwrap().0);
+        assert_eq!(seen(&world), Some((false, Standing::Approved)));
+        world.node(1);
+        assert_eq!(seen(&world), Some((true, Standing::Approved)), "{enrolment:?}: and that it is");
+    }
+}
+
+#[test]
 fn a_quota_is_published_kept_and_taken_back() {
     let mut world = World::new();
     let (_, one) = world.node(1);

@@ -9,6 +9,7 @@ mod collection;
 mod enrolment;
 mod guesses;
 mod handshakes;
+mod lists;
 mod networks;
 mod overview;
 mod presence;

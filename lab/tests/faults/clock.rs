@@ -41,6 +41,12 @@ fn sessions_and_facts_outlive_jumps_of_the_wall_clock() {
         fault::row(&format!("wall clock jumps to {jump}"), "sessions, registrations and lookups go on", lost, recovery);
         assert_eq!(lost, 0, "{jump}");
     }
+    let told = || appliance.metrics().sum("pilot_directory_clock_jumps_total");
+    let before = told();
+    clock.jump("+3d");
+    wait_until("the relay to tell of a jump", NOTICED_WITHIN, || {
+        (told() > before && fault::logged(&appliance, "the clock jumped") > 0).then_some(())
+    });
     // It started yesterday, says its clock.
     clock.jump("-1d");
     appliance.kill();

@@ -6,7 +6,7 @@
 mod values;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -157,10 +157,12 @@ pub struct Arguments {
     /// File with settings (TOML, the names of the flags as keys); the environment and flags win over it
     #[arg(long, value_name = "FILE", env = "PILOT_RELAY_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed
+    /// Who belongs to this network: whoever registers, whom the administrator approves, or whose key is listed in
+    /// --allowlist
     #[arg(long, value_enum, default_value_t = Enrolment::Open)]
     pub enrol: Enrolment,
-    /// File with the public keys that are let in, one a line in base64; read again at a reload
+    /// File with the public keys that are let in, one a line in base64; read again at a reload. One that suddenly names no
+    /// key is refused while nodes are in by it
     #[arg(long, value_name = "FILE")]
     pub allowlist: Option<PathBuf>,
     /// Forget nodes that were not there for so many days; 0 keeps them
@@ -386,16 +388,21 @@ impl Settings {
     /// Who may register, with the list of keys read.
     ///
     /// # Errors
-    /// The list cannot be read, or is none to go by.
-    pub fn policy(&self) -> anyhow::Result<Policy> {
-        let nowhere = PathBuf::new();
+    /// The list cannot be read, is none to go by, or names no key although nodes in `data_dir` are in by it.
+    pub fn policy(&self, data_dir: PathBuf) -> anyhow::Result<Policy> {
         let config = directory::Config {
             enrolment: self.enrolment,
             allowlist: self.allowlist.clone(),
             forget_after_days: self.forget_after_days,
-            ..directory::Config::new(nowhere)
+            ..directory::Config::new(data_dir)
         };
         config.policy()
+    }
+
+    /// The file with the keys that are let in.
+    #[must_use]
+    pub fn allowlist(&self) -> Option<&Path> {
+        self.allowlist.as_deref()
     }
 
     /// The embedded directory's part.

@@ -25,7 +25,9 @@ const DEFAULT_HTTP: &str = "127.0.0.1:3000";
 const EXIT_STATUS: &str = "\
 A node is named by its number (5), address (0:0000.0000.0005), hostname, or public key (base64).
 
-Exit status:
+Of several, each is tried; one that cannot be done keeps none of the others.
+
+Exit status, of several the highest:
   0  done, or it was so already
   1  it cannot be done; the message says why
   2  the command line is wrong
@@ -58,7 +60,8 @@ pub struct Arguments {
     /// ~/.local/share/pilot-relay]
     #[arg(id = "nodes_data_dir", long = "data-dir", global = true, value_name = "DIR", env = "PILOT_RELAY_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Print JSON
+    /// Print JSON, one document: of several nodes an array in their order, in which {"node": NAME, "error": TEXT} stands
+    /// for one that failed. Errors are told on standard error, too
     #[arg(id = "nodes_json", long = "json", global = true)]
     json: bool,
 }
@@ -213,17 +216,35 @@ fn show(node: &Value, json: bool) -> Result<(), Failure> {
     if json { print(node) } else { write(&table::one(node)) }
 }
 
-/// Does the same to all of them; the first that cannot be done ends it.
+/// Does the same to all of them.
 fn each(client: &Client, nodes: &[String], act: &str, body: &Value, json: bool) -> Result<(), Failure> {
-    for node in nodes {
-        let answer = client.post(&node_path(node, &format!("/{act}")), body)?;
-        if json {
-            print(&answer)?;
-        } else {
-            write(&table::done(node, act, &answer))?;
+    let ask = |node: &String| client.post(&node_path(node, &format!("/{act}")), body);
+    if let [node] = nodes {
+        let answer = ask(node)?;
+        return if json { print(&answer) } else { write(&table::done(node, act, &answer)) };
+    }
+    let (mut answers, mut failures, mut untried) = (Vec::new(), Vec::new(), &nodes[..0]);
+    for (index, node) in nodes.iter().enumerate() {
+        match ask(node) {
+            Ok(answer) if json => answers.push(answer),
+            Ok(answer) => write(&table::done(node, act, &answer))?,
+            Err(failure) => {
+                eprintln!("pilot-relay: {node}: {failure}");
+                answers.push(json!({ "node": node, "error": failure.to_string() }));
+                let concerns_all = failure.concerns_all();
+                failures.push(failure);
+                if concerns_all {
+                    untried = &nodes[index + 1..];
+                    break;
+                }
+            }
         }
     }
-    Ok(())
+    answers.extend(untried.iter().map(|node| json!({ "node": node, "error": "not tried" })));
+    if json {
+        print(&Value::Array(answers))?;
+    }
+    Failure::of_several(&failures, nodes.len(), untried).map_or(Ok(()), Err)
 }
 
 fn print(value: &Value) -> Result<(), Failure> {

@@ -48,12 +48,8 @@ impl Reloader {
 
     fn reload(&self) {
         let directory = self.directory.as_ref().and_then(Weak::upgrade);
-        if let Some(directory) = &directory {
-            match directory.reload_allowlist() {
-                Ok(Some(keys)) => tracing::info!(keys, "the list of keys that may join was read again"),
-                Ok(None) => {}
-                Err(error) => tracing::error!("cannot reload the list of keys, so it stays as it was: {error:#}"),
-            }
+        if let Some(Err(error)) = directory.as_ref().map(|directory| directory.reload_allowlist()) {
+            tracing::error!("cannot reload the list of keys, so it stays as it was: {error:#}");
         }
         if let Err(error) = self.reload_settings(directory.as_deref()) {
             tracing::error!("cannot reload the settings, so they stay as they were: {error:#}");

@@ -73,6 +73,7 @@ fn a_successor_that_cannot_start_changes_nothing() {
         (with(supervisor.flags(), &["--admin-token-file", "/nonexistent/token"]), "/nonexistent/token"),
         (with(supervisor.flags(), &["--no-such-flag"]), "--no-such-flag"),
         (with(supervisor.flags(), &["--enrol", "allowlist", "--allowlist", "/nonexistent/keys"]), "/nonexistent/keys"),
+        (with(supervisor.flags(), &["--enrol", "allowlist"]), "name it with --allowlist FILE"),
         (with(supervisor.flags(), &["--tls-cert", "/nonexistent/cert", "--tls-key", "/nonexistent/key"]), "cert"),
     ] {
         let output = supervisor.upgrade(&flags);

@@ -210,8 +210,8 @@ impl Service {
                     self.deregister(now, id);
                 }
                 // Whoever was let in one by one has to be let in again.
-                self.update(id, |fact| fact.approval = fact.approval.taken_back());
-                Ok(registered)
+                let taken_back = self.update(id, |fact| fact.approval = fact.approval.taken_back());
+                Ok(registered || taken_back)
             }
             Act::SetQuota { packets_per_second, bytes_per_second } => {
                 let too_large = |wanted: &Option<Option<u64>>| wanted.flatten().is_some_and(|rate| rate > QUOTA_MAX);

@@ -94,7 +94,7 @@ fn refused(denied: Denied) -> Response {
             "there is no admin token, so this is told on loopback alone; start pilot-relay with --admin-token-file\n"
         }
         Denied::Missing => "for the administrator: send `Authorization: Bearer` and the admin token\n",
-        Denied::Wrong => {
+        Denied::Wrong | Denied::WrongAgain => {
             "not the admin token; it is in the file admin-token of the data folder, or where --admin-token-file says\n"
         }
         Denied::TooMany => "too many wrong tokens from your address; try again in a minute\n",
@@ -157,7 +157,10 @@ mod tests {
     #[test]
     fn guesses_are_limited() {
         let guard = guard(Some("secret"), "127.0.0.1:3000");
-        let guesses = [(); 6].map(|()| guard.admit(Time::default(), ASKER, &with("Bearer guess")).unwrap_err());
+        let guesses = [1, 2, 3, 4, 5, 6].map(|guess| {
+            let guess = with(&format!("Bearer guess{guess}"));
+            guard.admit(Time::default(), ASKER, &guess).unwrap_err()
+        });
         assert_eq!(guesses.map(|denied| denied.status().as_u16()), [401, 401, 401, 401, 401, 429]);
         let right = with("Bearer secret");
         assert_eq!(guard.admit(Time::default(), ASKER, &right), Err(Denied::TooMany));

@@ -163,14 +163,16 @@ fn of_data_dir(given: Option<&Path>) -> Finding {
 /// Whom the list of keys lets in, where there is one.
 fn enrolment(settings: &Settings) -> Option<Finding> {
     let id = "enrolment";
-    match settings.policy() {
-        Err(error) => Some(Finding { id, status: Status::Problem, finding: format!("{error:#}") }),
-        Ok(policy) if policy.listed.is_empty() => None,
-        Ok(policy) => {
-            let finding = format!("the allowlist names {} keys", policy.listed.len());
-            Some(Finding { id, status: Status::Ok, finding })
-        }
-    }
+    let data_dir = settings.data_dir.clone().map_or_else(data_dir::default_path, Ok).unwrap_or_default();
+    let policy = match settings.policy(data_dir) {
+        Err(error) => return Some(Finding { id, status: Status::Problem, finding: format!("{error:#}") }),
+        Ok(policy) => policy,
+    };
+    let file = settings.allowlist()?.display();
+    Some(match policy.listed.len() {
+        0 => Finding { id, status: Status::Note, finding: format!("{file} names no key, so it lets nobody in") },
+        keys => Finding { id, status: Status::Ok, finding: format!("the allowlist names {keys} keys") },
+    })
 }
 
 fn certificate(settings: &Settings, now: u64) -> Vec<Finding> {

@@ -30,17 +30,39 @@ pub enum Failure {
     Token(String),
     /// Something else.
     Other(String),
+    /// Some of several were not done, and it has been said why; the highest of their exit statuses.
+    Several(u8, String),
 }
 
 impl Failure {
     /// As `nodes --help` lists them.
     pub fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+        ExitCode::from(self.status())
+    }
+
+    const fn status(&self) -> u8 {
+        match self {
             Self::Refused(_) | Self::Other(_) => 1,
             Self::Unknown(_) => 3,
             Self::Unreachable(_) => 4,
             Self::Token(_) => 5,
-        })
+            Self::Several(status, _) => *status,
+        }
+    }
+
+    /// Whether the same would be said of any other node.
+    pub const fn concerns_all(&self) -> bool {
+        !matches!(self, Self::Refused(_) | Self::Unknown(_))
+    }
+
+    /// What is to be said after `failures` of `count` nodes, if there were any; `untried` are those that were left out.
+    pub fn of_several(failures: &[Self], count: usize, untried: &[String]) -> Option<Self> {
+        let status = failures.iter().map(Self::status).max()?;
+        let left_out = match untried {
+            [] => String::new(),
+            _ => format!("; not tried: {}", untried.join(", ")),
+        };
+        Some(Self::Several(status, format!("{} of {count} not done{left_out}", failures.len() + untried.len())))
     }
 }
 
@@ -50,7 +72,8 @@ impl fmt::Display for Failure {
         | Self::Unknown(text)
         | Self::Unreachable(text)
         | Self::Token(text)
-        | Self::Other(text)) = self;
+        | Self::Other(text)
+        | Self::Several(_, text)) = self;
         out.write_str(text)
     }
 }
@@ -129,7 +152,13 @@ impl Client {
         };
         match (status, json) {
             (200, Some(json)) => Ok(json),
-            (401 | 403 | 429, json) => Err(Failure::Token(text(&json))),
+            (401 | 403, json) => Err(Failure::Token(text(&json))),
+            (429, json) => Err(Failure::Token(format!(
+                "{}. So many came from where you ask that the right one is not believed either: some program here, or behind the \
+                 same proxy, tries other tokens at http://{}; the relay's log tells of each (\"an operator was refused\")",
+                text(&json),
+                self.address
+            ))),
             (404, json) if json.as_ref().is_some_and(|json| json["error"].is_string()) => {
                 Err(Failure::Unknown(text(&json)))
             }

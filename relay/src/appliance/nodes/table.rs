@@ -70,7 +70,7 @@ pub fn one(node: &Value) -> String {
     };
     line("node", word(&node["node_id"]));
     line("address", word(&node["address"]));
-    line("state", if node["registered"] == true { word(&node["standing"]) } else { "not registered".to_owned() });
+    line("state", state(node));
     if let Some(reason) = node["ban"]["reason"].as_str() {
         line("banned", format!("at {} (Unix seconds) {}", word(&node["ban"]["at"]), clean(reason)));
     }
@@ -119,18 +119,29 @@ pub fn done(name: &str, act: &str, answer: &Value) -> String {
         Some(number) => format!("node {number}"),
         None => format!("key {}", clean(name)),
     };
-    let state = match (act, answer["changed"] == true) {
+    let done = match (act, answer["changed"] == true) {
         (_, false) => "nothing to change".to_owned(),
         ("quota", true) => quota(node).split_whitespace().skip(1).collect::<Vec<_>>().join(" "),
+        ("remove", true) if node.is_null() => "removed; nothing is said of it any more".to_owned(),
         ("remove", true) => "removed; its number stays with its key".to_owned(),
-        ("unban", true) if node["node_id"].is_null() => "no longer banned".to_owned(),
-        (_, true) => format!("now {}", word(&node["standing"])),
+        ("unban", true) if node.is_null() => "no longer banned".to_owned(),
+        ("unban", true) if node["registered"] != true => format!("no longer banned; {}", state(node)),
+        (_, true) => format!("now {}", state(node)),
     };
     let unnamed = match (act, node["wished_hostname"].as_str()) {
         ("approve", Some(wished)) => format!("; the name {} it wanted is another's", clean(wished)),
         _ => String::new(),
     };
-    format!("{who}: {state}{unnamed}\n")
+    format!("{who}: {done}{unnamed}\n")
+}
+
+/// Whether it belongs; of one that is not registered, whether it would.
+fn state(node: &Value) -> String {
+    match node["standing"].as_str() {
+        _ if node["registered"] == true => word(&node["standing"]),
+        Some("pending") => "not approved, not registered".to_owned(),
+        _ => format!("{}, not registered", word(&node["standing"])),
+    }
 }
 
 fn hostname(node: &Value) -> String {

@@ -126,6 +126,7 @@ impl Client {
         let mut backoff = BACKOFF_MIN;
         // Questions that want a connection wait here for it; those behind them wait in the channel.
         let mut first = VecDeque::new();
+        let mut known = Vec::new();
         loop {
             if first.is_empty() {
                 let Some(question) = self.incoming.recv().await else { return };
@@ -133,7 +134,7 @@ impl Client {
             }
             self.moved.mark_unchanged();
             let attempt = tokio::select! {
-                attempt = connection::open(&self.place) => attempt,
+                attempt = connection::open(&self.place, &mut known) => attempt,
                 () = next(&mut self.moved) => continue,
             };
             let reason = match attempt {

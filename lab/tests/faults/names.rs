@@ -130,14 +130,14 @@ fn an_agent_that_serves_stands_a_name_server_that_fails_while_its_directory_rest
         let stranger = stranger(&world.host(name), RELAY_V4);
         wait_asked(&server, &near, name);
         assert!(near.is_running(), "{}", near.log_tail());
+        let recovery = near.time_to_reach(name, BACK_WITHIN);
 
         server.say(Says::Address(RELAY_V4));
-        let recovery = near.time_to_reach(name, BACK_WITHIN);
         assert_eq!(near.node(), node, "the same number");
         assert_says_little(&near);
         drop(stranger);
         let lost = book.lost();
-        let happened = format!("speaks on by the relay it knows ({relayed:.1?}), finds the directory once it is told");
+        let happened = format!("speaks on by the relay it knows ({relayed:.1?}), finds the directory where it was");
         fault::row(&format!("an agent's name server {what}, and its relay restarts"), &happened, lost, recovery);
         assert_eq!(lost, 0);
     }

@@ -89,10 +89,19 @@ pub(super) struct Connection {
     stream: Box<dyn Bytes>,
 }
 
-/// Connects to the first address of the directory that takes it, within a time that is bounded.
-pub(super) async fn open(place: &Place) -> Result<Connection, String> {
-    let addresses = timeout(LOOKUP_TIMEOUT, addresses(place)).await;
-    open_first(place, &addresses.map_err(|_| "its name cannot be resolved in time".to_owned())??).await
+/// Connects to the first address of the directory that takes it, within a time that is bounded. Where the name does not
+/// resolve, that is one of those it had last, which are kept in `known`: a name server may be away when the directory is not.
+pub(super) async fn open(place: &Place, known: &mut Vec<SocketAddr>) -> Result<Connection, String> {
+    let resolved = timeout(LOOKUP_TIMEOUT, addresses(place)).await;
+    match resolved.unwrap_or_else(|_| Err("its name cannot be resolved in time".to_owned())) {
+        Ok(addresses) => *known = addresses,
+        Err(reason) if known.is_empty() => return Err(reason),
+        Err(reason) => {
+            tracing::debug!(registry = %place.registry, %reason, "trying where the directory was");
+            return open_first(place, known).await.map_err(|refusal| format!("{reason}; where it was: {refusal}"));
+        }
+    }
+    open_first(place, known).await
 }
 
 async fn open_first(place: &Place, addresses: &[SocketAddr]) -> Result<Connection, String> {

@@ -159,11 +159,12 @@ and the files from $from once more"
     file=$(printf '%s\n' "$names" | grep -e "$wanted" | sort -V | tail -n 1) || true
     [ -n "$file" ] || fail "$from has no $kind of $package for this machine ($machine)"
     fetch "$file"
-    (cd "$work" && grep -F "  $file" SHA256SUMS >one && sha256sum -c --status one) ||
+    (cd "$work" && grep -F "  $file" SHA256SUMS >one && sha256sum -c one >/dev/null 2>&1) ||
         fail "the checksum of $file is wrong; nothing was installed"
     say "$file: its checksum is right."
 
     if [ "$kind" = deb ]; then
+        bin=/usr/bin
         if [ "$dry" = yes ]; then run dpkg --install "$file"; else
             # Settings that were changed stay; there may be nobody to ask. New defaults lie beside, as FILE.dpkg-dist.
             dpkg --force-confdef --force-confold --install "$work/$file" || fail "dpkg could not install it; what it needs comes with: apt-get --fix-broken install"
@@ -217,7 +218,8 @@ and the files from $from once more"
             run manager daemon-reload || true
             if [ "$what" = relay ]; then
                 run manager enable "$package.service"
-                run manager restart "$package.service"
+                run manager restart "$package.service" ||
+                    fail "the relay is installed and does not start. Why: journalctl -u pilot-relay"
             else
                 # A node that runs goes on with the new program; one that was never set up is not started.
                 run manager try-restart "$package.service" || true
@@ -228,10 +230,16 @@ and the files from $from once more"
     if [ "$what" = agent ]; then
         say "Name the directory in $config/agent.toml (registry = \"HOST:9000\"), then:"
         if [ "$user" = yes ]; then say "  systemctl --user enable --now pilot-agent"; else say "  systemctl enable --now pilot-agent"; fi
-        case ":$PATH:" in *":$bin:"* | *":/usr/bin:"*) ;; *) say "Add $bin to PATH." ;; esac
-    else
+    elif [ "$dry" = yes ]; then
+        :
+    elif ! has_systemd; then
+        say "Nothing has started the relay, as there is no systemd. Start it: $bin/pilot-relay --config $config/relay.toml --data-dir FOLDER"
+    elif systemctl is-active --quiet "$package.service"; then
         say "The relay is at work: systemctl status pilot-relay. Look at this host: pilot-relay doctor"
+    else
+        say "The relay does not run. Why: journalctl -u pilot-relay. Start it: systemctl start pilot-relay"
     fi
+    case ":$PATH:" in *":$bin:"*) ;; *) say "Add $bin to PATH." ;; esac
 }
 
 main "$@"

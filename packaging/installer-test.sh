@@ -19,8 +19,9 @@ ok() { echo "  ok    $*"; }
 installer() {
     rm -rf "${work:?}/home"
     mkdir "$work/home"
+    # shellcheck disable=SC2086
     env -u XDG_CONFIG_HOME -u XDG_RUNTIME_DIR -u DBUS_SESSION_BUS_ADDRESS HOME="$work/home" CURL_CA_BUNDLE="$work/certificate.pem" \
-        WGETRC="$work/wgetrc" sh install.sh agent --user "$@" >"$work/said" 2>&1
+        WGETRC="$work/wgetrc" ${shell:-sh} install.sh agent --user "$@" >"$work/said" 2>&1
 }
 installs() { # what, arguments
     local what=$1
@@ -44,6 +45,15 @@ for help in --help -h usage; do
 done
 ok "it says how it is called, also through a pipe"
 refuses "a wrong argument is told the right ones" '--pubkey KEY' --frm "$released"
+
+for shell in sh dash 'busybox sh' bash; do
+    command -v "${shell%% *}" >/dev/null || { echo "  not   by $shell, which is not here"; continue; }
+    installs "by $shell" --from "$released"
+    grep -q -x "Add $work/home/.local/bin to PATH." "$work/said" || { cat "$work/said"; echo "FAILED: it does not say what PATH lacks" >&2; exit 1; }
+    PATH=$work/home/.local/bin:$PATH installs "by $shell, into a folder in PATH" --from "$released"
+    ! grep -q 'to PATH' "$work/said" || { cat "$work/said"; echo "FAILED: it names a folder that is in PATH" >&2; exit 1; }
+done
+shell="sh"
 
 files=$work/files
 cp -r "$released" "$files"

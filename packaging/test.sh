@@ -107,6 +107,10 @@ rm -f "$root/etc/machine-id"
 # There is no network to wait for.
 ln -sf /dev/null "$root/etc/systemd/system/systemd-networkd-wait-online.service"
 install -m 755 "$loadgen" "$root/usr/local/bin/loadgen-under-test"
+# On a host others may fail.
+printf '[Service]\nType=oneshot\nExecStart=/bin/false\n' >"$root/etc/systemd/system/fails.service"
+mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+ln -s ../fails.service "$root/etc/systemd/system/multi-user.target.wants/fails.service"
 
 # io_uring is not among what nspawn lets through by itself.
 systemd-nspawn -q -D "$root" --register=no --keep-unit --private-network --bind-ro="$packages:/packages" \
@@ -124,7 +128,11 @@ until_so() {
 }
 leader() { pgrep -P "$nspawn" | head -n 1; }
 inside() { nsenter --target "$(leader)" --all --root --wd -- /usr/bin/env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
-booted() { inside systemctl is-system-running | grep -Eq 'running|degraded'; }
+booted() {
+    local state
+    state=$(inside systemctl is-system-running || true)
+    case "$state" in running | degraded) ;; *) return 1 ;; esac
+}
 ok() { echo "  ok    $*"; }
 is() { # what, expected, got
     [ "$2" = "$3" ] || { echo "FAILED: $1: expected '$2', got '$3'" >&2; return 1; }
@@ -136,9 +144,9 @@ http() { # path of the admin address
 }
 healthy() { http /healthz | head -n 1 | grep -q ' 200 '; }
 # Registration, discovery and relaying of eight peers, none of it lost.
-serves() {
+serves() { # when, address
     until_so "the relay is healthy" healthy
-    inside loadgen-under-test --peers 8 --relay 127.0.0.1:9001 --registry 127.0.0.1:9000 --rate 200 --seconds 1 --max-loss 0 >/dev/null
+    inside loadgen-under-test --peers 8 --relay "${2:-127.0.0.1}:9001" --registry 127.0.0.1:9000 --rate 200 --seconds 1 --max-loss 0 >/dev/null
     ok "$1: healthy, registers, answers discovery, relays"
 }
 node() { inside pilotctl --json --socket /run/pilot-agent/pilot.sock info 2>/dev/null | sed -n 's/.*"node_id": *\([0-9]*\).*/\1/p' | head -n 1; }
@@ -225,8 +233,96 @@ inside systemctl stop pilot-relay
 inside dpkg --force-confdef --force-confold --install "$(deb new pilot-relay "$new")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
 is "upgraded while it was stopped: the relay" inactive "$(state pilot-relay)"
 inside systemctl start pilot-relay
+
+settings=$root/etc/pilot-relay/relay.toml
+installs_again() { # package
+    inside dpkg --force-confdef --force-confold --install "$(deb new "$1" "$new")" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; exit 1; }
+}
+says() { # what, words
+    grep -q -e "$2" "$work/dpkg" || { cat "$work/dpkg"; echo "FAILED: $1: does not say '$2'" >&2; exit 1; }
+    ok "$1: $(grep -e "$2" "$work/dpkg" | head -n 1)"
+}
+other_pid() { [ "$(main_pid "$1")" != "$2" ] && [ "$(state "$1")" = active ]; }
+serves "before an upgrade with wrong settings"
+cp "$settings" "$work/relay.toml"
+before=$(main_pid pilot-relay)
+echo 'sesions-max = 1' >>"$settings"
+installs_again pilot-relay
+says "upgraded with wrong settings" 'there is no setting sesions-max'
+is "the relay runs on" "active $before" "$(state pilot-relay) $(main_pid pilot-relay)"
+inside rm /run/pilot-relay/pilot-relay.sock
+installs_again pilot-relay
+is "also one that cannot be asked" "active $before" "$(state pilot-relay) $(main_pid pilot-relay)"
+cp "$work/relay.toml" "$settings"
+installs_again pilot-relay
+until_so "a relay that cannot be asked is restarted" other_pid pilot-relay "$before"
+serves "restarted"
+before=$(main_pid pilot-relay)
+inside systemctl reload pilot-relay
+until_so "reloading works again" other_pid pilot-relay "$before"
+cp "$root/etc/pilot-agent/agent.toml" "$work/agent.toml"
+installs_again pilot-agent
+inside systemctl restart pilot-agent
+before=$(main_pid pilot-agent)
+echo 'regstry = "127.0.0.1:9000"' >>"$root/etc/pilot-agent/agent.toml"
+installs_again pilot-agent
+says "the agent, upgraded with wrong settings" 'regstry'
+is "the agent runs on" "active $before" "$(state pilot-agent) $(main_pid pilot-agent)"
+inside systemctl kill -s HUP pilot-agent
+until_so "the agent answers after a hang-up" has_node
+is "a hang-up ends no agent" "active $before" "$(state pilot-agent) $(main_pid pilot-agent)"
+cp "$work/agent.toml" "$root/etc/pilot-agent/agent.toml"
+installs_again pilot-agent
+until_so "the agent is restarted" other_pid pilot-agent "$before"
+
+# Addresses that are not there yet: more starts fail than would be an accident.
+restarts() { inside systemctl show --property NRestarts --value "$1"; }
+began_again() { [ "$(restarts "$1")" -ge "$2" ]; }
+inside systemctl stop pilot-relay pilot-agent
+echo 'listen = "198.18.7.2:4000"' >>"$root/etc/pilot-agent/agent.toml"
+echo 'beacon = "198.18.7.1:9001"' >>"$settings"
+inside systemctl start --no-block pilot-agent
+inside systemctl start --no-block pilot-relay
+for try in 1 2 3 4 5 6; do
+    is_tried() {
+        # A change of addresses, at which it looks again.
+        inside ip address replace "198.18.8.$try/32" dev lo
+        inside ip address delete "198.18.8.$try/32" dev lo
+        began_again pilot-relay "$try"
+    }
+    until_so "the relay is tried once more" is_tried
+done
+ok "the relay is tried again and again without its address: $(restarts pilot-relay) times"
+inside ip address add 198.18.7.1/32 dev lo
+serves "the address has come" 198.18.7.1
+until_so "the agent is tried once more" began_again pilot-agent 6
+inside ip address add 198.18.7.2/32 dev lo
+until_so "the agent has come" has_node
+ok "the agent serves when its address has come"
+cp "$work/agent.toml" "$root/etc/pilot-agent/agent.toml"
+cp "$work/relay.toml" "$settings"
+echo 'sesions-max = 1' >>"$settings"
+inside systemctl restart pilot-relay 2>/dev/null || true
+is "wrong settings are not tried again" "failed 2" "$(state pilot-relay) $(inside systemctl show --property ExecMainStatus --value pilot-relay)"
+status=0
+inside pilot-relay --beacon relay.example.org:9001 2>"$work/said" || status=$?
+is "a name nobody knows yet is no wrong setting" 1 "$status"
+cp "$work/relay.toml" "$settings"
+inside systemctl restart pilot-relay
+serves "restarted with right settings"
+
 inside dpkg --remove pilot-relay pilot-agent >/dev/null 2>&1
-inside dpkg --purge pilot-relay pilot-agent >/dev/null 2>&1
+for package in pilot-relay pilot-agent; do
+    # A disk of its own for the data: it is emptied, and stays.
+    cp "$root/var/lib/dpkg/info/$package.postrm" "$work/$package.postrm"
+    inside mount -t tmpfs none "/var/lib/$package"
+    inside mkdir "/var/lib/$package/some"
+    inside touch "/var/lib/$package/some/file"
+    inside dpkg --purge "$package" >"$work/dpkg" 2>&1 || { cat "$work/dpkg"; echo "FAILED: purged with a mount" >&2; exit 1; }
+    is "purged, what remains on a disk of its own" "" "$(inside ls -A "/var/lib/$package")"
+    inside umount "/var/lib/$package"
+    inside sh -s purge <"$work/$package.postrm"
+done
 left=$(find "$root" -xdev \( -path "$root/proc" -o -path "$root/sys" -o -path "$root/var/log/journal" \) -prune -o \
     \( -iname '*pilot*' \) -print | sed "s|^$root||" | grep -v '^/packages' || true)
 is "purged: files that remain" "" "$left"
@@ -236,7 +332,23 @@ is "purged: users that remain, locked" "pilot-agent pilot-relay" \
 echo "the installer, from a folder, without dpkg"
 inside sh /packages/old/install.sh relay --from /packages/old --tarball >/dev/null
 serves "installed from the tarball"
-inside sh /packages/new/install.sh relay --from /packages/new --tarball >/dev/null
+installer_says() { # what, words or "!" and words that are not said, arguments
+    local what=$1 words=${2#!}
+    inside env PATH=/usr/sbin:/usr/bin:/sbin:/bin sh /packages/new/install.sh relay --from /packages/new "${@:3}" >"$work/said" 2>&1 || true
+    if grep -q -e "$words" "$work/said"; then [ "$words" = "$2" ]; else [ "$words" != "$2" ]; fi ||
+        { cat "$work/said"; echo "FAILED: the installer, $what" >&2; exit 1; }
+    ok "the installer, $what"
+}
+inside systemctl stop pilot-relay
+installer_says "dry: does not say that it runs" '!is at work' --tarball --dry-run
+installer_says "at its end: where the programs are" 'Add /usr/local/bin to PATH' --tarball
+installer_says "at its end: that it runs" 'The relay is at work' --tarball
+cp "$root/etc/pilot-relay/relay.toml" "$work/relay.toml"
+echo 'sesions-max = 1' >>"$root/etc/pilot-relay/relay.toml"
+installer_says "after a start that failed" 'does not start. Why: journalctl' --tarball
+cp "$work/relay.toml" "$root/etc/pilot-relay/relay.toml"
+inside sh /packages/new/install.sh relay --from /packages/new --tarball >"$work/said"
+! grep -q 'to PATH' "$work/said" || { cat "$work/said"; echo "FAILED: the installer names a folder that is in PATH" >&2; exit 1; }
 serves "installed once more over it"
 inside sh /packages/new/install.sh relay --uninstall >/dev/null
 is "folder of settings" "750 root pilot-relay" "$(inside stat -c '%a %U %G' /etc/pilot-relay)"

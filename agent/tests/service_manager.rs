@@ -37,6 +37,8 @@ fn a_service_manager_is_told_of_start_life_and_end() {
     };
     await_word("READY=1");
     await_word("WATCHDOG=1");
+    // No terminal of its has gone.
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGHUP).unwrap();
     await_word("WATCHDOG=1");
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     await_word("STOPPING=1");

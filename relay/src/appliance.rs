@@ -16,6 +16,7 @@ mod data_dir;
 mod directory_link;
 pub mod doctor;
 mod drain;
+pub mod failure;
 mod import;
 mod nodes;
 mod phase;
@@ -97,10 +98,11 @@ fn written(result: std::io::Result<()>) -> anyhow::Result<ExitCode> {
 pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let passed = service_manager::passed()?;
     let manager = ServiceManager::of_environment();
-    let mut settings = arguments.resolve()?;
+    // Names may be waited for, and a hang-up is no reason to end.
+    let hangups = reload::Hangups::block()?;
+    let mut settings = arguments.resolve().map_err(failure::of_settings)?;
     ::confinement::harden(settings.confinement);
     let signals = block_signals()?;
-    let hangups = reload::Hangups::block()?;
     raise_open_files();
     let phase = Arc::new(CurrentPhase::new());
     let mut before = Before::find(settings.succeed.as_deref(), passed)?;

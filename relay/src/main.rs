@@ -5,7 +5,10 @@ mod appliance;
 
 use std::process::ExitCode;
 
+use relay::Time;
+
 use self::appliance::cli::{self, CommandLine};
+use self::appliance::failure;
 
 /// As clap ends the program for a wrong command line.
 const WRONG_USAGE: u8 = 2;
@@ -15,9 +18,10 @@ const WRONG_USAGE: u8 = 2;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let began = Time::read_clock();
     let (CommandLine { command, arguments }, given) = match cli::program().read(std::env::args_os()) {
         Ok(read) => read,
-        Err(error) => return error.report("pilot-relay"),
+        Err(error) => return failure::of_reading(&error, began),
     };
     if let Some(command) = command {
         return appliance::run_command(command, &given);
@@ -27,11 +31,9 @@ fn main() -> ExitCode {
         eprintln!("pilot-relay: --log-level {error}");
         return ExitCode::from(WRONG_USAGE);
     }
+    let is_successor = arguments.succeed.is_some();
     match appliance::run(arguments, given) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("pilot-relay: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failure::end(&error, began, is_successor),
     }
 }

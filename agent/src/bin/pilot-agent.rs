@@ -7,7 +7,7 @@ use agent::config::settings::{Command, CommandLine, ConfigCommand, LogFormat};
 use agent::config::{Config, ConfigError, check, default_file};
 use agent::daemon::{self, ipc::PlaceError, runtime, state::InUse};
 use clap::CommandFactory as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 #[global_allocator]
@@ -63,11 +63,20 @@ fn main() -> ExitCode {
         let (stop, stopped) = mpsc::channel(2);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // A service has no terminal that could go, and its manager would take the end for one that was wanted.
+        let mut hang_up = match std::env::var_os("NOTIFY_SOCKET") {
+            Some(_) => Some(signal(SignalKind::hangup())?),
+            None => None,
+        };
         tokio::task::spawn_local(async move {
             loop {
                 tokio::select! {
                     _ = terminate.recv() => {}
                     _ = interrupt.recv() => {}
+                    () = received(hang_up.as_mut()) => {
+                        tracing::warn!("a hang-up changes nothing: settings are read at the start");
+                        continue;
+                    }
                 }
                 let _ = stop.try_send(());
             }
@@ -81,6 +90,14 @@ fn main() -> ExitCode {
             end(if is_running { Exit::Running } else { Exit::Failure }, &format!("{error:#}"))
         }
         Err(error) => end(Exit::Failure, &format!("the kernel gives no event queue: {error}")),
+    }
+}
+
+/// Waits for a signal; for ever where there is none to wait for.
+async fn received(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 

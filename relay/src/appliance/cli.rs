@@ -22,6 +22,7 @@ use wire::cidr::Cidr;
 use wire::stun::SOFTWARE_MAX;
 use zeroize::Zeroizing;
 
+pub use self::values::is_unanswered;
 use self::values::{CpuList, Listen, advertised, cpu_list, listen};
 use super::data_dir::DataDir;
 use super::{backup, config_file, drain, import, nodes, upgrade};

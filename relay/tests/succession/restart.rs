@@ -3,8 +3,12 @@
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::mpsc;
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::supervisor::{Node, Supervisor, answer, ask};
 
@@ -124,4 +128,37 @@ fn a_ledger_of_another_layout_is_refused_by_name_and_the_sockets_are_kept() {
 fn the_service_manager_sees_signs_of_life() {
     let supervisor = Supervisor::start("watchdog", &OPEN);
     supervisor.wait("signs of life", |state| state.signs_of_life >= 2);
+}
+
+/// A start that fails, up to what it says of that.
+fn failing(supervisor: &mut Supervisor, flag: &str, value: &str) {
+    supervisor.signal(Signal::SIGKILL);
+    supervisor.end();
+    supervisor.set(flag, value);
+    supervisor.spawn();
+}
+
+#[test]
+fn a_start_that_fails_is_not_tried_again_at_once_and_can_be_ended_meanwhile() {
+    let mut supervisor = Supervisor::start("late-address", &OPEN);
+    // Of a range for documents, which no host has.
+    failing(&mut supervisor, "--beacon", "192.0.2.1:0");
+    supervisor.wait("why", |state| state.status.contains("choose an address of this host with --beacon"));
+    let pid = Pid::from_raw(supervisor.pid().cast_signed());
+    let (report, end) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| report.send(supervisor.end()));
+        let early = end.recv_timeout(Duration::from_secs(1));
+        assert!(early.is_err(), "it ended by itself: {early:?}");
+        kill(pid, Signal::SIGTERM).unwrap();
+        assert_eq!(end.recv().unwrap().signal(), Some(Signal::SIGTERM as i32));
+    });
+}
+
+#[test]
+fn a_start_that_cannot_succeed_ends_at_once_with_a_status_of_its_own() {
+    let mut supervisor = Supervisor::start("wrong-setting", &OPEN);
+    failing(&mut supervisor, "--shards", "0");
+    let end = supervisor.end();
+    assert_eq!(end.code(), Some(2), "{end}\n{}", supervisor.log());
 }

@@ -58,6 +58,11 @@ fn resolve_name(text: &str) -> Result<Vec<SocketAddr>, String> {
     if addresses.is_empty() { Err("the name has no address".to_owned()) } else { Ok(addresses) }
 }
 
+/// Whether `refusal` is about a name of which nobody says anything: neither that it is, nor that it is not.
+pub fn is_unanswered(refusal: &str) -> bool {
+    refusal.contains(NO_ANSWER)
+}
+
 /// As [`resolve_name`], but a name server that does not answer is asked again for a while: at boot the relay may be there
 /// before the network.
 fn resolve_patiently(text: &str) -> Result<Vec<SocketAddr>, String> {
@@ -65,7 +70,7 @@ fn resolve_patiently(text: &str) -> Result<Vec<SocketAddr>, String> {
     let mut said = false;
     loop {
         match resolve_name(text) {
-            Err(error) if error.contains(NO_ANSWER) && Time::read_clock().since(began) < NAME_PATIENCE => {
+            Err(error) if is_unanswered(&error) && Time::read_clock().since(began) < NAME_PATIENCE => {
                 if !said {
                     tracing::warn!(name = text, %error, "no name server answers; waiting for one");
                     said = true;

@@ -179,13 +179,22 @@ fn start(arguments: &Arguments, path: &Path, before: &Status, within_unit: bool)
             Some(status) if status.pid != before.pid && status.phase == Phase::Serving.text() => {
                 return Ok(Some(status));
             }
-            Some(status) if has_ended && status.pid == before.pid && status.phase == before.phase => {
+            Some(status) if has_ended && goes_on(&status, before) => {
                 bail!("the successor ended before it took over, and says why above; the relay that ran goes on")
             }
+            Some(status) if goes_on(&status, before) && Time::read_clock().since(started) > READY_WITHIN => bail!(
+                "the successor has not taken over within {} s, and may still do so; the relay that ran goes on until then",
+                READY_WITHIN.as_secs()
+            ),
             _ if has_ended || Time::read_clock().since(started) > READY_WITHIN => return Ok(None),
             _ => {}
         }
     }
+}
+
+/// Whether it is the relay from before that answers, and nobody has taken over. It may be draining by now.
+fn goes_on(status: &Status, before: &Status) -> bool {
+    status.pid == before.pid && status.phase != Phase::Stopping.text()
 }
 
 /// Starts the successor and leaves it alone at once: a service manager only takes its own children for a main process, and

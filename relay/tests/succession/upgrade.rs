@@ -196,3 +196,32 @@ fn a_database_of_a_newer_program_is_refused_before_the_takeover() {
     let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     supervisor.adopt(u32::try_from(report["after"]["pid"].as_u64().unwrap()).unwrap());
 }
+
+#[test]
+fn who_asks_while_no_descriptor_is_left_waits_and_is_served() {
+    let mut supervisor = Supervisor::start("descriptors", &OPEN);
+    let limit = |soft: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &supervisor.pid().to_string(), &format!("--nofile={soft}:")]);
+        assert!(prlimit.status().unwrap().success());
+    };
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", supervisor.pid())).unwrap();
+    let before = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    limit("3");
+    // The kernel has a descriptor ready for the first to come.
+    let first = supervisor.office();
+    assert_eq!(first.asks(r#"{"ask":"status"}"#)["phase"], "ok");
+    supervisor.wait_for_line("cannot serve the relay's own socket");
+    let second = supervisor.office();
+    second.says(r#"{"ask":"status"}"#);
+    limit(before.split_whitespace().next().unwrap());
+    assert_eq!(second.hears()["phase"], "ok", "{}", supervisor.log());
+    let lines = supervisor.log().lines().filter(|line| line.contains("relay's own socket")).count();
+    assert_eq!(lines, 2, "once when it begins and once when it ends: {}", supervisor.log());
+
+    let output = supervisor.upgrade(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", supervisor.log());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    supervisor.adopt(u32::try_from(report["after"]["pid"].as_u64().unwrap()).unwrap());
+}

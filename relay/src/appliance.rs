@@ -103,6 +103,11 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let hangups = reload::Hangups::block()?;
     raise_open_files();
     let phase = Arc::new(CurrentPhase::new());
+    if settings.succeed.is_some() && settings.registry.is_some() {
+        // It is opened once the relay at work is gone, and then nobody would be left to go on. That one is not asked yet, and
+        // does not wait: reading all of a large database takes its time.
+        look_at_database(&settings)?;
+    }
     let mut before = Before::find(settings.succeed.as_deref(), passed)?;
     let watchdog = before.watchdog().or_else(service_manager::watchdog_of_environment);
     let mut store = Store::new(manager.clone(), before.names());
@@ -137,10 +142,6 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     // Where the relay before has ended nobody serves meanwhile, and a file that is made may wait for the disk; one that is at
     // work serves until all is ready here.
     let taken_at_once = if settings.succeed.is_none() { take_over()? } else { None };
-    if let Some(data_dir) = data_dir.as_ref().filter(|_| settings.succeed.is_some()) {
-        // What it has written is for the relay at work alone, and opened once that is gone.
-        directory::store::check_version(data_dir.path())?;
-    }
     let prepared = match (settings.registry, &data_dir) {
         (Some(listen), Some(data_dir)) => Some(directory::Prepared::new(settings.directory_config(listen, data_dir)?)?),
         _ => None,
@@ -224,6 +225,14 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     if matches!(end, End::Abandoned) {
         bail!("the successor has failed after it took over; a service manager starts the next one");
     }
+    Ok(())
+}
+
+/// Refuses a database that could not be opened. A folder that is not there yet has none.
+fn look_at_database(settings: &Settings) -> anyhow::Result<()> {
+    let Ok(data_dir) = DataDir::existing(settings.data_dir.clone()) else { return Ok(()) };
+    let seen = data_dir.look_at_database().context("the relay at work goes on")?;
+    tracing::debug!(?seen, "looked at the database");
     Ok(())
 }
 

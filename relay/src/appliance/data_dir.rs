@@ -6,12 +6,14 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use directory::store::Seen;
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use zeroize::Zeroizing;
 
 use super::whereabouts::Whereabouts;
 
-const ADMIN_TOKEN: &str = "admin-token";
+/// In the folder.
+pub const ADMIN_TOKEN: &str = "admin-token";
 const TOKEN_BYTES: usize = 24;
 
 /// Where a backup waits for the next start, as [`directory::store::restore`] puts it.
@@ -67,6 +69,18 @@ impl DataDir {
     #[must_use]
     pub fn awaits_restore(&self) -> bool {
         awaits_restore(&self.path)
+    }
+
+    /// Looks whether the database could be opened, which another process may have. `None` where a backup is about to replace
+    /// it.
+    ///
+    /// # Errors
+    /// It could not; the text says why and what to do.
+    pub fn look_at_database(&self) -> anyhow::Result<Option<Seen>> {
+        if self.awaits_restore() {
+            return Ok(None);
+        }
+        directory::store::look(&self.path).map(Some)
     }
 
     /// Where it is.

@@ -23,7 +23,8 @@ use super::succession::{self, Channel, Status};
 
 /// The unit's run-time folder.
 const RUNTIME_DIRECTORY: &str = "/run/pilot-relay";
-/// How long a successor may take from its start to serving everything; a directory of a million nodes takes seconds.
+/// How long a successor may take from its start to serving everything; a directory of a million nodes takes seconds, first to
+/// be looked at and then to be read.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL_MS: u16 = 20;
 

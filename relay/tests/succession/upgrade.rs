@@ -198,6 +198,32 @@ fn a_database_of_a_newer_program_is_refused_before_the_takeover() {
 }
 
 #[test]
+fn a_damaged_database_is_refused_while_the_relay_that_has_it_open_goes_on() {
+    const PAGE_BYTES: usize = 4096;
+    let supervisor = Supervisor::start("damaged", &OPEN);
+    let (pid, beacon) = (supervisor.pid(), supervisor.address("beacon"));
+    let (alice, bob) = (Node::join(beacon, 1), Node::join(beacon, 2));
+    let path = supervisor.folder.join("data/directory.sqlite");
+    // So that the file is read, and not the log.
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let _: u32 = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0)).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xA5; 4 * PAGE_BYTES], PAGE_BYTES as u64).unwrap();
+    drop((file, database));
+    let output = supervisor.upgrade(&[]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    for words in ["damaged", "directory.sqlite", "pilot-relay restore FILE", "the relay that ran goes on"] {
+        assert!(errors.contains(words), "{words} in {errors}");
+    }
+    alice.send(&bob, 7);
+    assert_eq!(bob.number(), 7);
+    assert_eq!(supervisor.get("/healthz").1, "ok\n");
+    let status = supervisor.office().asks(r#"{"ask":"status"}"#);
+    assert_eq!((&status["pid"], &status["phase"]), (&pid.into(), &"ok".into()), "{status}");
+}
+
+#[test]
 fn who_asks_while_no_descriptor_is_left_waits_and_is_served() {
     let mut supervisor = Supervisor::start("descriptors", &OPEN);
     let limit = |soft: &str| {

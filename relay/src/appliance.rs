@@ -32,7 +32,7 @@ mod welcome;
 mod whereabouts;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -246,11 +246,11 @@ impl Doors {
     fn open(settings: &Settings, before: &mut Before, store: &mut Store) -> anyhow::Result<Self> {
         let directory = settings.registry.map(|wanted| match before.take_listener(before::DIRECTORY, wanted, store) {
             Some(listener) => Ok(vec![listener]),
-            None => directory::listener::bind(&[wanted]),
+            None => refused_as(before, wanted, directory::listener::bind(&[wanted])),
         });
         let admin = settings.http.map(|wanted| match before.take_listener(before::ADMIN, wanted, store) {
             Some(listener) => Ok(listener),
-            None => directory::http::Server::bind(wanted),
+            None => refused_as(before, wanted, directory::http::Server::bind(wanted)),
         });
         Ok(Self { directory: directory.transpose()?, admin: admin.transpose()? })
     }
@@ -269,6 +269,11 @@ impl Doors {
         descriptors.extend(relay.ledger().map(|file| Descriptor { name: before::ledger_name(), file }));
         Ok(descriptors)
     }
+}
+
+/// Says it where the relay before is why an address cannot be bound.
+fn refused_as<T>(before: &Before, wanted: SocketAddr, bound: anyhow::Result<T>) -> anyhow::Result<T> {
+    bound.map_err(|error| before.obstacle(wanted, &error).map_or(error, anyhow::Error::msg))
 }
 
 fn copies(descriptors: &[Descriptor]) -> std::io::Result<Vec<Descriptor>> {

@@ -95,14 +95,9 @@ impl DataDir {
     /// The file cannot be read or written.
     pub fn admin_token(&self) -> anyhow::Result<Zeroizing<String>> {
         let path = self.path.join(ADMIN_TOKEN);
-        match fs::read_to_string(&path).map(Zeroizing::new) {
-            Ok(token) if !token.trim().is_empty() => {
-                keep_to_owner(&path);
-                return Ok(token);
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        if let Some(token) = self.kept_admin_token()? {
+            keep_to_owner(&path);
+            return Ok(token);
         }
         let token = new_token()?;
         // Written beside and renamed, so that a crash leaves no half token.
@@ -115,6 +110,19 @@ impl DataDir {
         };
         write().with_context(|| format!("cannot write {}", path.display()))?;
         Ok(token)
+    }
+
+    /// The administrator's token; `None` where the next start makes one.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn kept_admin_token(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let path = self.path.join(ADMIN_TOKEN);
+        match fs::read_to_string(&path).map(Zeroizing::new) {
+            Ok(token) => Ok(Some(token).filter(|token| !token.trim().is_empty())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
     }
 }
 

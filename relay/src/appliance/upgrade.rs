@@ -48,7 +48,8 @@ pub struct Arguments {
     /// Only start the successor of the relay that is asked here
     #[arg(long, hide = true, value_name = "SOCKET")]
     pub launch: Option<PathBuf>,
-    /// Flags of the successor [default: those of the relay that runs]. Under systemd the unit has them
+    /// Flags of the successor [default: those of the relay that runs, also where its unit's ExecStart has changed since:
+    /// that takes systemctl restart]. Under systemd they are the unit's, and settings belong into its file
     #[arg(last = true, value_name = "FLAGS")]
     pub flags: Vec<OsString>,
 }

@@ -251,3 +251,23 @@ fn who_asks_while_no_descriptor_is_left_waits_and_is_served() {
     let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     supervisor.adopt(u32::try_from(report["after"]["pid"].as_u64().unwrap()).unwrap());
 }
+
+#[test]
+fn another_address_of_the_same_port_takes_a_restart_and_that_is_said() {
+    let mut supervisor = Supervisor::start("address", &OPEN);
+    let pid = supervisor.pid();
+    for flag in ["--http", "--registry"] {
+        let bound = supervisor.address(if flag == "--http" { "admin" } else { "directory" });
+        let moved = format!("0.0.0.0:{}", bound.port());
+        supervisor.set(flag, &moved);
+        let output = supervisor.upgrade(&supervisor.flags());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let takes = format!("the relay at work listens at {bound}; it has the port until it ends");
+        for words in [&takes, "systemctl restart pilot-relay", "the relay that ran goes on"] {
+            assert!(errors.contains(words), "{words} in {errors}");
+        }
+        assert!(!errors.contains("choose another address"), "{errors}");
+    }
+    assert_eq!(supervisor.office().asks(r#"{"ask":"status"}"#)["pid"], pid);
+}

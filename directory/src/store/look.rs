@@ -32,7 +32,7 @@ pub enum Seen {
 
 /// Looks whether a directory could open the database in `data_dir`: the folder can be written to, every page that matters is
 /// in order, this program knows the schema, and where it has to be brought up to date there is room for that. Reads all of
-/// the database: a second for a few hundred MiB that are in memory.
+/// the database: seconds for a few hundred MiB.
 ///
 /// # Errors
 /// It could not; the text says why and what to do.

@@ -194,6 +194,14 @@ impl Trust {
         }
     }
 
+    /// Whether [`Self::restore`] would take the text.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(text: &str) -> Result<(), Corrupt> {
+        store::from_json(text).map(drop)
+    }
+
     /// Takes what the text of a trust file says, in the place of what is known.
     ///
     /// # Errors

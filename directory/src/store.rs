@@ -10,6 +10,7 @@
 //! | `index` | the full-text index |
 //! | `folder` | the lock, and what the last process has left behind |
 //! | `glance` | a look at a database that another process may have open |
+//! | `look` | whether it could be opened, beside whoever has it open |
 //! | [`backup`] | a consistent copy in one file, while others write |
 //! | [`restore`] | putting such a copy in the place of the database |
 //! | `repair` | a damaged index made anew from the facts |
@@ -19,6 +20,7 @@ mod facts;
 mod folder;
 mod glance;
 mod index;
+mod look;
 mod repair;
 pub mod restore;
 mod schema;
@@ -39,13 +41,16 @@ use facts::{apply, load, rows};
 use folder::Folder;
 pub use glance::count_listed;
 pub use index::{Bounds, RANKED_MAX, Reader};
+pub use look::{Seen, look};
 use repair::Condition;
 pub(crate) use repair::{is_damage, is_of_the_disk};
-pub use schema::check_version;
 use schema::{keep_older, migrate};
 
 /// The database's file in the data folder.
 pub const FILE_NAME: &str = "directory.sqlite";
+
+/// The tables that have to be whole; those of the index can be made anew.
+const CHECKED: &str = "name NOT LIKE 'search\\_%' ESCAPE '\\'";
 
 /// Statements kept prepared; more than there are.
 const STATEMENTS_MAX: usize = 32;
@@ -251,7 +256,7 @@ fn open_file(path: &Path, now_unix_seconds: u64, folder: &Folder) -> anyhow::Res
     keep_log(&connection);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    if let Some(damage) = check_tables(&connection, "name NOT LIKE 'search\\_%' ESCAPE '\\'")? {
+    if let Some(damage) = check_tables(&connection, CHECKED)? {
         bail!("it is damaged: {damage}");
     }
     keep_older(&connection, path)?;

@@ -304,8 +304,9 @@ fn a_database_of_an_older_version_is_kept_as_it_was() {
     let text = failure(folder.path());
     assert!(text.contains("newer version") && text.contains("directory.sqlite-schema3"), "{text}");
     assert!(text.contains("stop whatever relay") && text.contains("directory.sqlite-shm"), "{text}");
-    let before = directory::store::check_version(folder.path()).unwrap_err();
-    assert!(format!("{before:#}").starts_with("the relay at work goes on"), "{before:#}");
+    let looked = directory::store::look(folder.path()).unwrap_err();
+    let text = format!("{looked:#}");
+    assert!(text.contains("directory.sqlite-schema3") && !text.contains("restore it from a backup"), "{text}");
     fs::remove_file(folder.path().join("directory.sqlite-schema3")).unwrap();
     assert!(failure(folder.path()).contains("restore a backup: pilot-relay restore FILE"));
 }

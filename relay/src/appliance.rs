@@ -33,7 +33,7 @@ mod welcome;
 mod whereabouts;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -105,6 +105,11 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     let signals = block_signals()?;
     raise_open_files();
     let phase = Arc::new(CurrentPhase::new());
+    if settings.succeed.is_some() && settings.registry.is_some() {
+        // It is opened once the relay at work is gone, and then nobody would be left to go on. That one is not asked yet, and
+        // does not wait: reading all of a large database takes its time.
+        look_at_database(&settings)?;
+    }
     let mut before = Before::find(settings.succeed.as_deref(), passed)?;
     let watchdog = before.watchdog().or_else(service_manager::watchdog_of_environment);
     let mut store = Store::new(manager.clone(), before.names());
@@ -139,10 +144,6 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     // Where the relay before has ended nobody serves meanwhile, and a file that is made may wait for the disk; one that is at
     // work serves until all is ready here.
     let taken_at_once = if settings.succeed.is_none() { take_over()? } else { None };
-    if let Some(data_dir) = data_dir.as_ref().filter(|_| settings.succeed.is_some()) {
-        // What it has written is for the relay at work alone, and opened once that is gone.
-        directory::store::check_version(data_dir.path())?;
-    }
     let prepared = match (settings.registry, &data_dir) {
         (Some(listen), Some(data_dir)) => Some(directory::Prepared::new(settings.directory_config(listen, data_dir)?)?),
         _ => None,
@@ -229,6 +230,14 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses a database that could not be opened. A folder that is not there yet has none.
+fn look_at_database(settings: &Settings) -> anyhow::Result<()> {
+    let Ok(data_dir) = DataDir::existing(settings.data_dir.clone()) else { return Ok(()) };
+    let seen = data_dir.look_at_database().context("the relay at work goes on")?;
+    tracing::debug!(?seen, "looked at the database");
+    Ok(())
+}
+
 /// The sockets that take connections, from the relay before or new.
 struct Doors {
     directory: Option<Vec<TcpListener>>,
@@ -239,11 +248,11 @@ impl Doors {
     fn open(settings: &Settings, before: &mut Before, store: &mut Store) -> anyhow::Result<Self> {
         let directory = settings.registry.map(|wanted| match before.take_listener(before::DIRECTORY, wanted, store) {
             Some(listener) => Ok(vec![listener]),
-            None => directory::listener::bind(&[wanted]),
+            None => refused_as(before, wanted, directory::listener::bind(&[wanted])),
         });
         let admin = settings.http.map(|wanted| match before.take_listener(before::ADMIN, wanted, store) {
             Some(listener) => Ok(listener),
-            None => directory::http::Server::bind(wanted),
+            None => refused_as(before, wanted, directory::http::Server::bind(wanted)),
         });
         Ok(Self { directory: directory.transpose()?, admin: admin.transpose()? })
     }
@@ -262,6 +271,11 @@ impl Doors {
         descriptors.extend(relay.ledger().map(|file| Descriptor { name: before::ledger_name(), file }));
         Ok(descriptors)
     }
+}
+
+/// Says it where the relay before is why an address cannot be bound.
+fn refused_as<T>(before: &Before, wanted: SocketAddr, bound: anyhow::Result<T>) -> anyhow::Result<T> {
+    bound.map_err(|error| before.obstacle(wanted, &error).map_or(error, anyhow::Error::msg))
 }
 
 fn copies(descriptors: &[Descriptor]) -> std::io::Result<Vec<Descriptor>> {

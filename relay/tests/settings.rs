@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -186,6 +187,92 @@ fn what_a_relay_would_trip_over_is_found_before() {
         report.as_array().unwrap().iter().any(|found| found["id"] == "port" && found["status"] == "problem"),
         "{text}"
     );
+}
+
+#[test]
+fn a_check_beside_the_relay_at_work_tells_what_a_reload_cannot_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let relay = Relay::start(folder, &settings(folder, FILE));
+    // This change is in the log alone.
+    relay.register(&SigningKey::from_bytes(&[1; 32]));
+    let check = |address: &str| {
+        let text = FILE.replace("registry = \"127.0.0.1:0\"", &format!("registry = \"{address}\""));
+        let file = folder.join("checked.toml");
+        fs::write(&file, text).unwrap();
+        output(folder, &["config", "check", "--config", file.to_str().unwrap()])
+    };
+    let (exit, text) = check(&relay.directory.to_string());
+    assert_eq!(exit, Some(0), "{text}");
+    assert!(text.contains(&format!("{} is that of the relay at work", relay.directory)), "{text}");
+    assert!(text.contains("directory.sqlite is whole"), "{text}");
+    let moved = format!("0.0.0.0:{}", relay.directory.port());
+    let (exit, text) = check(&moved);
+    assert_eq!(exit, Some(0), "{text}");
+    let line = text.lines().find(|line| line.contains(&moved)).unwrap();
+    let why = format!("the relay at work listens at {}; it has the port until it ends", relay.directory);
+    assert!(line.contains("note") && line.contains(&why) && line.contains("systemctl restart"), "{text}");
+}
+
+#[test]
+fn files_that_a_relay_would_refuse_are_found_before_and_none_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let data = folder.join("data");
+    let file = settings(folder, FILE);
+    let check = || output(folder, &["config", "check", "--config", file.to_str().unwrap()]);
+    drop(Relay::start(folder, &file));
+    let files = || {
+        let entries = fs::read_dir(&data).unwrap().flatten().filter(|entry| entry.path().is_file());
+        let read = entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap()));
+        read.collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let before = files();
+    let (exit, text) = check();
+    assert_eq!(exit, Some(0), "after a kill, with a log: {text}");
+    assert!(files() == before, "a check changes nothing");
+
+    let key = data.join("relay-key");
+    let secret = fs::read(&key).unwrap();
+    let set_mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    let refuses = |words: &[&str]| {
+        let (exit, text) = check();
+        assert_eq!(exit, Some(3), "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{words:?} in {text}");
+        let (exit, said) = output(folder, &["--config", file.to_str().unwrap()]);
+        assert_eq!(exit, Some(1), "the relay says the same: {said}");
+    };
+    set_mode(0o644);
+    refuses(&["relay-key", "chmod 600"]);
+    set_mode(0o600);
+    fs::write(&key, "no key").unwrap();
+    refuses(&["relay-key", "no relay key"]);
+    fs::write(&key, &secret).unwrap();
+
+    let token = data.join("admin-token");
+    let kept = fs::read(&token).unwrap();
+    fs::write(&token, [0xFF, 0xFE]).unwrap();
+    refuses(&["admin-token", "cannot read"]);
+    fs::write(&token, kept).unwrap();
+
+    // An orderly end leaves no log in which pages could be whole.
+    let mut relay = Relay::start(folder, &file);
+    kill(Pid::from_raw(relay.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    assert!(relay.child.wait().unwrap().success());
+    let database = data.join("directory.sqlite");
+    let whole = fs::read(&database).unwrap();
+    let changed = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = whole.clone();
+        change(&mut bytes);
+        fs::write(&database, bytes).unwrap();
+    };
+    changed(&|bytes| bytes[4096..4 * 4096].fill(0xA5));
+    refuses(&["database", "directory.sqlite", "pilot-relay restore FILE"]);
+    // Where SQLite keeps the version of the schema.
+    changed(&|bytes| bytes[60..64].copy_from_slice(&99_u32.to_be_bytes()));
+    refuses(&["database", "schema 99"]);
+    changed(&|_| ());
+    assert_eq!(check().0, Some(0));
 }
 
 #[test]

@@ -41,9 +41,10 @@ pub enum Command {
 /// `config`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Look at settings and files before a node is started or restarted with them
+    /// Look at settings, files and ports before a node is started or restarted with them
     ///
-    /// Nothing is changed. Exit status: 0 it would start, 2 a setting is wrong, 3 a file or folder cannot be used.
+    /// Nothing is changed. Run it as the user the node runs as. Exit status: 0 it would start, 2 a setting is wrong, 3 a
+    /// file, folder or port cannot be used.
     Check(Box<CheckArguments>),
     /// Print a configuration file with every setting explained and none changed
     Default,

@@ -36,6 +36,34 @@ pub struct Sockets {
     v6: Option<Socket>,
 }
 
+/// Tries whether what `listen` asks for could be bound; keeps nothing.
+///
+/// # Errors
+/// As [`Sockets::bind`].
+pub fn try_out(listen: Listen) -> io::Result<()> {
+    let (v4, v6) = match listen {
+        Listen::At(address) => return open(address).map(drop),
+        Listen::Anywhere(port) => ((Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()),
+    };
+    // One family that is missing is no harm.
+    for address in [v4, v6] {
+        open(address).map(drop).or_else(|error| if is_missing_family(&error) { Ok(()) } else { Err(error) })?;
+    }
+    Ok(())
+}
+
+fn open(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // The kernel's limits are the operator's business.
+    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
 /// One socket.
 #[derive(Debug)]
 pub struct Socket {
@@ -118,17 +146,8 @@ impl Sockets {
 
 impl Socket {
     fn bind(address: SocketAddr) -> io::Result<Self> {
-        let family = Domain::for_address(address);
-        let new = || socket2::Socket::new(family, Type::DGRAM.nonblocking(), Some(Protocol::UDP));
-        let socket = new()?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        // The kernel's limits are the operator's business.
-        let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
-        let _ = socket.set_send_buffer_size(BUFFER_BYTES);
-        socket.bind(&address.into())?;
-        let model = new()?;
+        let socket = open(address)?;
+        let model = socket2::Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         let state = UdpSocketState::new(UdpSockRef::from(&model))?;
         if state.gro_segments() > 1 {
             setsockopt(&socket, UdpGroSegment, &true)?;

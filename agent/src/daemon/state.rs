@@ -91,9 +91,7 @@ impl State {
     /// # Errors
     /// The file is there and cannot be read: better to stop than to forget whom the operator trusts.
     pub fn trust(&self) -> anyhow::Result<Option<String>> {
-        let path = self.folder.join(TRUST_NAME);
-        read(&path)
-            .map_err(|error| anyhow::anyhow!("cannot read {}: {error}; restore it or move it away", path.display()))
+        trust_in(&self.folder)
     }
 
     /// Keeps whom this node trusts; false when that fails.
@@ -151,6 +149,24 @@ impl State {
         }
         false
     }
+}
+
+/// As [`State::trust`], of a folder that need not be there.
+///
+/// # Errors
+/// As there.
+pub fn trust_in(folder: &Path) -> anyhow::Result<Option<String>> {
+    let path = folder.join(TRUST_NAME);
+    read(&path).map_err(|error| anyhow::anyhow!("cannot read {}: {error}; restore it or move it away", path.display()))
+}
+
+/// The process that has noted itself in `folder`, where it still runs.
+#[must_use]
+pub fn process_in(folder: &Path) -> Option<u32> {
+    let pid: u32 = fs::read_to_string(folder.join(PID_NAME)).ok()?.trim().parse().ok()?;
+    let is_same = |own: &Path, other: &Path| fs::read(own.join("comm")).ok() == fs::read(other.join("comm")).ok();
+    let place = PathBuf::from(format!("/proc/{pid}"));
+    (place.exists() && is_same(Path::new("/proc/self"), &place)).then_some(pid)
 }
 
 /// The note of the running process.

@@ -113,25 +113,7 @@ impl Folder {
     /// # Errors
     /// The database is cut off, empty or gone, or its log is gone.
     pub(super) fn check_files(&self) -> anyhow::Result<()> {
-        let length = |name: &str| fs::metadata(self.path.join(name)).map_or(0, |file| file.len());
-        match length(FILE_NAME) {
-            0 => {
-                let has_log = length(LOG_FILE_NAME) > 0;
-                if self.state.is_some() || has_log || self.path.join(GROWTH_FILE_NAME).exists() {
-                    bail!("it is empty or gone, though this folder has been in use");
-                }
-            }
-            length if length < HEADER_BYTES => bail!("it is damaged: cut off after {length} bytes"),
-            _ => {
-                if self.was_left_open() && !self.path.join(LOG_FILE_NAME).exists() {
-                    bail!(
-                        "its log {LOG_FILE_NAME} is gone, and the changes acknowledged last with it; put it back, or \
-                         remove {LOCK_FILE_NAME} to go on without them"
-                    );
-                }
-            }
-        }
-        Ok(())
+        check_files(&self.path, self.state)
     }
 
     /// The database is open from now on: whoever finds the folder after a crash has to find the log, too.
@@ -168,6 +150,49 @@ impl Folder {
         self.state = Some(state);
         Ok(())
     }
+}
+
+/// Looks at the folder without taking it, and changes nothing: another process may have it. Returns whether the index has
+/// missed changes.
+///
+/// # Errors
+/// As [`Folder::lock`] and [`Folder::check_files`].
+pub(super) fn look(path: &Path) -> anyhow::Result<bool> {
+    let name = path.join(LOCK_FILE_NAME);
+    let lock = OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NOFOLLOW).open(&name);
+    let state = match lock {
+        Ok(lock) => State::read(&io::read_to_string(&lock).with_context(|| format!("cannot read {}", name.display()))?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            return Err(error).with_context(|| {
+                format!("cannot write to the data folder {}; choose another with --data-dir", path.display())
+            });
+        }
+    };
+    check_files(path, state)?;
+    Ok(state.is_some_and(|state| state.index_behind))
+}
+
+fn check_files(path: &Path, state: Option<State>) -> anyhow::Result<()> {
+    let length = |name: &str| fs::metadata(path.join(name)).map_or(0, |file| file.len());
+    match length(FILE_NAME) {
+        0 => {
+            let has_log = length(LOG_FILE_NAME) > 0;
+            if state.is_some() || has_log || path.join(GROWTH_FILE_NAME).exists() {
+                bail!("it is empty or gone, though this folder has been in use");
+            }
+        }
+        length if length < HEADER_BYTES => bail!("it is damaged: cut off after {length} bytes"),
+        _ => {
+            if state.is_some_and(|state| state.open) && !path.join(LOG_FILE_NAME).exists() {
+                bail!(
+                    "its log {LOG_FILE_NAME} is gone, and the changes acknowledged last with it; put it back, or \
+                     remove {LOCK_FILE_NAME} to go on without them"
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes the names in a folder durable.

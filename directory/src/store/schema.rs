@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::{FILE_NAME, backup, folder, glance};
+use super::{FILE_NAME, backup, folder};
 
 /// Each makes one version of the schema from the one before; version N is that after the first N.
 const MIGRATIONS: [&str; 3] = [
@@ -15,28 +15,9 @@ const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/0003_enrolment.sql"),
 ];
 
-/// Looks whether the database in `data_dir` is one that this program knows, while another process may have it open. What
-/// cannot be looked at is left to whoever opens it.
-///
-/// # Errors
-/// A newer program has made it; the text says how to go back.
-pub fn check_version(data_dir: &Path) -> anyhow::Result<()> {
-    let path = data_dir.join(FILE_NAME);
-    match glance::open(data_dir).and_then(|connection| connection.as_ref().map_or(Ok(0), of)) {
-        Ok(version) => {
-            let text = || format!("the relay at work goes on; cannot use the database {}", path.display());
-            is_known(version, Some(&path)).with_context(text)
-        }
-        Err(error) => {
-            tracing::debug!(%error, "cannot look at the database's version before it is opened");
-            Ok(())
-        }
-    }
-}
-
 /// # Errors
 /// The version is newer than this program; the text names the copy from before beside the database at `path`, if there is one.
-fn is_known(version: usize, path: Option<&Path>) -> anyhow::Result<()> {
+pub(super) fn is_known(version: usize, path: Option<&Path>) -> anyhow::Result<()> {
     let known = MIGRATIONS.len();
     if version <= known {
         return Ok(());
@@ -84,6 +65,11 @@ pub(super) fn keep_older(connection: &Connection, path: &Path) -> anyhow::Result
     copied.context("cannot copy it before it is brought up to date")?;
     tracing::info!(from = version, to = known, kept = %kept.display(), "the database is brought up to date; kept as it was");
     Ok(())
+}
+
+/// The version this program brings databases to.
+pub(super) const fn newest() -> usize {
+    MIGRATIONS.len()
 }
 
 pub(super) fn of(connection: &Connection) -> rusqlite::Result<usize> {

@@ -1,6 +1,8 @@
 //! The disk is full, refuses, hangs, or is read-only: changes are refused or wait, everything else goes on, and no restart
 //! is needed once it works again. The power goes: what was acknowledged is on the disk.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use lab::fault::{self, Disk};
@@ -13,6 +15,8 @@ use crate::book::{Book, Pair, ask, burst};
 const MEGABYTES: u64 = 16;
 /// The database is tried once a second.
 const BACK_WITHIN: Duration = Duration::from_secs(20);
+/// Where SQLite keeps `user_version`.
+const SCHEMA_OFFSET: u64 = 60;
 const REFUSAL: &str = "cannot store the change at the moment, try again later";
 const LOGGED: &str = "cannot write to the database";
 /// While it hangs, changes wait for as long as a client has patience.
@@ -114,6 +118,51 @@ fn what_was_acknowledged_before_the_power_went_is_there_after_it() {
     let happened = format!("{entries} acknowledged nodes, each with hostname and trust, looked up; same ids");
     fault::row("power lost in a burst of registrations", &happened, lost, recovery);
     assert_eq!(lost, 0);
+    drop(appliance);
+}
+
+#[test]
+fn an_upgrade_that_has_no_room_to_bring_the_database_up_to_date_is_refused_and_the_relay_goes_on() {
+    let Some(world) = World::open() else { return };
+    let disk = Disk::mount(&world.data_dir(), MEGABYTES);
+    let mut appliance = world.appliance();
+    let mut book = Book::of(&world);
+    book.write_many(40);
+    // From an orderly end to the next change there is no log, and what the file says is all there is.
+    fault::signal(appliance.pid(), Signal::SIGTERM);
+    appliance.wait_ended(BACK_WITHIN);
+    appliance.restart();
+    let database = world.data_dir().join("directory.sqlite");
+    let file = OpenOptions::new().read(true).write(true).open(database).expect("the database is there");
+    let mut newest = [0; 4];
+    file.read_exact_at(&mut newest, SCHEMA_OFFSET).expect("it has a header");
+    let newest = u32::from_be_bytes(newest);
+    let set_schema = |schema: u32| {
+        file.write_all_at(&schema.to_be_bytes(), SCHEMA_OFFSET).expect("what is there can be changed");
+    };
+    set_schema(newest - 1);
+    disk.fill();
+    let pid = appliance.pid();
+    let refused = world.relay_command(&["upgrade"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}\n{}", appliance.log_tail());
+    let taken = format!("from schema {} to {newest}", newest - 1);
+    for words in [&taken, "MiB are free; make room", "the relay that ran goes on"] {
+        assert!(said.contains(words), "{words} in {said}");
+    }
+    assert!(appliance.is_healthy() && appliance.pid() == pid);
+    let lost_running = book.lost();
+
+    disk.empty();
+    set_schema(newest);
+    let watch = Stopwatch::start();
+    appliance.upgrade();
+    let recovery = watch.elapsed();
+    let lost = book.lost() + lost_running;
+    let happened = format!("refused before the takeover, naming what room it takes; {} entries served on", book.len());
+    fault::row("no room for an upgrade's copy of the database", &happened, lost, recovery);
+    assert_eq!(lost, 0);
+    book.write_many(1);
     drop(appliance);
 }
 

@@ -1,6 +1,7 @@
 //! What this relay has from the one before: sockets, listening sockets and sessions, by the hand of a relay at work or
 //! from the store of the service manager. What does not fit is told in a line and begins anew.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -21,6 +22,8 @@ use super::succession::{Inherited, Predecessor};
 pub const DIRECTORY: &str = "directory";
 /// The same for the admin address.
 pub const ADMIN: &str = "admin";
+/// What to do about an address that has changed on a port that stays.
+pub const MOVED: &str = "it has the port until it ends, so this change takes a restart: systemctl restart pilot-relay (a reload is refused)";
 /// Names of ledgers begin so; that of each process is another.
 const LEDGER: &str = "ledger.";
 
@@ -40,6 +43,8 @@ pub struct Before {
     refused: Vec<String>,
     /// Names of listening sockets that do not fit, and which the relay before still has.
     misfits: Vec<String>,
+    /// Where listening sockets are bound that do not fit.
+    given_up: Vec<SocketAddr>,
     found: bool,
 }
 
@@ -60,7 +65,8 @@ impl Before {
         let (listeners, rest): (Vec<_>, Vec<_>) =
             descriptors.into_iter().partition(|one| one.name == DIRECTORY || one.name == ADMIN);
         let (ledgers, sockets) = rest.into_iter().partition(|one| one.name.starts_with(LEDGER));
-        Ok(Self { predecessor, sockets, listeners, ledgers, refused: Vec::new(), misfits: Vec::new(), found })
+        let (refused, misfits, given_up) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { predecessor, sockets, listeners, ledgers, refused, misfits, given_up, found })
     }
 
     /// Whether there is anything: then nodes are served before the directory is there.
@@ -99,6 +105,7 @@ impl Before {
             return Some(TcpListener::from(file));
         }
         self.refused.push(format!("{name}: it does not listen at {wanted}"));
+        self.given_up.extend(bound_to(&file));
         drop(file);
         if self.predecessor.is_some() {
             // Until it has ended it may go on with it after all.
@@ -108,6 +115,19 @@ impl Before {
             store.manager().settle();
         }
         None
+    }
+
+    /// Why `wanted` cannot be bound, where that is because the relay before listens at another address of its port. It could
+    /// be bound once that has ended; but if it could not, nobody would be left to serve.
+    #[must_use]
+    pub fn obstacle(&self, wanted: SocketAddr, error: &anyhow::Error) -> Option<String> {
+        let is_taken = |cause: &(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        };
+        let unused = self.listeners.iter().filter_map(|one| bound_to(&one.file)).chain(self.given_up.iter().copied());
+        let in_the_way = unused.into_iter().find(|bound| bound.port() == wanted.port())?;
+        (self.predecessor.is_some() && error.chain().any(is_taken))
+            .then(|| format!("cannot listen on {wanted}: the relay at work listens at {in_the_way}; {MOVED}"))
     }
 
     /// Takes over: from here on this relay is alone. What arrived since the one before stopped waits in the sockets.
@@ -207,18 +227,22 @@ impl Taken {
 
 fn listens_at(file: &OwnedFd, wanted: SocketAddr) -> bool {
     let socket = SockRef::from(file);
-    let bound = socket.local_addr().ok().and_then(|address| address.as_socket());
     let fits = |bound: SocketAddr| {
         is_address(bound.ip(), wanted.ip(), relay::interfaces::has_ipv6())
             && (wanted.port() == 0 || bound.port() == wanted.port())
     };
     socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
         && socket.is_listener().unwrap_or(false)
-        && bound.is_some_and(fits)
+        && bound_to(file).is_some_and(fits)
+}
+
+fn bound_to(file: &OwnedFd) -> Option<SocketAddr> {
+    SockRef::from(file).local_addr().ok()?.as_socket()
 }
 
 /// Whether what is bound to `bound` serves `wanted`: where IPv6 is off, the wildcard of IPv4 stands for its own.
-fn is_address(bound: IpAddr, wanted: IpAddr, has_ipv6: bool) -> bool {
+#[must_use]
+pub fn is_address(bound: IpAddr, wanted: IpAddr, has_ipv6: bool) -> bool {
     bound == wanted || (!has_ipv6 && bound == Ipv4Addr::UNSPECIFIED && wanted == Ipv6Addr::UNSPECIFIED)
 }
 

@@ -6,12 +6,14 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use directory::store::Seen;
 use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
 use zeroize::Zeroizing;
 
 use super::whereabouts::Whereabouts;
 
-const ADMIN_TOKEN: &str = "admin-token";
+/// In the folder.
+pub const ADMIN_TOKEN: &str = "admin-token";
 const TOKEN_BYTES: usize = 24;
 
 /// Where a backup waits for the next start, as [`directory::store::restore`] puts it.
@@ -69,6 +71,18 @@ impl DataDir {
         awaits_restore(&self.path)
     }
 
+    /// Looks whether the database could be opened, which another process may have. `None` where a backup is about to replace
+    /// it.
+    ///
+    /// # Errors
+    /// It could not; the text says why and what to do.
+    pub fn look_at_database(&self) -> anyhow::Result<Option<Seen>> {
+        if self.awaits_restore() {
+            return Ok(None);
+        }
+        directory::store::look(&self.path).map(Some)
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -81,14 +95,9 @@ impl DataDir {
     /// The file cannot be read or written.
     pub fn admin_token(&self) -> anyhow::Result<Zeroizing<String>> {
         let path = self.path.join(ADMIN_TOKEN);
-        match fs::read_to_string(&path).map(Zeroizing::new) {
-            Ok(token) if !token.trim().is_empty() => {
-                keep_to_owner(&path);
-                return Ok(token);
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        if let Some(token) = self.kept_admin_token()? {
+            keep_to_owner(&path);
+            return Ok(token);
         }
         let token = new_token()?;
         // Written beside and renamed, so that a crash leaves no half token.
@@ -101,6 +110,19 @@ impl DataDir {
         };
         write().with_context(|| format!("cannot write {}", path.display()))?;
         Ok(token)
+    }
+
+    /// The administrator's token; `None` where the next start makes one.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn kept_admin_token(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let path = self.path.join(ADMIN_TOKEN);
+        match fs::read_to_string(&path).map(Zeroizing::new) {
+            Ok(token) => Ok(Some(token).filter(|token| !token.trim().is_empty())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
     }
 }
 

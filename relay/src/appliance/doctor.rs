@@ -128,15 +128,26 @@ fn limit_facts(settings: &Settings, host: &Host, relays: &[u32]) -> limits::Fact
     }
 }
 
-/// What there is to say of each port that these settings want: flag and address, and whether a relay at work has it. The
-/// error says why it cannot be had.
-pub fn ports(settings: &Settings) -> Vec<(String, Result<bool, String>)> {
+/// Whose a port is that can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Nobody's.
+    Free,
+    /// The relay at work has it, and a successor goes on with it.
+    Kept,
+    /// The relay at work listens at this other address of the port, and a successor cannot bind its own until that has ended.
+    Moved(SocketAddr),
+}
+
+/// What there is to say of each port that these settings want: flag and address, and whose it is. The error says why it
+/// cannot be had.
+pub fn ports(settings: &Settings) -> Vec<(String, Result<Whose, String>)> {
     let host = Host::at("/");
     let relays = host.relays(std::process::id());
     let say = |port: Port| {
         let verdict = match port.holder {
-            Holder::Free => Ok(false),
-            Holder::Relay(_) => Ok(true),
+            Holder::Free => Ok(Whose::Free),
+            Holder::Relay(_) => Ok(kept(&host, &port)),
             Holder::Other(program, pid) => Err(format!("{program} (process {pid}) has it")),
             Holder::Unknown => Err("another program has it; run this as root to see which".to_owned()),
             Holder::Unusable(reason) => Err(reason),
@@ -144,6 +155,17 @@ pub fn ports(settings: &Settings) -> Vec<(String, Result<bool, String>)> {
         (format!("{} {} {}", port.flag, port.transport, port.address), verdict)
     };
     ports_of(settings, &host, &relays).into_iter().map(say).collect()
+}
+
+/// A relay binds UDP once the one before is gone.
+fn kept(host: &Host, port: &Port) -> Whose {
+    let has_ipv6 = relay::interfaces::has_ipv6();
+    let bound = if port.transport == "TCP" { host.sockets("tcp", port.address) } else { Vec::new() };
+    let serves = |bound: SocketAddr| super::before::is_address(bound.ip(), port.address.ip(), has_ipv6);
+    match bound.first() {
+        Some((other, _)) if !bound.iter().any(|(bound, _)| serves(*bound)) => Whose::Moved(*other),
+        _ => Whose::Kept,
+    }
 }
 
 /// Whose the wanted ports are; port 0 is always free.

@@ -7,7 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use relay::Time;
 use relay::metrics::Counter;
@@ -37,16 +37,21 @@ pub struct Arguments {
 /// Tells the running relay, and waits for its end.
 ///
 /// # Errors
-/// There is none, or it does not answer.
+/// There is none, it does not answer, or another has come in its place.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let (path, channel) = super::upgrade::find(arguments.data_dir.as_deref())?;
     let channel = channel.with_context(|| format!("no relay listens at {}", path.display()))?;
+    let pid = channel.peer().context("cannot ask who the relay runs as")?.pid();
     channel.ask(&Request::Drain { deadline_seconds: arguments.deadline })?;
     eprintln!(
         "pilot-relay: draining; it ends when nobody is served any more, at the latest in {} s",
         arguments.deadline
     );
-    while succession::connect(&path).is_ok_and(|channel| channel.is_some()) {
+    while let Ok(Some(channel)) = succession::connect(&path) {
+        let answers = channel.peer().context("cannot ask who the relay runs as")?.pid();
+        if answers != pid {
+            bail!("it has ended, and another relay (process {answers}) serves in its place; drain that one: ask again");
+        }
         pause();
     }
     eprintln!("pilot-relay: it has ended");

@@ -37,15 +37,28 @@ pub fn cookies(folder: &Path) -> anyhow::Result<Arc<Cookies>> {
     })
 }
 
+/// Looks whether the key kept in `folder` can be used; false where the next start makes one.
+///
+/// # Errors
+/// It cannot; the text says what to do.
+pub fn check(folder: &Path) -> anyhow::Result<bool> {
+    scrubbed(|| Ok(load(&folder.join(FILE))?.is_some()))
+}
+
 fn load_or_make(folder: &Path) -> anyhow::Result<Seed> {
     let path = folder.join(FILE);
-    match File::open(&path) {
-        Ok(file) => read(&path, &file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let seed = random()?;
-            write(folder, &path, &seed).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(seed)
-        }
+    if let Some(seed) = load(&path)? {
+        return Ok(seed);
+    }
+    let seed = random()?;
+    write(folder, &path, &seed).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(seed)
+}
+
+fn load(path: &Path) -> anyhow::Result<Option<Seed>> {
+    match File::open(path) {
+        Ok(file) => read(path, &file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
 }

@@ -19,6 +19,7 @@
 
 mod channel;
 mod messages;
+mod office;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -27,27 +28,23 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use relay::Time;
 use relay::inheritance::Descriptor;
 use relay::runtime::Relay;
-use relay::socket::DESCRIPTORS_PER_MESSAGE_MAX;
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 pub use self::channel::{Channel, connect, status};
 pub use self::messages::{Answer, Inherited, Request, Status};
-use super::phase::{CurrentPhase, Phase};
+use self::office::Office;
+use super::phase::CurrentPhase;
 
 /// The socket's name in the run-time folder.
 const SOCKET: &str = "pilot-relay.sock";
-/// Connections served at once; the next waits.
-const CONNECTIONS_MAX: usize = 8;
 const BACKLOG: i32 = 8;
 /// How long the relay before may take to end its connections and to close its database.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(30);
@@ -269,20 +266,8 @@ impl Seat {
     /// No thread can be started.
     pub fn attend(self, duties: Arc<Duties>) -> io::Result<Attendance> {
         let Self { listener, place } = self;
-        let office = Arc::new(Office { duties, guests: Arc::default(), succession: AtomicBool::new(false) });
-        let body = move || {
-            loop {
-                match listener.accept() {
-                    Ok((socket, _)) => office.clone().admit(socket),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => {
-                        tracing::error!(%error, "no successor can ask any more; restart the relay to upgrade it");
-                        return;
-                    }
-                }
-            }
-        };
-        thread::Builder::new().name("succession".to_owned()).spawn(body)?;
+        let office = Arc::new(Office::new(duties));
+        thread::Builder::new().name("succession".to_owned()).spawn(move || office.open(&listener))?;
         Ok(place)
     }
 }
@@ -301,124 +286,6 @@ impl Attendance {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.file) {
             let _ = fs::remove_file(&self.path);
         }
-    }
-}
-
-struct Office {
-    duties: Arc<Duties>,
-    guests: Arc<AtomicUsize>,
-    /// Whether somebody is becoming the successor.
-    succession: AtomicBool,
-}
-
-/// One of those who are served at once; dropped, there is room for the next, however the service ended.
-struct Guest(Arc<AtomicUsize>);
-
-impl Guest {
-    fn enter(guests: &Arc<AtomicUsize>) -> Option<Self> {
-        let guest = Self(Arc::clone(guests));
-        (guests.fetch_add(1, Ordering::AcqRel) < CONNECTIONS_MAX).then_some(guest)
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-impl Office {
-    fn admit(self: Arc<Self>, socket: Socket) {
-        let allowed = getsockopt(&socket, PeerCredentials)
-            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw());
-        if !allowed {
-            return;
-        }
-        let Some(guest) = Guest::enter(&self.guests) else { return };
-        let body = move || {
-            let _guest = guest;
-            if let Ok(channel) = Channel::new(socket)
-                && let Err(error) = self.serve(&channel)
-            {
-                tracing::debug!(%error, "a connection to the relay's own socket has failed");
-            }
-        };
-        if let Err(error) = thread::Builder::new().name("succession".to_owned()).spawn(body) {
-            tracing::warn!(%error, "no thread to serve the relay's own socket");
-        }
-    }
-
-    fn serve(&self, channel: &Channel) -> anyhow::Result<()> {
-        while let Some((request, _)) = channel.receive::<Request>()? {
-            match request {
-                Request::Status => channel.send(&Answer::Status(Box::new(self.duties.status())), &[])?,
-                Request::Drain { deadline_seconds } => {
-                    (self.duties.drain)(Duration::from_secs(deadline_seconds));
-                    channel.send(&Answer::Draining, &[])?;
-                }
-                Request::Succeed => return self.hand_over(channel),
-                Request::Take | Request::Serving => refuse(channel, "say Succeed first")?,
-            }
-        }
-        Ok(())
-    }
-
-    fn hand_over(&self, channel: &Channel) -> anyhow::Result<()> {
-        if self.duties.phase.get() != Phase::Serving {
-            return refuse(channel, &format!("this relay is {}", self.duties.phase.get().text()));
-        }
-        if self.succession.swap(true, Ordering::AcqRel) {
-            return refuse(channel, "another successor is about to take over");
-        }
-        let outcome = self.hand_over_to(channel);
-        self.succession.store(false, Ordering::Release);
-        outcome
-    }
-
-    fn hand_over_to(&self, channel: &Channel) -> anyhow::Result<()> {
-        let duties = &self.duties;
-        send_descriptors(channel, duties.descriptors()?, duties.watchdog)?;
-        match channel.receive::<Request>() {
-            Ok(Some((Request::Take, _))) => {}
-            other => {
-                tracing::warn!("a successor came and did not take over ({other:?}); this relay goes on");
-                return Ok(());
-            }
-        }
-        let since = Time::read_clock();
-        duties.phase.advance(Phase::Stopping);
-        duties.relay.finish();
-        duties.relay.close_sockets();
-        let taken = channel.send(&Answer::Stopped { since_nanos: since.0 }, &[]).and_then(|()| channel.receive());
-        match taken {
-            Ok(Some((Request::Serving, _))) => duties.end(End::Succeeded),
-            other => {
-                tracing::error!("the successor took over and has failed: {other:?}");
-                duties.end(End::Abandoned);
-            }
-        }
-        // The connection stays open until this process has ended: that is what the successor waits for.
-        loop {
-            thread::park();
-        }
-    }
-}
-
-fn refuse(channel: &Channel, why: &str) -> anyhow::Result<()> {
-    channel.send(&Answer::Refused { why: why.to_owned() }, &[])
-}
-
-fn send_descriptors(channel: &Channel, mut rest: Vec<Descriptor>, watchdog: Option<Duration>) -> anyhow::Result<()> {
-    let watchdog_micros = watchdog.and_then(|watchdog| u64::try_from(watchdog.as_micros()).ok());
-    loop {
-        let next = rest.split_off(rest.len().min(DESCRIPTORS_PER_MESSAGE_MAX));
-        let (names, files): (Vec<_>, Vec<_>) = rest.into_iter().map(|one| (one.name, one.file)).unzip();
-        let more = !next.is_empty();
-        channel.send(&Answer::Descriptors { names, more, watchdog_micros }, &files)?;
-        if !more {
-            return Ok(());
-        }
-        rest = next;
     }
 }
 
@@ -441,22 +308,6 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_makes_room_however_it_goes() {
-        let guests = Arc::default();
-        let inside: Vec<Guest> = (0..CONNECTIONS_MAX).map(|_| Guest::enter(&guests).unwrap()).collect();
-        assert!(Guest::enter(&guests).is_none(), "full");
-        assert_eq!(guests.load(Ordering::Acquire), CONNECTIONS_MAX, "who was turned away is not counted");
-        drop(inside);
-        let guest = Guest::enter(&guests).unwrap();
-        let ended = thread::spawn(move || {
-            let _guest = guest;
-            std::panic::resume_unwind(Box::new("a panic"));
-        });
-        assert!(ended.join().is_err());
-        assert_eq!(guests.load(Ordering::Acquire), 0);
-    }
-
-    #[test]
     fn a_place_is_taken_once_and_handed_on_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = socket_in(folder.path()).unwrap();
@@ -474,29 +325,5 @@ mod tests {
         Seat::take(&path, false).unwrap().place.remove();
         assert!(!path.exists(), "its own is removed");
         assert!(socket_in(Path::new(&"x".repeat(200))).is_none(), "too long for a socket");
-    }
-
-    #[test]
-    fn open_files_come_with_their_names_however_many() {
-        let (one, other) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
-        let (one, other) = (Channel::new(one).unwrap(), Channel::new(other).unwrap());
-        let count = DESCRIPTORS_PER_MESSAGE_MAX + 10;
-        let file =
-            |index: usize| Descriptor { name: format!("file.{index}"), file: tempfile::tempfile().unwrap().into() };
-        let sender = thread::spawn(move || {
-            send_descriptors(&one, (0..count).map(file).collect(), Some(Duration::from_secs(3))).unwrap();
-        });
-        let mut received = Vec::new();
-        loop {
-            let (answer, files) = other.receive::<Answer>().unwrap().unwrap();
-            let Answer::Descriptors { names, more, watchdog_micros } = answer else { panic!("{answer:?}") };
-            assert_eq!((names.len(), watchdog_micros), (files.len(), Some(3_000_000)));
-            received.extend(names);
-            if !more {
-                break;
-            }
-        }
-        assert_eq!(received, (0..count).map(|index| format!("file.{index}")).collect::<Vec<_>>());
-        sender.join().unwrap();
     }
 }

@@ -23,7 +23,8 @@ use super::succession::{self, Channel, Status};
 
 /// The unit's run-time folder.
 const RUNTIME_DIRECTORY: &str = "/run/pilot-relay";
-/// How long a successor may take from its start to serving everything; a directory of a million nodes takes seconds.
+/// How long a successor may take from its start to serving everything; a directory of a million nodes takes seconds, first to
+/// be looked at and then to be read.
 const READY_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL_MS: u16 = 20;
 
@@ -47,7 +48,8 @@ pub struct Arguments {
     /// Only start the successor of the relay that is asked here
     #[arg(long, hide = true, value_name = "SOCKET")]
     pub launch: Option<PathBuf>,
-    /// Flags of the successor [default: those of the relay that runs]. Under systemd the unit has them
+    /// Flags of the successor [default: those of the relay that runs, also where its unit's ExecStart has changed since:
+    /// that takes systemctl restart]. Under systemd they are the unit's, and settings belong into its file
     #[arg(last = true, value_name = "FLAGS")]
     pub flags: Vec<OsString>,
 }
@@ -179,13 +181,22 @@ fn start(arguments: &Arguments, path: &Path, before: &Status, within_unit: bool)
             Some(status) if status.pid != before.pid && status.phase == Phase::Serving.text() => {
                 return Ok(Some(status));
             }
-            Some(status) if has_ended && status.pid == before.pid && status.phase == before.phase => {
+            Some(status) if has_ended && goes_on(&status, before) => {
                 bail!("the successor ended before it took over, and says why above; the relay that ran goes on")
             }
+            Some(status) if goes_on(&status, before) && Time::read_clock().since(started) > READY_WITHIN => bail!(
+                "the successor has not taken over within {} s, and may still do so; the relay that ran goes on until then",
+                READY_WITHIN.as_secs()
+            ),
             _ if has_ended || Time::read_clock().since(started) > READY_WITHIN => return Ok(None),
             _ => {}
         }
     }
+}
+
+/// Whether it is the relay from before that answers, and nobody has taken over. It may be draining by now.
+fn goes_on(status: &Status, before: &Status) -> bool {
+    status.pid == before.pid && status.phase != Phase::Stopping.text()
 }
 
 /// Starts the successor and leaves it alone at once: a service manager only takes its own children for a main process, and

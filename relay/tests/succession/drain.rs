@@ -26,3 +26,31 @@ fn who_is_served_is_served_on_and_nobody_new() {
     assert!(supervisor.end().success(), "the deadline is a good end\n{}", supervisor.log());
     assert!(drain.wait().unwrap().success());
 }
+
+#[test]
+fn a_drain_while_a_successor_prepares_is_carried_out_and_the_successor_refused() {
+    let mut supervisor = Supervisor::start("drain-first", &["--admission", "open"]);
+    let (successor, operator) = (supervisor.office(), supervisor.office());
+    assert_eq!(successor.asks(r#"{"ask":"succeed"}"#)["answer"], "descriptors");
+    assert_eq!(operator.asks(r#"{"ask":"drain","deadline_seconds":1}"#)["answer"], "draining");
+    let refused = successor.asks(r#"{"ask":"take"}"#);
+    assert_eq!(
+        (&refused["answer"], &refused["why"]),
+        (&"refused".into(), &"this relay is draining since you asked".into())
+    );
+    supervisor.wait("draining", |state| state.status.starts_with("draining"));
+    assert!(supervisor.end().success(), "{}", supervisor.log());
+}
+
+#[test]
+fn a_drain_after_a_successor_has_taken_over_is_refused() {
+    let mut supervisor = Supervisor::start("drain-last", &["--admission", "open"]);
+    let (successor, operator) = (supervisor.office(), supervisor.office());
+    assert_eq!(successor.asks(r#"{"ask":"succeed"}"#)["answer"], "descriptors");
+    assert_eq!(successor.asks(r#"{"ask":"take"}"#)["answer"], "stopped");
+    let refused = operator.asks(r#"{"ask":"drain","deadline_seconds":1}"#);
+    assert_eq!(refused["answer"], "refused", "{refused}");
+    assert!(refused["why"].as_str().unwrap().contains("drain that one"), "{refused}");
+    successor.says(r#"{"ask":"serving"}"#);
+    assert!(supervisor.end().success(), "{}", supervisor.log());
+}

@@ -8,15 +8,18 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use relay::socket::receive_with_descriptors;
+use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Passed descriptors are parked above this number on their way to the child.
 const PARKED_FROM: i32 = 200;
 /// While descriptors are open to children, no other test may start one.
@@ -212,11 +215,31 @@ impl Supervisor {
         read("log") + &read("upgrade.out") + &read("upgrade.err")
     }
 
+    /// Waits until the relay has logged a line with these words; a file tells nobody when it grows.
+    pub fn wait_for_line(&self, words: &str) {
+        let (_alive, never) = mpsc::channel::<()>();
+        for _ in 0..PATIENCE.as_millis() / LOOK_INTERVAL.as_millis() {
+            if self.log().contains(words) {
+                return;
+            }
+            let _ = never.recv_timeout(LOOK_INTERVAL);
+        }
+        panic!("no line says {words:?}\n{}", self.log());
+    }
+
     /// An address of the welcome; the first that was printed, since they stay.
     pub fn address(&self, name: &str) -> SocketAddr {
         let log = self.log();
         let value = log.lines().find_map(|line| line.trim().strip_prefix(name).map(str::trim)).unwrap();
         value.trim_start_matches("http://").parse().unwrap()
+    }
+
+    /// Where successors and operators ask.
+    pub fn office(&self) -> Office {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+        socket.connect(&SockAddr::unix(self.folder.join("data/pilot-relay.sock")).unwrap()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Office(socket)
     }
 
     /// An answer of the admin address: status line and body.
@@ -241,6 +264,27 @@ pub fn answer(mut stream: TcpStream) -> (String, String) {
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+/// A connection to the relay's own socket.
+pub struct Office(Socket);
+
+impl Office {
+    pub fn says(&self, request: &str) {
+        self.0.send(request.as_bytes()).unwrap();
+    }
+
+    /// The next answer; null at the end. Files that come with it are closed.
+    pub fn hears(&self) -> Value {
+        let mut bytes = vec![0; 96 << 10];
+        let (len, _) = receive_with_descriptors(&self.0, &mut bytes).unwrap();
+        if len == 0 { Value::Null } else { serde_json::from_slice(&bytes[..len]).unwrap() }
+    }
+
+    pub fn asks(&self, request: &str) -> Value {
+        self.says(request);
+        self.hears()
+    }
 }
 
 impl Drop for Supervisor {

@@ -197,3 +197,78 @@ fn a_database_of_a_newer_program_is_refused_before_the_takeover() {
     let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
     supervisor.adopt(u32::try_from(report["after"]["pid"].as_u64().unwrap()).unwrap());
 }
+
+#[test]
+fn a_damaged_database_is_refused_while_the_relay_that_has_it_open_goes_on() {
+    const PAGE_BYTES: usize = 4096;
+    let supervisor = Supervisor::start("damaged", &OPEN);
+    let (pid, beacon) = (supervisor.pid(), supervisor.address("beacon"));
+    let (alice, bob) = (Node::join(beacon, 1), Node::join(beacon, 2));
+    let path = supervisor.folder.join("data/directory.sqlite");
+    // So that the file is read, and not the log.
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let _: u32 = database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get(0)).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xA5; 4 * PAGE_BYTES], PAGE_BYTES as u64).unwrap();
+    drop((file, database));
+    let output = supervisor.upgrade(&[]);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    for words in ["damaged", "directory.sqlite", "pilot-relay restore FILE", "the relay that ran goes on"] {
+        assert!(errors.contains(words), "{words} in {errors}");
+    }
+    alice.send(&bob, 7);
+    assert_eq!(bob.number(), 7);
+    assert_eq!(supervisor.get("/healthz").1, "ok\n");
+    let status = supervisor.office().asks(r#"{"ask":"status"}"#);
+    assert_eq!((&status["pid"], &status["phase"]), (&pid.into(), &"ok".into()), "{status}");
+}
+
+#[test]
+fn who_asks_while_no_descriptor_is_left_waits_and_is_served() {
+    let mut supervisor = Supervisor::start("descriptors", &OPEN);
+    let limit = |soft: &str| {
+        let mut prlimit = Command::new("prlimit");
+        prlimit.args(["--pid", &supervisor.pid().to_string(), &format!("--nofile={soft}:")]);
+        assert!(prlimit.status().unwrap().success());
+    };
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", supervisor.pid())).unwrap();
+    let before = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    limit("3");
+    // The kernel has a descriptor ready for the first to come.
+    let first = supervisor.office();
+    assert_eq!(first.asks(r#"{"ask":"status"}"#)["phase"], "ok");
+    supervisor.wait_for_line("cannot serve the relay's own socket");
+    let second = supervisor.office();
+    second.says(r#"{"ask":"status"}"#);
+    limit(before.split_whitespace().next().unwrap());
+    assert_eq!(second.hears()["phase"], "ok", "{}", supervisor.log());
+    let lines = supervisor.log().lines().filter(|line| line.contains("relay's own socket")).count();
+    assert_eq!(lines, 2, "once when it begins and once when it ends: {}", supervisor.log());
+
+    let output = supervisor.upgrade(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", supervisor.log());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(text.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    supervisor.adopt(u32::try_from(report["after"]["pid"].as_u64().unwrap()).unwrap());
+}
+
+#[test]
+fn another_address_of_the_same_port_takes_a_restart_and_that_is_said() {
+    let mut supervisor = Supervisor::start("address", &OPEN);
+    let pid = supervisor.pid();
+    for flag in ["--http", "--registry"] {
+        let bound = supervisor.address(if flag == "--http" { "admin" } else { "directory" });
+        let moved = format!("0.0.0.0:{}", bound.port());
+        supervisor.set(flag, &moved);
+        let output = supervisor.upgrade(&supervisor.flags());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{errors}");
+        let takes = format!("the relay at work listens at {bound}; it has the port until it ends");
+        for words in [&takes, "systemctl restart pilot-relay", "the relay that ran goes on"] {
+            assert!(errors.contains(words), "{words} in {errors}");
+        }
+        assert!(!errors.contains("choose another address"), "{errors}");
+    }
+    assert_eq!(supervisor.office().asks(r#"{"ask":"status"}"#)["pid"], pid);
+}

@@ -1,4 +1,5 @@
-//! What a relay with these settings would meet: its data folder, its secret, its certificate, its ports.
+//! What a relay with these settings would meet: its data folder and what is in it, its secrets, its certificate, its
+//! ports. Read with the eyes of the relay, and never changed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -7,12 +8,16 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use directory::Tls;
+use directory::store::Seen;
 use flags::Given;
+use relay::server::Admission;
 use serde::Serialize;
 
+use super::super::before;
 use super::super::cli::{Arguments, Settings};
-use super::super::data_dir;
-use super::super::doctor;
+use super::super::data_dir::{self, DataDir};
+use super::super::doctor::{self, Whose};
+use super::super::relay_key;
 
 const WRONG_SETTING: u8 = 2;
 const HAS_PROBLEMS: u8 = 3;
@@ -89,6 +94,7 @@ fn look(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     if settings.registry.is_some() {
         findings.push(of_data_dir(settings.data_dir.as_deref()));
+        findings.extend(kept(settings));
         findings.extend(certificate(settings, now()));
         findings.extend(enrolment(settings));
     }
@@ -98,10 +104,17 @@ fn look(settings: &Settings) -> Vec<Finding> {
             Err(error) => Finding { id: "admin-token", status: Status::Problem, finding: format!("{error:#}") },
         });
     }
-    findings.extend(doctor::ports(settings).into_iter().map(|(port, verdict)| match verdict {
-        Ok(false) => Finding { id: "port", status: Status::Ok, finding: format!("{port} is free") },
-        Ok(true) => Finding { id: "port", status: Status::Ok, finding: format!("{port} is that of the relay at work") },
-        Err(reason) => Finding { id: "port", status: Status::Problem, finding: format!("{port}: {reason}") },
+    findings.extend(doctor::ports(settings).into_iter().map(|(port, verdict)| {
+        let (status, finding) = match verdict {
+            Ok(Whose::Free) => (Status::Ok, format!("{port} is free")),
+            Ok(Whose::Kept) => (Status::Ok, format!("{port} is that of the relay at work")),
+            Ok(Whose::Moved(bound)) => {
+                let finding = format!("{port}: the relay at work listens at {bound}; {}", before::MOVED);
+                (Status::Note, finding)
+            }
+            Err(reason) => (Status::Problem, format!("{port}: {reason}")),
+        };
+        Finding { id: "port", status, finding }
     }));
     findings
 }
@@ -158,6 +171,40 @@ fn of_data_dir(given: Option<&Path>) -> Finding {
         }
         Err(error) => problem(format!("{shown}: {error}")),
     }
+}
+
+/// What the relay has kept in its folder, read as it would be read at the start.
+fn kept(settings: &Settings) -> Vec<Finding> {
+    // A folder that is missing is made, and has nothing in it.
+    let Ok(data_dir) = DataDir::existing(settings.data_dir.clone()) else { return Vec::new() };
+    let path = data_dir.path();
+    let finding = |id, result: anyhow::Result<(Status, String)>| {
+        let (status, finding) = result.unwrap_or_else(|error| (Status::Problem, format!("{error:#}")));
+        Finding { id, status, finding }
+    };
+    let database = path.join(directory::store::FILE_NAME);
+    let seen = data_dir.look_at_database().map(|seen| match seen {
+        None => (Status::Note, "a backup takes its place at the next restart".to_owned()),
+        Some(Seen::Missing) => (Status::Ok, format!("{} will be made at the first start", database.display())),
+        Some(Seen::Whole(schema)) => (Status::Ok, format!("{} is whole (schema {schema})", database.display())),
+        Some(Seen::Unseen) => {
+            (Status::Note, format!("{} can only be looked at by whoever opens it; not checked", database.display()))
+        }
+    });
+    let mut findings = vec![finding("database", seen)];
+    let said = |is_there, file: &str| match is_there {
+        true => (Status::Ok, format!("{} can be used", path.join(file).display())),
+        false => (Status::Ok, format!("{} will be made at the first start", path.join(file).display())),
+    };
+    if settings.relay.rules.admission != Admission::Open {
+        let key = relay_key::check(path).map(|is_there| said(is_there, relay_key::FILE));
+        findings.push(finding("relay-key", key));
+    }
+    if settings.admin_token_file.is_none() {
+        let token = data_dir.kept_admin_token().map(|token| said(token.is_some(), data_dir::ADMIN_TOKEN));
+        findings.push(finding("admin-token", token));
+    }
+    findings
 }
 
 /// Whom the list of keys lets in, where there is one.

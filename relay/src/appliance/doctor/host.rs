@@ -285,22 +285,22 @@ impl Host {
             let folder = PathBuf::from(format!("proc/{pid}/fd"));
             let mut files =
                 self.names(&folder).into_iter().filter_map(|file| fs::read_link(self.path(folder.join(file))).ok());
-            if files.any(|file| sockets.iter().any(|socket| file.as_os_str() == socket.as_str())) {
+            if files.any(|file| sockets.iter().any(|(_, socket)| file.as_os_str() == socket.as_str())) {
                 return Some((self.text(format!("proc/{pid}/comm"))?, pid));
             }
         }
         None
     }
 
-    /// What links of open files say for the sockets in the way of `wanted`.
-    fn sockets(&self, transport: &str, wanted: SocketAddr) -> Vec<String> {
+    /// Where the sockets in the way of `wanted` are bound, and what links of open files say for them.
+    pub fn sockets(&self, transport: &str, wanted: SocketAddr) -> Vec<(SocketAddr, String)> {
         let tables = ["", "6"].into_iter().filter_map(|family| self.text(format!("proc/net/{transport}{family}")));
         let rows = tables.flat_map(|table| table.lines().skip(1).map(str::to_owned).collect::<Vec<_>>());
         rows.filter_map(|row| {
             let words: Vec<&str> = row.split_whitespace().collect();
             let [_, local, _, state, _, _, _, _, _, inode, ..] = words[..] else { return None };
-            let is_in_the_way = local_address(local).is_some_and(|local| overlap(local, wanted));
-            (is_in_the_way && (transport == "udp" || state == LISTENING)).then(|| format!("socket:[{inode}]"))
+            let local = local_address(local).filter(|local| overlap(*local, wanted))?;
+            (transport == "udp" || state == LISTENING).then(|| (local, format!("socket:[{inode}]")))
         })
         .collect()
     }

@@ -200,12 +200,14 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
         Sources { relay: Arc::clone(&relay), directory: directory.clone(), events, phase: Arc::clone(&phase) };
     let admin = doors.admin.map(|listener| Admin::start(listener, sources)).transpose()?;
     store.follow(Arc::clone(&relay), &others)?;
-    welcome::print(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref())?;
+    let welcome = welcome::text(&settings, &relay, directory.as_deref(), admin.as_ref(), data_dir.as_ref());
     reload::follow(hangups, reload::Reloader::new(given, directory.as_ref()))?;
     ::confinement::seal(settings.confinement, Rings::Made)?;
     ::confinement::tell_of_keys();
     phase.advance(Phase::Serving);
     manager.tell(&["READY=1", &format!("STATUS=serving; {kept} sessions kept from the relay before")]);
+    // Whoever reads it finds what it says.
+    welcome::print(&welcome)?;
     let end = wait_for_end(&relay, signals, report, &end)?;
     phase.advance(Phase::Stopping);
     if !matches!(end, End::Succeeded) {

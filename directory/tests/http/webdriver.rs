@@ -58,11 +58,14 @@ impl Browser {
     }
 
     fn call(&self, method: &str, path: &str, body: Value) -> Value {
+        self.try_call(method, path, body).unwrap_or_else(|refusal| panic!("{method} {path}: {refusal}"))
+    }
+
+    fn try_call(&self, method: &str, path: &str, body: Value) -> Result<Value, String> {
         let body = if method == "GET" { String::new() } else { body.to_string() };
         let path = format!("{}{path}", self.session);
         let answer = request(self.address, method, &path, &[("Content-Type", "application/json")], &body);
-        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.body);
-        answer.json()["value"].take()
+        if answer.status == 200 { Ok(answer.json()["value"].take()) } else { Err(answer.body) }
     }
 
     pub fn open(&self, url: &str) {
@@ -71,8 +74,12 @@ impl Browser {
 
     /// The value of a JavaScript expression in the page.
     pub fn value(&self, expression: &str) -> Value {
+        self.try_value(expression).unwrap_or_else(|refusal| panic!("{expression}: {refusal}"))
+    }
+
+    fn try_value(&self, expression: &str) -> Result<Value, String> {
         let script = format!("return ({expression})");
-        self.call("POST", "/execute/sync", json!({ "script": script, "args": [] }))
+        self.try_call("POST", "/execute/sync", json!({ "script": script, "args": [] }))
     }
 
     /// The text of an element as it is seen; nothing when there is none.
@@ -87,8 +94,13 @@ impl Browser {
     #[expect(clippy::disallowed_methods, reason = "a test gives up at some time, and a browser has to be asked")]
     pub fn wait_for(&self, what: &str, expression: &str) {
         let began = Instant::now();
-        while self.value(expression) != json!(true) {
-            assert!(began.elapsed() < PATIENCE, "{what}: never {expression}; {}", self.text("body"));
+        loop {
+            // Of a page that has not come yet, or is just going, parts are missing.
+            let seen = self.try_value(expression);
+            if seen == Ok(json!(true)) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{what}: never {expression}, but {seen:?}; {}", self.text("body"));
             std::thread::sleep(GLANCE);
         }
     }

@@ -11,17 +11,14 @@ use super::cli::Settings;
 use super::data_dir::DataDir;
 use super::directory_link::is_private;
 
-/// Prints it to standard output. A reader that has gone away is no error.
-///
-/// # Errors
-/// Standard output cannot be written.
-pub fn print(
+/// What is to be said.
+pub fn text(
     settings: &Settings,
     relay: &Relay,
     directory: Option<&directory::Running>,
     admin: Option<&Admin>,
     data_dir: Option<&DataDir>,
-) -> io::Result<()> {
+) -> String {
     let mut text = format!("pilot-relay {}\n", env!("CARGO_PKG_VERSION"));
     let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<11}{value}\n"));
     let locals = relay.locals();
@@ -69,6 +66,14 @@ pub fn print(
              pilot-daemon -registry {registry}{daemon} -beacon {beacon}\n"
         ));
     }
+    text
+}
+
+/// Prints it to standard output. A reader that has gone away is no error.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),

@@ -7,10 +7,11 @@
 # ROOT is changed: the program goes to usr/bin, the unit to etc/systemd/system (UNIT, else one written here with what a
 # succession needs). Root is needed, and Debian's systemd-container. Exit status 0: all of it went as it must.
 #
-# With PILOT_LOADGEN_BIN, PILOT_RESTARTS (20) reloads and then as many restarts are also made under load: PILOT_PEERS (1000)
-# peers that relay PILOT_RATE (10000) datagrams a second. A reload may lose none, by their numbers and by the kernel's counters.
-# A restart loses what comes beyond what the sockets hold, with tuning/90-pilot-relay.sysctl.conf 12 000 datagrams each, while
-# one process ends and the next begins: a tenth of a second, longer on a busy host. What it lost is printed; 5 % is too much.
+# With PILOT_LOADGEN_BIN, PILOT_RESTARTS (20) reloads, as many restarts and as many kills are also made under load: PILOT_PEERS
+# (1000) peers that relay PILOT_RATE (10000) datagrams a second. A reload may lose none, by their numbers and by the kernel's
+# counters. A kill loses what the process had received. A restart and a kill lose what comes beyond
+# what the sockets hold, with tuning/90-pilot-relay.sysctl.conf 12 000 datagrams each, while one process ends and the next
+# begins: a tenth of a second, longer on a busy host. What it lost is printed; 5 % is too much.
 # PILOT_CPUS (0) is where the relay's shards run; the load runs on the last CPU.
 set -eu
 
@@ -28,8 +29,7 @@ if [ -n "$unit" ]; then
 else
     cat > "$root/etc/systemd/system/$name.service" <<'UNIT'
 [Unit]
-StartLimitIntervalSec=60
-StartLimitBurst=20
+StartLimitIntervalSec=0
 [Service]
 Type=notify
 NotifyAccess=all
@@ -37,7 +37,8 @@ ExecStart=/usr/bin/pilot-relay
 ExecReload=/usr/bin/pilot-relay upgrade
 Environment=PILOT_RELAY_DATA_DIR=/var/lib/pilot-relay
 Restart=on-failure
-RestartSec=0
+RestartSec=100ms
+RestartPreventExitStatus=2
 WatchdogSec=5
 FileDescriptorStoreMax=4096
 DynamicUser=yes
@@ -134,9 +135,9 @@ under_load() {
     full=$(overflows)
     # What the load before has said does not count.
     : > "$report.progress"
-    # Each takes half a second and a pause of as much.
+    # Each takes up to a second and a half, and a pause of half a one.
     inside taskset -c "$(($(nproc) - 1))" loadgen --relay 127.0.0.1:9001 --registry 127.0.0.1:9000 --peers "${PILOT_PEERS:-1000}" \
-        --workers 1 --rate "${PILOT_RATE:-10000}" --seconds $((count * 3 / 2 + 5)) --max-loss "$loss_max" > "$report" 2> "$report.progress" &
+        --workers 1 --rate "${PILOT_RATE:-10000}" --seconds $((count * 5 / 2 + 5)) --max-loss "$loss_max" > "$report" 2> "$report.progress" &
     load=$!
     until_so "the load to flow" grep -q relaying "$report.progress"
     while [ "$number" -lt "$count" ]; do

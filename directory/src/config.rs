@@ -84,17 +84,23 @@ impl Config {
             );
         }
         let listed = self.allowlist.as_deref().map(read_allowlist).transpose()?.unwrap_or_default();
-        if let (Some(file), true) = (&self.allowlist, listed.is_empty())
-            && let nodes @ 1.. = count_listed(&self.data_dir)
-        {
-            bail!(
-                "--allowlist {} names no key, and all nodes that are in by it would be out: {nodes}; write their keys into it, \
-                 or leave --allowlist out and use --enrol approve, where they wait",
-                file.display()
-            );
+        if let (Some(file), true) = (&self.allowlist, listed.is_empty()) {
+            puts_nobody_out(file, count_listed(&self.data_dir))?;
         }
         Ok(Policy { enrolment: self.enrolment, listed, forget_after_days: self.forget_after_days })
     }
+}
+
+/// Refuses a list without a key where so many nodes are in by it: sooner a file that was emptied by mistake than a wish.
+pub(crate) fn puts_nobody_out(file: &Path, nodes: usize) -> anyhow::Result<()> {
+    if nodes > 0 {
+        bail!(
+            "--allowlist {} names no key, and nodes that are in by it would be out: {nodes}; write their keys into it, or \
+             leave --allowlist out and use --enrol approve, where they wait",
+            file.display()
+        );
+    }
+    Ok(())
 }
 
 /// The keys in a file, one a line.

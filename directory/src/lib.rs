@@ -176,7 +176,8 @@ impl Running {
         if keys == 0 && !before.listed.is_empty() {
             // Sooner a file that was emptied by mistake, or is being written, than a wish.
             anyhow::bail!(
-                "--allowlist {} names no key; write the keys into it and reload again. To take everybody off the list, \
+                "--allowlist {} names no key; write the keys into it and reload again: so it would keep the \
+                 directory from starting. To take everybody off the list, \
                  restart with --enrol approve and without --allowlist",
                 file.display()
             );
@@ -276,6 +277,7 @@ pub fn start_on(
 
     let mut service = Service::new(store.load()?, &limits, config.admin_token.clone());
     if let (Some(file), true) = (&config.allowlist, policy.listed.is_empty()) {
+        config::puts_nobody_out(file, service.count_listed())?;
         let file = file.display();
         tracing::warn!("--allowlist {file} names no key, so it lets nobody in; write keys into it and reload");
     }

@@ -87,7 +87,7 @@ struct Flags {
     enrol: Enrolment,
 
     /// File with the public keys that are let in, one a line in base64; read again at SIGHUP. One that suddenly names no key
-    /// is refused while nodes are in by it.
+    /// is refused.
     #[arg(long, value_name = "FILE")]
     allowlist: Option<PathBuf>,
 

@@ -9,10 +9,12 @@ use crate::wait::evidence;
 const PACKAGE: &str = "pilotprotocol==1.18.0";
 
 /// Programs of other people's packages: the command and the Debian package that brings it.
-const COMMANDS: [(&str, &str); 6] = [
+const COMMANDS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("ethtool", "ethtool"),
+    ("mkfs.ext4", "e2fsprogs"),
     ("nft", "nftables"),
+    ("xfs_io", "xfsprogs"),
     ("turnutils_stunclient", "coturn"),
     ("turnutils_natdiscovery", "coturn"),
     ("stun", "stun-client"),

@@ -205,9 +205,9 @@ pub fn run(arguments: Arguments, given: flags::Given) -> anyhow::Result<()> {
     ::confinement::seal(settings.confinement, Rings::Made)?;
     ::confinement::tell_of_keys();
     phase.advance(Phase::Serving);
-    manager.tell(&["READY=1", &format!("STATUS=serving; {kept} sessions kept from the relay before")]);
     // Whoever reads it finds what it says.
     welcome::print(&welcome)?;
+    manager.tell(&["READY=1", &format!("STATUS=serving; {kept} sessions kept from the relay before")]);
     let end = wait_for_end(&relay, signals, report, &end)?;
     phase.advance(Phase::Stopping);
     if !matches!(end, End::Succeeded) {

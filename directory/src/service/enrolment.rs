@@ -136,6 +136,13 @@ pub(super) const fn is_open_to_waiting(operation: &Operation) -> bool {
 }
 
 impl Service {
+    /// How many registered nodes the list of keys alone has let in.
+    #[must_use]
+    pub fn count_listed(&self) -> usize {
+        let listed = |node: &&super::nodes::Node| node.fact.approval == Approval::Listed && node.fact.ban.is_none();
+        self.nodes.enrolled_after(NodeId(0)).filter(listed).count()
+    }
+
     /// Changes the rules. Whoever waits when the directory is opened to all is in; whom the list names no more waits
     /// again, and whom it names now is in.
     pub fn set_policy(&mut self, now: Now, policy: Policy) -> Moved {

@@ -58,12 +58,12 @@ fn uri(path: &Path, way: &str) -> String {
 }
 
 /// How many registered nodes the list of keys alone has let into the directory in `data_dir`, while another process may
-/// have it open. 0 where that cannot be seen, which is left to whoever opens it.
+/// have it open. 0 where that cannot be seen; whoever opens it counts again.
 #[must_use]
 pub fn count_listed(data_dir: &Path) -> usize {
     let count = || -> rusqlite::Result<usize> {
         let Glance::Open(connection) = open(data_dir)? else { return Ok(0) };
-        let sql = "SELECT count(*) FROM nodes WHERE registered AND approval = ?1";
+        let sql = "SELECT count(*) FROM nodes WHERE registered AND approval = ?1 AND banned_at IS NULL";
         connection.query_row(sql, params![Approval::Listed as u8], |row| row.get(0))
     };
     count().unwrap_or_else(|error| {

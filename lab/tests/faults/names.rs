@@ -80,8 +80,7 @@ fn by_name(hostname: &str) -> DaemonFlags {
 /// Has an agent look for a node that is new to it, which it cannot without the directory, until that makes it ask for the
 /// directory's name.
 #[track_caller]
-fn wait_asked(server: &NameServer, daemon: &Daemon, stranger: &str) {
-    let before = server.asked();
+fn wait_asked(server: &NameServer, before: usize, daemon: &Daemon, stranger: &str) {
     wait_until("the agent to ask for its directory's name", BACK_WITHIN, || {
         let _ = daemon.pilotctl(&["ping", stranger, "--count", "1", "--timeout", "2s"]);
         (server.asked() > before).then_some(())
@@ -124,11 +123,12 @@ fn an_agent_that_serves_stands_a_name_server_that_fails_while_its_directory_rest
     book.write_many(3);
     for (says, what, name) in [(Says::Failure, "fails", "first"), (Says::Nothing, "is silent", "second")] {
         server.say(says);
+        let asked = server.asked();
         appliance.kill();
         appliance.restart();
         let relayed = near.time_to_reach(&far_address, BACK_WITHIN);
         let stranger = stranger(&world.host(name), RELAY_V4);
-        wait_asked(&server, &near, name);
+        wait_asked(&server, asked, &near, name);
         assert!(near.is_running(), "{}", near.log_tail());
         let recovery = near.time_to_reach(name, BACK_WITHIN);
 
@@ -160,13 +160,14 @@ fn an_agent_that_serves_follows_a_name_to_where_its_relay_has_moved_meanwhile() 
     book.write_many(3);
 
     server.say(Says::Failure);
+    let asked = server.asked();
     appliance.kill();
     let relay_host = world.relay_host();
     relay_host.namespace().ip("-4 addr flush dev eth0");
     relay_host.namespace().ip(&format!("addr add {RELAY_V4_SECOND}/24 dev eth0"));
     appliance.restart();
     let stranger = stranger(&world.host("stranger"), RELAY_V4_SECOND);
-    wait_asked(&server, &near, "stranger");
+    wait_asked(&server, asked, &near, "stranger");
     assert!(near.is_running(), "{}", near.log_tail());
 
     server.say(Says::Address(RELAY_V4_SECOND));

@@ -22,7 +22,7 @@ use wire::cidr::Cidr;
 use wire::stun::SOFTWARE_MAX;
 use zeroize::Zeroizing;
 
-pub use self::values::is_unanswered;
+pub use self::values::is_of_a_name;
 use self::values::{CpuList, Listen, advertised, cpu_list, listen};
 use super::data_dir::DataDir;
 use super::{backup, config_file, drain, import, nodes, upgrade};
@@ -163,7 +163,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Enrolment::Open)]
     pub enrol: Enrolment,
     /// File with the public keys that are let in, one a line in base64; read again at a reload. One that suddenly names no
-    /// key is refused while nodes are in by it
+    /// key is refused
     #[arg(long, value_name = "FILE")]
     pub allowlist: Option<PathBuf>,
     /// Forget nodes that were not there for so many days; 0 keeps them

@@ -24,10 +24,10 @@ const LIFE_MIN: Duration = Duration::from_secs(10);
 #[error("{0:#}")]
 pub struct WrongSetting(anyhow::Error);
 
-/// What is wrong with settings, unless it is a name of which nobody says anything yet.
+/// What is wrong with settings, unless it is a name, which may get an address yet.
 #[must_use]
 pub fn of_settings(error: anyhow::Error) -> anyhow::Error {
-    if cli::is_unanswered(&format!("{error:#}")) { error } else { WrongSetting(error).into() }
+    if cli::is_of_a_name(&format!("{error:#}")) { error } else { WrongSetting(error).into() }
 }
 
 /// Ends a relay started at `began` whose command line could not be read.
@@ -35,19 +35,24 @@ pub fn of_settings(error: anyhow::Error) -> anyhow::Error {
 pub fn of_reading(error: &flags::Error, began: Time) -> ExitCode {
     let exit = error.report("pilot-relay");
     let text = error.to_string();
-    if !cli::is_unanswered(&text) {
+    if !cli::is_of_a_name(&text) {
         return exit;
     }
-    let _ = reload::Hangups::block();
-    linger(&text, began);
+    // A successor and other commands have the service's environment, too.
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let is_command = words.first().is_some_and(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    if !is_command && !words.iter().any(|word| word == "--succeed") {
+        let _ = reload::Hangups::block();
+        linger(&text, began);
+    }
     ExitCode::FAILURE
 }
 
 /// Ends a relay started at `began` that was to serve. A successor ends at once: the relay at work goes on.
 pub fn end(error: &anyhow::Error, began: Time, is_successor: bool) -> ExitCode {
+    eprintln!("pilot-relay: {error:#}");
     // Whoever wants it to end does not have to wait.
     let _ = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect::<SigSet>().thread_unblock();
-    eprintln!("pilot-relay: {error:#}");
     if error.is::<WrongSetting>() {
         return ExitCode::from(WRONG_SETTING);
     }

@@ -24,8 +24,8 @@ use super::succession::{self, Channel, Status};
 /// The unit's run-time folder.
 const RUNTIME_DIRECTORY: &str = "/run/pilot-relay";
 /// How long a successor may take from its start to serving everything; a directory of a million nodes takes seconds, first to
-/// be looked at and then to be read.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+/// be looked at and then to be read. Less than the unit's `TimeoutStartSec`, or nobody would hear what is said after it.
+const READY_WITHIN: Duration = Duration::from_secs(100);
 const LOOK_INTERVAL_MS: u16 = 20;
 
 /// What `--help` says at its end.

@@ -129,7 +129,7 @@ impl Whereabouts {
         let file = self.0.display();
         match result {
             Err(error) if !failed_before => tracing::warn!(
-                %file, %error, "cannot write the whereabouts of nodes, which is tried every second; after a restart they are found as they speak up"
+                %file, %error, "cannot write the whereabouts of nodes, which is tried again; after a restart they are found as they speak up"
             ),
             Ok(()) if failed_before => tracing::info!(%file, "the whereabouts of nodes are written again"),
             _ => {}

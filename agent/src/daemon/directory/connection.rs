@@ -22,6 +22,9 @@ const ADDRESSES_MAX: usize = 8;
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
 const LAST_ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+const LATE: &str = "its name cannot be resolved in time";
+/// What the C library says when no name server has answered; any other answer is one.
+const NO_ANSWER: &str = "Temporary failure in name resolution";
 /// Questions that are sent before the first is answered.
 const PIPELINED_MAX: usize = 128;
 const READ_BYTES: usize = 8192;
@@ -89,19 +92,24 @@ pub(super) struct Connection {
     stream: Box<dyn Bytes>,
 }
 
-/// Connects to the first address of the directory that takes it, within a time that is bounded. Where the name does not
-/// resolve, that is one of those it had last, which are kept in `known`: a name server may be away when the directory is not.
+/// Connects to the first address of the directory that takes it, within a time that is bounded. Where no name server
+/// answers, that is one of those it had last, which are kept in `known`: a name server may be away when the directory is not.
 pub(super) async fn open(place: &Place, known: &mut Vec<SocketAddr>) -> Result<Connection, String> {
     let resolved = timeout(LOOKUP_TIMEOUT, addresses(place)).await;
-    match resolved.unwrap_or_else(|_| Err("its name cannot be resolved in time".to_owned())) {
+    match resolved.unwrap_or_else(|_| Err(LATE.to_owned())) {
         Ok(addresses) => *known = addresses,
-        Err(reason) if known.is_empty() => return Err(reason),
+        Err(reason) if known.is_empty() || !is_unanswered(&reason) => return Err(reason),
         Err(reason) => {
             tracing::debug!(registry = %place.registry, %reason, "trying where the directory was");
             return open_first(place, known).await.map_err(|refusal| format!("{reason}; where it was: {refusal}"));
         }
     }
     open_first(place, known).await
+}
+
+/// Whether nobody has said anything of the name: neither that it is, nor that it is not.
+fn is_unanswered(reason: &str) -> bool {
+    reason == LATE || reason.contains(NO_ANSWER)
 }
 
 async fn open_first(place: &Place, addresses: &[SocketAddr]) -> Result<Connection, String> {

@@ -8,6 +8,8 @@ use relay::Time;
 
 /// What the C library says when no name server has answered; any other answer is one.
 const NO_ANSWER: &str = "Temporary failure in name resolution";
+/// What the standard library says before whatever the C library has said of a name.
+const NOT_FOUND: &str = "failed to lookup address information";
 /// How long a name server that does not answer is asked again. Then the service manager starts the relay anew.
 const NAME_PATIENCE: Duration = Duration::from_secs(15);
 const NAME_PAUSE: Duration = Duration::from_secs(1);
@@ -59,8 +61,14 @@ fn resolve_name(text: &str) -> Result<Vec<SocketAddr>, String> {
 }
 
 /// Whether `refusal` is about a name of which nobody says anything: neither that it is, nor that it is not.
-pub fn is_unanswered(refusal: &str) -> bool {
+fn is_unanswered(refusal: &str) -> bool {
     refusal.contains(NO_ANSWER)
+}
+
+/// Whether `refusal` is about a name without an address. There may be one later: names come and go, and some that ask for
+/// them are told that they do not exist while the network is not whole yet.
+pub fn is_of_a_name(refusal: &str) -> bool {
+    refusal.contains(NOT_FOUND)
 }
 
 /// As [`resolve_name`], but a name server that does not answer is asked again for a while: at boot the relay may be there

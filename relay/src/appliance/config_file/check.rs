@@ -1,5 +1,5 @@
 //! What a relay with these settings would meet: its data folder and what is in it, its secrets, its certificate, its
-//! ports. Read with the eyes of the relay, and never changed.
+//! ports. Read as the relay reads it, with the rights of whoever asks, and never changed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -187,9 +187,10 @@ fn kept(settings: &Settings) -> Vec<Finding> {
         None => (Status::Note, "a backup takes its place at the next restart".to_owned()),
         Some(Seen::Missing) => (Status::Ok, format!("{} will be made at the first start", database.display())),
         Some(Seen::Whole(schema)) => (Status::Ok, format!("{} is whole (schema {schema})", database.display())),
-        Some(Seen::Unseen) => {
-            (Status::Note, format!("{} can only be looked at by whoever opens it; not checked", database.display()))
-        }
+        Some(Seen::Unseen) => (
+            Status::Note,
+            format!("{} is in use, or can only be looked at by whoever opens it; not checked", database.display()),
+        ),
     });
     let mut findings = vec![finding("database", seen)];
     let said = |is_there, file: &str| match is_there {

@@ -37,7 +37,7 @@ ExecStart=/usr/bin/pilot-relay
 ExecReload=/usr/bin/pilot-relay upgrade
 Environment=PILOT_RELAY_DATA_DIR=/var/lib/pilot-relay
 Restart=on-failure
-RestartSec=100ms
+RestartSec=0
 RestartPreventExitStatus=2
 WatchdogSec=5
 FileDescriptorStoreMax=4096
